@@ -90,15 +90,19 @@ def measure_rounding(
     Raises:
         NotMeasuredError: it does not run with moved numbers.
     """
+    # Layers that Keras quantized by their integers; what the original rounds and Keras keeps as floats by steps of
+    # theirs.
     parts = [_quantized(name, runner.layers[name]) for name in layers]
     parts += _floats(runner, rounded or Rounded(), set(layers))
     if not parts:
         return {}
+    # The same draws in every run: a verdict may not depend on chance.
     random = np.random.default_rng(0)
     squares: dict[str, list[float]] = {}
     try:
         for _ in range(_DRAWS):
             with _moved(parts, random):
+                # Made anew for each draw: every call moves what goes into it by itself.
                 adjust = {p.name: p.adjust(random) for p in parts if p.adjust}
                 other = runner.run(data, adjust=adjust)
             for label, off in _differences(trace, other):
@@ -152,6 +156,7 @@ def _floats(runner: KerasRunner, rounded: Rounded, without: set[str]) -> list[_P
         layer = WeightName(name).layer
         if layer in without or layer not in runner.layers or not isinstance(value, keras.Variable):
             continue
+        # Vectors, such as biases and scales, are kept in more bits than kernels.
         if len(value.shape) < 2 or "float" not in keras.backend.standardize_dtype(value.dtype):
             continue
         if name in rounded.weights:
@@ -168,6 +173,7 @@ def _floats(runner: KerasRunner, rounded: Rounded, without: set[str]) -> list[_P
 @contextlib.contextmanager
 def _moved(parts: Sequence[_Part], random: np.random.Generator) -> Iterator[None]:
     """Move the numbers of the layers, and what their quantizers round; afterwards they are what they were."""
+    # Read before the first is moved, so that all can be put back whatever fails.
     old = [(variable, to_numpy(variable), move) for part in parts for variable, move in part.weights]
     quantizers = [(p.layer, q) for p in parts if (q := getattr(p.layer, "inputs_quantizer", None)) is not None]
     try:
@@ -195,6 +201,7 @@ def _adjusted(move: Callable[[NDArray[Any]], NDArray[Any]], args: tuple[Any, ...
     """Return a call's arguments with the first one moved, if it holds floats."""
     import keras
 
+    # Whole numbers, as of tokens, are not rounded.
     if not args or not hasattr(args[0], "dtype") or "float" not in keras.backend.standardize_dtype(args[0].dtype):
         return args
     return keras.ops.convert_to_tensor(move(to_numpy(args[0])), dtype=args[0].dtype), *args[1:]
@@ -202,6 +209,7 @@ def _adjusted(move: Callable[[NDArray[Any]], NDArray[Any]], args: tuple[Any, ...
 
 def _steps(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.int32]:
     """Return a step up or down for one number in twelve."""
+    # Two of 24, one up and one down: together one in twelve, and no drift.
     drawn = random.integers(0, 24, shape)
     return np.where(drawn == 0, 1, np.where(drawn == 1, -1, 0)).astype(np.int32)
 
@@ -225,6 +233,7 @@ def _move_halves(value: NDArray[Any], random: np.random.Generator) -> NDArray[An
 
 def _move_short(value: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     wide: NDArray[np.float64] = value.astype(np.float64)
+    # Floats of eight bits are as exact as they are small: the move is relative.
     moved: NDArray[np.float64] = wide * (1 + random.uniform(-_FLOAT8, _FLOAT8, value.shape))
     return moved.astype(value.dtype)
 

@@ -90,6 +90,7 @@ class CallableRunner:
 
 
 def _array(value: Any) -> NDArray[Any]:
+    # Tensors of torch that are on a device, or part of a graph, have no array.
     detached = value.detach().cpu() if hasattr(value, "detach") else value
     return np.asarray(detached.numpy() if hasattr(detached, "numpy") else detached)
 
@@ -105,6 +106,7 @@ class SignatureRunner:
         import tensorflow as tf
 
         try:
+            # Held as long as the signature is called: its variables go with the model.
             self._loaded = tf.saved_model.load(str(path))
             self._serve = self._loaded.signatures["serving_default"]
         except Exception as error:
@@ -212,12 +214,14 @@ def load_keras(source: FileSource) -> Any:
     if (written_by is None or written_by < (3,)) and "hard_sigmoid" in str(source.config):
         raise CannotRunError(f"{source.label} has a hard_sigmoid of Keras 1 or 2, which Keras 3 computes otherwise")
     keras = import_keras()
+    # Before it is loaded: Keras allocates what a configuration says.
     _check_size(keras, source)
     suffix = ".keras" if source.format == "keras" else ".h5"
     with tempfile.TemporaryDirectory() as folder:
         path = source.path.absolute()
         if path.suffix != suffix:  # Keras goes by the suffix
             path = Path(folder) / f"model{suffix}"
+            # A link, because the file may be large.
             path.symlink_to(source.path.absolute())
         try:
             return keras.models.load_model(path, compile=False, safe_mode=True)
@@ -266,6 +270,7 @@ def check_config(config: Any, label: str) -> None:
         problems = []
         for what, is_own in [(p.what.replace("copied", "loaded"), "--trust" in p.fix) for p in error.problems]:
             if is_own:
+                # Where the user's own classes are registered, it is the user who vouches for them.
                 fix = f"register the class in your own process (keras.saving), or {ELSEWHERE}"
                 problems.append(Problem(label, what, fix))
             else:  # code, and what no layer can be, is never loaded

@@ -154,6 +154,8 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
     if padding == "same" and "Transpose" not in name:
         words = "padding: with the same padding on both sides, as torch pads, in place of padding='same'"
         # torch pads maps with zeros and a maximum with the lowest value: one fault, of one kind.
+        # A common fault: torch pads both sides alike, TensorFlow one more behind where strides do not
+        # divide the map.
         yield Trial("padding both", call.name, words, _padded(layer, -1e30 if "MaxPooling" in name else 0.0))
         if "MaxPooling" in name:
             yield Trial("padding zeros", call.name, f"{words} (with zeros)", _padded(layer, 0.0))
@@ -176,6 +178,7 @@ def _padded(layer: Any, fill: float) -> Override:
         size = getattr(layer, "kernel_size", None) or layer.pool_size
         dilation = getattr(layer, "dilation_rate", 1)
         dilations = dilation if isinstance(dilation, tuple | list) else [dilation] * len(size)
+        # As torch's modules pad by convention: half of the window that the dilated kernel covers.
         spatial = [((k - 1) * d // 2,) * 2 for k, d in zip(size, dilations, strict=True)]
         first = layer.data_format == "channels_first"
         pads = [(0, 0), *([(0, 0), *spatial] if first else [*spatial, (0, 0)])]
@@ -189,6 +192,7 @@ def _epsilon(call: Call, _: Trace) -> Iterator[Trial]:
     if not isinstance(epsilon, float):
         return
     for value in _EPSILONS:
+        # What it has already is no change.
         if not np.isclose(value, epsilon, rtol=1e-3, atol=0):
             words = f"epsilon: with {value:g} in place of {epsilon:g}"
             yield Trial(f"epsilon {value}", call.name, words, clone(call.layer, {"epsilon": value}))
@@ -203,6 +207,7 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
     kernel = _weight(call.layer, "kernel")
     if kernel is None or kernel.ndim != 2:
         return
+    # Any earlier map of as many numbers: what may stand between (Dropout, an activation) keeps their order.
     for earlier in trace.calls[: trace.calls.index(call)]:
         shape = tuple(int(n or 0) for n in getattr(earlier.args[0], "shape", ())[1:]) if earlier.args else ()
         if _class(earlier) not in ("Flatten", "Reshape") or len(shape) < 2 or np.prod(shape) != len(kernel):
@@ -254,6 +259,7 @@ def _kernel(call: Call, _: Trace) -> Iterator[Trial]:
             continue
         for order in itertools.permutations(range(kernel.ndim)):
             moved = tuple(kernel.shape[i] for i in order)
+            # Only sizes that are equal: any other transposition would not have fitted.
             if order != tuple(range(kernel.ndim)) and moved == kernel.shape:
                 words = f"transposition: with its {name} transposed by {list(order)}"
                 yield Trial(f"{name} {order}", call.name, words, _reweighted(call, name, kernel.transpose(order)))
@@ -262,6 +268,7 @@ def _kernel(call: Call, _: Trace) -> Iterator[Trial]:
             words = f"flipped kernel: with its {name} flipped along its window, as the theano backend keeps it"
             yield Trial(f"{name} flip", call.name, words, _reweighted(call, name, np.flip(kernel, axes)))
         for axis, which in ((-1, "output"), (-2, "input")):
+            # RGB against BGR, where the layer is the first; elsewhere it costs one trial.
             words = f"channel order: with the {which} channels of its {name} reversed"
             yield Trial(f"{name} {which}", call.name, words, _reweighted(call, name, np.flip(kernel, axis)))
     bias = _weight(call.layer, "bias")
@@ -336,6 +343,7 @@ def _kinds(call: Call, _: Trace) -> Iterator[Trial]:
     name = _class(call)
     if "Pooling" in name:
         other = name.replace("Max", "Average") if "Max" in name else name.replace("Average", "Max")
+        # Without its name, so that Keras makes one up for the other class.
         config = {k: v for k, v in call.layer.get_config().items() if k != "name"}
         made = getattr(keras.layers, other, None)
         if made is not None:
