@@ -171,3 +171,15 @@ def test_lora_within_spectral_normalization(kind, tmp_path):
     tp.transfer(path, target, unmatched="same_name")
     for ours, theirs in zip(target.weights, expected.weights, strict=True):
         assert np.array_equal(ours, theirs), ours.path
+
+
+@pytest.mark.parametrize("name", ["a.keras", "a.weights.h5"])
+def test_spectral_normalization_of_a_layer_that_is_built_with_lora(name, tmp_path):
+    """It holds no kernel then: what the layer gives it is computed, and no variable."""
+    inputs = keras.Input((4,))
+    wrapper = layers.SpectralNormalization(layers.Dense(3, name="lay", lora_rank=2), name="sn")
+    model = keras.Model(inputs, wrapper(inputs))
+    names = [w.name for w in tp.catalog(model)]
+    assert names[0] == "sn/vector_u"
+    theirs = [w.name for w in tp.catalog(saved(model, name, tmp_path))]
+    assert theirs == names if name == "a.keras" else theirs[0] == names[0]

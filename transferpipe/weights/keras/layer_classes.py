@@ -248,6 +248,9 @@ def weight_names(
         return None
     if quantized := quantized_names(layer_class, shapes, dtypes):
         return quantized
+    if layer_class == "SpectralNormalization" and len(shapes) == 1:
+        # Around a layer that is built with LoRA, whose kernel is computed: there is no variable to hold it by.
+        return ("vector_u",)
     if not can_hold(layer_class, shapes):
         return None
     full, switches = _WEIGHTS[layer_class], _SWITCHES.get(layer_class)
