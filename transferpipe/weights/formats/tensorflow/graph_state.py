@@ -50,7 +50,7 @@ def holding_cost(
 def is_optimizer(node: ObjectNode) -> bool:
     """Tell whether a node is an optimizer: it has slots, or the counter and the rate that all of Keras's have.
 
-    A rate that follows a schedule is no variable; from Keras 2.11 on, the list of all variables is there beside it.
+    A rate that follows a schedule is not a variable; from Keras 2.11 on, the list of all variables is there beside it.
     """
     names = {name for name, _ in node.children}
     counted = any({"_iterations", other} <= names for other in ("_learning_rate", "_variables"))
