@@ -126,8 +126,9 @@ _ARGUMENTS = {
     "ZeroPadding1D": "padding data_format",
     **{f"ZeroPadding{n}D": "padding data_format" for n in (2, 3)},
 }
+_NOT_SWITCHED = frozenset(["Discretization", *(f"SpatialDropout{n}D" for n in (1, 2, 3))])  # take no `trainable`
 ARGUMENTS = {
-    name: frozenset((*text.split(), "name", "dtype", *(() if name.startswith("SpatialDropout") else ("trainable",))))
+    name: frozenset((*text.split(), "name", "dtype", *(() if name in _NOT_SWITCHED else ("trainable",))))
     for name, text in _ARGUMENTS.items()
 }
 """What each class takes."""
