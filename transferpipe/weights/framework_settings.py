@@ -54,11 +54,24 @@ def onnx_function(node: Node, network: Network) -> LayerFunction:
         return LayerFunction("Dense", {}, activation, guessed=True)
     if kind in _NORMS and "kernel" in stated:
         return LayerFunction(kind, {"epsilon": stated.get("epsilon", _EPSILON)}, guessed=True)
+    if kind == "InstanceNormalization" and "kernel" in stated:
+        return _of_groups(node, network)
     if kind in _RECURRENT and "kernel" in stated:
         return _recurrent(node)
     if kind == "Gather" and "kernel" in stated:
         return LayerFunction("Embedding", guessed=True)
     return _between(node)
+
+
+def _of_groups(node: Node, network: Network) -> LayerFunction:
+    """Return the GroupNormalization that an InstanceNormalization is: of the groups before it, or of every channel."""
+    before = network.by_name.get(node.inputs[0]) if node.inputs else None
+    shape = (
+        next(iter(before.settings.get("operands", ())), None) if before and before.layer_class == "Reshape" else None
+    )
+    groups = shape[1] if shape is not None and len(shape) == _GROUPED else node.settings["kernel"][0]
+    epsilon = node.settings.get("epsilon", _EPSILON)
+    return LayerFunction("GroupNormalization", {"epsilon": epsilon, "groups": groups}, guessed=True)
 
 
 def _between(node: Node) -> LayerFunction:
@@ -165,6 +178,8 @@ _MAPS = (3, 4, 5)
 _LAST, _OF_KERAS = -1, -0.5
 # Samples and values; the exponent of a square.
 _OF_ROWS, _SQUARED = 2, 2
+# Samples, groups, and the values of each.
+_GROUPED = 3
 
 
 def _resized(stated: Mapping[str, Any]) -> LayerFunction | None:

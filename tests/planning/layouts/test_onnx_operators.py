@@ -251,3 +251,37 @@ def test_biases_of_projections_are_taken_by_heads(tmp_path):
     for ours, theirs in named.items():
         assert np.array_equal(taken[f"m/{ours}/bias"], values[f"{theirs}.bias"].reshape(2, 4))
         assert np.array_equal(taken[f"m/{ours}/kernel"], values[f"{theirs}.weight"].reshape(8, 2, 4))
+
+
+def grouped(epsilon):
+    """A convolution and its GroupNorm(2, 4) as torch's exporter writes it."""
+    values = {**tensors(k=(4, 2, 3, 3), l=(3, 4, 1, 1)), "onnx::Mul_22": rand(4, 1, 1), "onnx::Add_23": rand(4, 1, 1)}
+    values |= {"groups": np.int64([0, 2, -1]), "maps": np.int64([0, 4, 6, 6])}
+    filled = {name: helper.make_tensor(name, 1, [2], [value] * 2) for name, value in (("ones", 1), ("zeros", 0))}
+    nodes = [helper.make_node("Constant", [], [f"/n/{name}"], name, value=value) for name, value in filled.items()]
+    nodes += [
+        node("Conv", "x k.weight k.bias", "p"),
+        node("Reshape", "p groups", "q"),
+        helper.make_node(
+            "InstanceNormalization", ["q", "/n/ones", "/n/zeros"], ["r"], "/n/InstanceNormalization", epsilon=epsilon
+        ),
+        node("Reshape", "r maps", "s"),
+        helper.make_node("Mul", ["s", "onnx::Mul_22"], ["t"], "/n/Mul"),
+        helper.make_node("Add", ["t", "onnx::Add_23"], ["u"], "/n/Add"),
+        node("Conv", "u l.weight l.bias"),
+    ]
+    return nodes, values
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize(("groups", "epsilon"), [(2, 0.1), (4, 0.1), (2, 1e-3)])
+def test_a_group_normalization_of_older_versions(groups, epsilon, tmp_path):
+    path = write_onnx(tmp_path, *grouped(0.1), (2, 8, 8), 4)
+    layers = kl.Conv2D(4, 3, name="k"), kl.GroupNormalization(groups, epsilon=epsilon, name="n")
+    model = keras.Sequential([keras.Input((8, 8, 2)), *layers, kl.Conv2D(3, 1, name="l")])
+    report = tp.transfer(path, model, mapping={name: {"to": name} for name in "knl"})
+    x = rand(3, 2, 8, 8)
+    found = np.moveaxis(np.asarray(model(np.moveaxis(x, 1, -1))), -1, 1)
+    same = np.allclose(found, run_onnx(path, x), atol=1e-4)
+    assert same == ((groups, epsilon) == (2, 0.1))
+    assert [w.code for w in report.plan.warnings] == ([] if same else ["settings-differ"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,10 @@ def find_uses(
         name: (name, (), shape) for name, shape in shapes.items()
     }
     products: dict[str, GraphNode] = {}
+    groups = _GroupNorms()
     found: dict[str, list[Use]] = {}
     for node in nodes:
+        groups.follow(node)
         if node.input in ways:
             origin, steps, shape = ways[node.input]
             further = _further(node, shape, numbers, steps)
@@ -109,14 +111,61 @@ def find_uses(
         if is_product(node) and node.output:
             products[node.output] = node
         for place, name in enumerate(node.inputs):
-            if name not in ways or not (role := _role(node, place, products)):
+            if name not in ways or not (role := _role(node, place, products) or groups.role(node, place)):
                 continue
             origin, steps, shape = ways[name]
+            if (norm := groups.instance(node, place)) is not None:
+                count = math.prod(shape)
+                found.setdefault(origin, []).append(
+                    Use(norm, role, None, (*steps, TensorStep("reshape", (count,))), (count,))
+                )
+                for own in norm.inputs[1:]:  # its own ones and zeros do nothing
+                    found.pop(own, None)
+                continue
             steps = (*steps, *_factor(node, role))
             # The bias that an Add brings belongs to the product before it: both are weights of one layer.
             taker = products.get(_other(node, place)) or node if node.op == "Add" else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
     return found
+
+
+@dataclass
+class _GroupNorms:
+    """GroupNormalization as torch's exporter writes it before version 21 of ONNX.
+
+    An InstanceNormalization of the groups, which a Reshape puts together, has ones and zeros for its own weights; the
+    scale and the shift of the channels are a Mul and an Add behind the Reshape back (``group_norm`` in
+    ``torch/onnx/symbolic_opset9.py``).
+    """
+
+    reshaped: set[str] = field(default_factory=set)
+    normed: dict[str, GraphNode] = field(default_factory=dict)
+    scaled: dict[str, GraphNode] = field(default_factory=dict)
+
+    def follow(self, node: GraphNode) -> None:
+        """Note what a node gives."""
+        if node.op == "InstanceNormalization" and node.input in self.reshaped:
+            self.normed[node.output] = node
+        elif node.op == "Reshape":
+            self.reshaped.add(node.output)
+            if node.input in self.normed:
+                self.normed[node.output] = self.normed[node.input]
+        elif node.op == "Mul" and len(node.inputs) == 2:
+            before = next((self.normed[name] for name in node.inputs if name in self.normed), None)
+            if before is not None:
+                self.scaled[node.output] = before
+
+    def role(self, node: GraphNode, place: int) -> str:
+        """Return what an input of a node is there: the scale or the shift; empty where it is neither."""
+        other = _other(node, place)
+        if node.op == "Mul" and other in self.normed:
+            return "weight"
+        return "bias" if node.op == "Add" and other in self.scaled else ""
+
+    def instance(self, node: GraphNode, place: int) -> GraphNode | None:
+        """Return the normalization that an input of a node scales or shifts; None where it does neither."""
+        other = _other(node, place)
+        return {"weight": self.normed, "bias": self.scaled}.get(self.role(node, place), {}).get(other)
 
 
 def _role(node: GraphNode, place: int, products: Mapping[str, GraphNode]) -> str:
