@@ -330,6 +330,21 @@ def test_nothing_that_a_file_names_is_imported_or_run(tmp_path, hostile):
     assert not (tmp_path / "made" / "model.keras").exists()
 
 
+@follows("_build: the file is damaged:")
+def test_a_model_that_is_larger_than_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("transferpipe.execute.upgrade._LITTLE", 0)
+    wide = old_layer("Dense", "wide", units=300)
+    head = old_layer("Dense", "d", units=3, batch_input_shape=[None, 4])
+    kernel, bias = rand(4, 3), rand(3)
+    stored = {"d": {"d/kernel:0": kernel, "d/bias:0": bias}}
+    path = write_old_file(tmp_path / "damaged.h5", old_sequential(head, wide), {**stored, "wide": {}})
+    with pytest.raises(UnsafeError, match="download or save it again"):
+        modernised(path, tmp_path / "damaged")
+    model, _ = modernised(write_old_file(tmp_path / "again.h5", old_sequential(head), stored), tmp_path / "made")
+    x = rand(2, 4)
+    np.testing.assert_allclose(model(x), x @ kernel + bias, atol=1e-5)
+
+
 def test_weights_of_another_shape_than_the_configuration_says_are_refused(tmp_path):
     path, _ = dense_file(tmp_path / "old.h5", units=5)
     with pytest.raises((RecipeError, FileError), match="shape"):

@@ -69,7 +69,7 @@ def test_a_pinned_object(store, cache):
     assert "the recipe pins 000" in refused(store.url, VerificationError, "0" * 64)
 
 
-@pytest.mark.follows("download: name one file of")
+@pytest.mark.follows("download: name one file of", "download: check the address")
 def test_what_is_not_there_or_is_a_folder(store):
     assert "there is no such object -> check the address" in refused(store.url + "x")
     assert "it is a folder -> name one file of it" in refused(store.url.rpartition("/")[0])

@@ -32,6 +32,12 @@ from one_of_each import BIAS, KERNEL
 from protobuf_messages import field
 from tflite_models import write_tflite
 
+
+def larger(array):
+    """Let the description of an array of zarr declare far more than there is."""
+    array["shape"] = array["chunk_grid"]["configuration"]["chunk_shape"] = [1 << 40]
+
+
 DAMAGES = {
     "PyTorch, zip": [
         (cut(-40), "read_zip: the file is damaged"),
@@ -194,6 +200,16 @@ DAMAGES = {
     ],
     "TensorFlow, folder": [
         (lost("ckpt-1.index"), "_in_folder: copy all files of"),
+    ],
+    "Orbax, files": [
+        (
+            lambda p: (p / "pytree/trainable_variables.head.kernel/c/0/0").write_bytes(b"x"),
+            "open_orbax.read_entry: the checkpoint is damaged",
+        ),
+        (
+            in_json(larger, "pytree/trainable_variables.head.bias/zarr.json"),
+            "_check_sizes: the checkpoint is damaged",
+        ),
     ],
     "Orbax": [
         (in_json(lambda d: d.pop("tree_metadata"), "pytree/_METADATA"), "_keys: the checkpoint is damaged"),

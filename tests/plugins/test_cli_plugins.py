@@ -190,3 +190,36 @@ def test_what_a_transform_from_outside_does_wrong_is_an_error_of_ours(install, f
         with np.errstate(over="ignore"):
             expected = kernel ** right["power"]
         assert np.allclose(np.load(files / "run" / "out.npz")["d/kernel"], expected, rtol=1e-4)
+
+
+WRITER = """
+import io
+import os
+import numpy as np
+from transferpipe.recipe.outputs import Output
+
+
+def write(descriptor, content):
+    file = io.BytesIO()
+    np.savez(file, **{w.name: content.value(w.name) * FACTOR for w in content.catalog})
+    os.pwrite(descriptor, file.getvalue(), 0)
+
+
+OUTPUT = Output(".arrays", "arrays", write, "arrays", names_tensors=True)
+"""
+
+
+@pytest.mark.follows("_guarded.write_outside: report it to the")
+def test_a_writer_from_outside_that_fails_and_is_corrected(install, files):
+    import numpy as np
+
+    import transferpipe as tp
+    from transferpipe.errors import FileError
+
+    keys = {"mapping": {"d": {"to": "d", "transform": [{"scale": 0.5}]}}, "save": "out.arrays", "folder": "run"}
+    install("arrays", {"writer": {"arrays": "OUTPUT"}}, WRITER.replace("FACTOR", "none"))
+    with pytest.raises(FileError, match=r"NameError.* -> report it to the package that adds it"):
+        tp.transfer("a.npz", "b.npz", **keys)
+    install("arrays", {"writer": {"arrays": "OUTPUT"}}, WRITER.replace("FACTOR", "1"), version="1.1")
+    tp.transfer("a.npz", "b.npz", **keys)
+    assert np.allclose(np.load("run/out.arrays")["d/kernel"], np.array([[1, 1.5], [2, 2.5e19]]))

@@ -1,5 +1,6 @@
 """What TensorFlow writes of models of all kinds: every weight proved, a live model left as it was."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -144,6 +145,7 @@ def test_a_value_that_was_not_written_is_noticed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.follows("verify_served: save as .keras, or")
 def test_a_model_that_cannot_be_served_is_noticed(tmp_path):
     with pytest.raises(VerificationError, match="TensorFlow cannot serve it"):
         verify_served(tmp_path / "nothing")
@@ -153,6 +155,9 @@ def test_a_model_that_cannot_be_served_is_noticed(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "m"), signatures=signature)
     with pytest.raises(VerificationError, match="m: y: the served model gives NaN"):
         verify_served(tmp_path / "m")
+    module.v.assign(2)  # corrected
+    tf.saved_model.save(module, str(tmp_path / "sound"), signatures=signature)
+    verify_served(tmp_path / "sound")
 
 
 class Halved(keras.layers.Dense):
@@ -163,18 +168,46 @@ class Halved(keras.layers.Dense):
         store["1"] = self.bias
 
 
+@pytest.mark.follows("_check_variables: save as .keras or")
 def test_weights_that_are_no_variables_cannot_be_exported(tmp_path):
     keras.utils.clear_session()
     model = keras.Sequential([keras.Input((8,)), Halved(4, name="d")])
     with pytest.raises(RecipeError, match=r"d/kernel is not a variable .* -> save as \.keras"):
         tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="model.ckpt")
     assert not list(tmp_path.iterdir())
+    tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="model.weights.h5")
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        found = [file[f"layers/halved/vars/{k}"][()] for k in "01"]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(found, (model.layers[0].kernel / 2, model.layers[0].bias), strict=True)
+    )
 
 
+@pytest.mark.follows("_refusals: make room, or save")
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    keras.utils.clear_session()
+    model = nested()
+
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transferpipe.save.exports._write_checkpoint", full)
+        with pytest.raises(tp.FileError, match="-> make room, or save elsewhere"):
+            tp.transfer(None, model, folder=tmp_path / "full", unmatched="keep", save="model.ckpt")
+    for folder in ("full", "elsewhere"):
+        tp.transfer(None, model, folder=tmp_path / folder, unmatched="keep", save="model.ckpt")
+        assert len(tp.catalog(tmp_path / folder / "model.ckpt")) == len(model.weights)
+
+
+@pytest.mark.follows("_refusals: save as .keras or")
 def test_a_name_that_tensorflow_cannot_use(tmp_path):
     keras.utils.clear_session()
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="two words")])
     with pytest.raises(RecipeError, match=r"cannot be saved as a SavedModel: .*'two words' is not a valid scope name"):
         tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="served")
+    tp.transfer(None, model, folder=tmp_path, unmatched="keep", save="model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights(), strict=True))
     later = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="later")], name="model")
     assert later.layers[0].kernel.path == "model/later/kernel"

@@ -281,6 +281,12 @@ def _saved_model(folder):
     return folder
 
 
+def _orbax_files(folder):
+    from orbax_folders import VALUES, write
+
+    return write(folder / "3", VALUES, ocdbt=False)
+
+
 def _folder(folder):
     one_of_each.checkpoint().write(folder / "ckpt-1")
     return folder
@@ -297,6 +303,7 @@ FORMATS = {
     "preset": Format(_preset),
     "SavedModel": Format(_saved_model),
     "TensorFlow, folder": Format(_folder),
+    **({"Orbax, files": Format(_orbax_files)} if "Orbax" in one_of_each.FORMATS else {}),
 }
 
 _SOUND_FILE = re.compile(r"\b(copy|download|save|write|convert|export|freeze|keep|pack|put|take|name|load|open)\b")

@@ -142,3 +142,66 @@ def test_imagenet_is_a_name_beside_a_folder_of_that_name(tmp_path, monkeypatch):
 )
 def test_what_a_builder_is_for_is_allowed(target, arguments):
     check_arguments([Build(target, arguments, "target")])
+
+
+FROM_PRESET, VGG = "keras_hub.models.Backbone.from_preset", "keras.applications.VGG16"
+
+
+@pytest.mark.parametrize(
+    ("target", "wrong", "key"),
+    [
+        (VGG, {"weights": 3}, "_check_library: leave it out"),
+        (VGG, {"classifier_activation": {"class_name": "ReLU", "config": {}}}, "_check_library: leave it out #2"),
+        (VGG, {"classes": 10**12}, "check_sizes: leave it out"),
+        (VGG, {"input_shape": [10**6, 10**6, 3]}, "check_sizes: leave it out #2"),
+        ("keras_hub.models.BertBackbone", {"num_layers": 5000}, "check_sizes: leave it out #3"),
+        ("keras_hub.tokenizers.BytePairTokenizer", {"vocabulary": "w.h5"}, "_check_hub_text: leave it out"),
+    ],
+)
+def test_an_argument_that_is_left_out(target, wrong, key, request, tmp_path, monkeypatch):
+    request.node.add_marker(pytest.mark.follows(key))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF")
+    with pytest.raises((RecipeError, UnsafeError)) as caught:
+        check_arguments([Build(target, {"name": "x", **wrong}, "target")])
+    assert caught.value.problems[0].fix == "leave it out"
+    check_arguments([Build(target, {"name": "x"}, "target")])
+
+
+@pytest.mark.follows("_check_hub_text: name the folder of")
+def test_an_address_that_is_none_of_a_preset(tmp_path):
+    with pytest.raises(UnsafeError) as caught:
+        check_arguments([Build(FROM_PRESET, {"preset": "gs://bucket/x"}, "target")])
+    assert caught.value.problems[0].fix == "name the folder of the preset"
+    (tmp_path / "config.json").write_text("{}")
+    check_arguments([Build(FROM_PRESET, {"preset": str(tmp_path)}, "target")])
+
+
+@pytest.mark.follows("_check_hub_text: copy the file itself")
+def test_a_file_outside_of_the_working_directory(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    tokenizer = "keras_hub.tokenizers.BytePairTokenizer"
+    with pytest.raises(UnsafeError) as caught:
+        check_arguments([Build(tokenizer, {"vocabulary": str(tmp_path / "vocab.txt")}, "target")])
+    assert caught.value.problems[0].fix == "copy the file itself"
+    (tmp_path / "here" / "vocab.txt").write_text((tmp_path / "vocab.txt").read_text())
+    check_arguments([Build(tokenizer, {"vocabulary": "vocab.txt"}, "target")])
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        pytest.param("{", 99, marks=pytest.mark.follows("_json: the file is damaged: #2")),
+        pytest.param("{}" + " " * 99, 99, marks=pytest.mark.follows("_json: the file is damaged:")),
+    ],
+)
+def test_a_damaged_preset(text, most, tmp_path, monkeypatch):
+    monkeypatch.setattr("transferpipe.models.building.arguments._MOST_CONFIG", most)
+    (tmp_path / "config.json").write_text(text)
+    build = Build(FROM_PRESET, {"preset": str(tmp_path)}, "target")
+    with pytest.raises((FileError, UnsafeError), match="download or save it again"):
+        check_arguments([build])
+    (tmp_path / "config.json").write_text("{}")
+    check_arguments([build])

@@ -65,3 +65,16 @@ def test_torch_checkpoints_call_them_otherwise(key, tmp_path):
     torch.save({"model": plain}, tmp_path / "c.pt")
     with pytest.raises(RecipeError, match="holds no moving averages"):
         tp.catalog(str(tmp_path / "c.pt"), select="ema")
+
+
+@pytest.mark.follows("averaged_file: take the whole model,")
+def test_a_file_of_weights_does_not_say_which_are_averages(tmp_path):
+    model = make()
+    model.save_weights(tmp_path / "s.weights.h5")
+    with pytest.raises(RecipeError) as caught:
+        move({"path": str(tmp_path / "s.weights.h5"), "select": "ema"}, make(trained=False))
+    assert caught.value.problems[0].fix == "take the whole model, saved as .keras"
+    model.save(tmp_path / "s.keras")
+    averages = [np.asarray(v) for v in model.optimizer.variables if v.name.endswith("_average")]
+    target = move({"path": str(tmp_path / "s.keras"), "select": "ema"}, make(trained=False))
+    assert all(np.array_equal(a, b) for a, b in zip(target.trainable_variables, averages, strict=True))

@@ -322,3 +322,16 @@ def test_the_scale_of_a_layer_normalization(tmp_path):
     model = keras.Sequential([keras.Input((3, 4)), kl.LayerNormalization(epsilon=1e-3, name="n")])
     tp.transfer(path, model, mapping={"n": {"to": "n"}})
     np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.follows("_source.read_entry: the file is damaged")
+def test_scales_that_are_too_few(tmp_path):
+    nodes, tensors, expected = WAYS["dequantized by column"]
+    nodes = [*nodes, node("MatMul", "x", "w")]
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, use_bias=False, name="d")])
+    mapping = {"d": {"to": "d/kernel", "from": "k"}}
+    damaged = write_onnx(tmp_path, nodes, {**tensors, "s": SCALES[:2]}, (4,), 2)
+    with pytest.raises(tp.FileError, match="download or save it again"):
+        tp.transfer(damaged, model, mapping=mapping)
+    tp.transfer(write_onnx(tmp_path, nodes, tensors, (4,), 2), model, mapping=mapping)
+    np.testing.assert_array_equal(model.get_layer("d").kernel, expected(tensors))

@@ -115,9 +115,28 @@ def test_safetensors_of_one_dtype_keeps_the_order_of_the_catalog(tmp_path):
     assert list(source.catalog.by_name) == ["z", "a", "m"]
 
 
+@pytest.mark.follows("_entry: save as .npz, or")
 def test_a_dtype_that_safetensors_does_not_know(tmp_path):
-    with pytest.raises(FileError, match=r"w: is complex128, which a safetensors file cannot hold -> save as \.npz"):
-        write(tmp_path / "m.safetensors", content_of({"w": np.ones(2, "complex128")}))
+    value = np.array([1, 2j])
+    with pytest.raises(
+        FileError, match=r"w: is complex128, which a safetensors file cannot hold -> save as \.npz"
+    ) as caught:
+        write(tmp_path / "m.safetensors", content_of({"w": value}))
+    assert np.array_equal(np.load(write(tmp_path / "m.npz", content_of({"w": value})))["w"], value)
+    known = caught.value.problems[0].fix.partition("safetensors knows ")[2].split(", ")
+    cast = value.astype(next(name for name in known if name.startswith("complex")))
+    assert np.array_equal(load_file(write(tmp_path / "m.safetensors", content_of({"w": cast})))["w"], cast)
+
+
+@pytest.mark.follows("write_npz: give the weight another")
+def test_a_dtype_that_npz_does_not_know(tmp_path):
+    value = np.array([0.5, 2], ml_dtypes.float8_e4m3b11fnuz)
+    with pytest.raises(
+        FileError, match="which an npz archive cannot hold -> give the weight another dtype, such as float32"
+    ):
+        write(tmp_path / "m.npz", content_of({"w": value}))
+    path = write(tmp_path / "m.npz", content_of({"w": value.astype("float32")}))
+    assert np.array_equal(np.load(path)["w"], [0.5, 2])
 
 
 def test_npz_values_can_be_mapped(tmp_path):

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from transferpipe.errors import FileError
 from transferpipe.files import window as window_module
 from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.h5_layout import lay_out
@@ -160,3 +161,15 @@ def test_every_extended_float_is_noted(lay):
     data, _, _ = lay(content(*((f"{n}/w", (4,), n) for n in names)))
     with h5py.File(io.BytesIO(data), "r") as h5:
         assert {n: h5[f"{n}/vars/0"].attrs["dtype"] for n in names} == {n: n for n in names}
+
+
+@pytest.mark.follows("_dataset: give the weight another")
+def test_a_dtype_that_keras_files_do_not_know(lay, tmp_path):
+    with pytest.raises(
+        FileError, match="which a Keras weights file cannot hold -> give the weight another dtype, such as float32"
+    ):
+        lay(content(("d/kernel", (2, 3), "float4_e2m1fn")))
+    data, _, _ = lay(content(("d/kernel", (2, 3), "float32")))
+    (tmp_path / "m.h5").write_bytes(data)
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert (file["d/vars/0"].shape, file["d/vars/0"].dtype) == ((2, 3), np.dtype("float32"))

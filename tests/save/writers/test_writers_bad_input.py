@@ -16,8 +16,10 @@ import pytest
 from hand_made import assert_same, dense, named, read_weights, write_archive
 
 import transferpipe as tp
+from transferpipe.save.assets import archived
 from transferpipe.save.writers import fill
 from transferpipe.weights.formats.keras import archive
+from transferpipe.weights.formats import open_source
 
 SUFFIXES = [".keras", ".weights.h5", ".safetensors", ".npz"]
 OLD = b"what stood there before"
@@ -230,7 +232,9 @@ def test_an_archive_that_changes_before_its_assets_are_read(files, monkeypatch):
     assert_untouched(files[2])
 
 
+@pytest.mark.follows("_chunks: the file is damaged:")
 def test_a_damaged_asset(files):
+    sound = files[1].read_bytes()
     data = bytearray(files[1].read_bytes())
     at = data.index(b"a\na\na\n")
     data[at] ^= 1
@@ -238,6 +242,20 @@ def test_a_damaged_asset(files):
     with pytest.raises(tp.FileError, match=r"t\.keras: assets/v\.txt: cannot be read: Bad CRC-32"):
         run(files)
     assert_untouched(files[2])
+    files[1].write_bytes(sound)  # copied again
+    run(files)
+
+
+@pytest.mark.follows("archived: run again")
+def test_an_archive_that_is_away_for_a_moment(files):
+    source = open_source(files[1])
+    files[1].rename(files[1].with_name("away"))
+    with pytest.raises(tp.FileError, match="-> run again"):
+        list(archived(source))
+    files[1].with_name("away").rename(files[1])
+    assert [(name, b"".join(parts)) for name, parts in archived(open_source(files[1]))] == [
+        ("assets/v.txt", b"a\n" * 9)
+    ]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

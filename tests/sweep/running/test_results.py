@@ -1,13 +1,15 @@
 """Results of variants, read again from their folders."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.sweep.record import read_record
 from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result
-from transferpipe.sweep.variant import FORMAT_VERSION
+from transferpipe.sweep.variant import FORMAT_VERSION, Planned, Variant, read_variant, write_variant
+from transferpipe.sweep.variant import VARIANT as VARIANT_FILE
 
 
 @pytest.mark.parametrize("artifacts", [["model.keras"], [{"sha256": "0"}], [{"path": 1}], [None], "model.keras"])
@@ -46,6 +48,7 @@ VARIANT = {"overrides": {"freeze": "none"}, "control": None, "key": "v1", "check
         {"rung": {"over": "x", "at": "y"}},
     ],
 )
+@pytest.mark.follows("read_record: run the sweep again,")
 def test_a_sweep_that_is_damaged_is_said_to_be(tmp_path, damage):
     data = {"format_version": FORMAT_VERSION, "name": "s", "variants": [VARIANT]}
     (tmp_path / "sweep.json").write_text(json.dumps(data))
@@ -53,3 +56,19 @@ def test_a_sweep_that_is_damaged_is_said_to_be(tmp_path, damage):
     (tmp_path / "sweep.json").write_text(json.dumps({**data, "variants": [VARIANT | damage]}))
     with pytest.raises(FileError, match="is not what this version of transferpipe writes"):
         read_record(tmp_path)
+    (tmp_path / "again").mkdir()  # the sweep is run again, in another folder
+    (tmp_path / "again" / "sweep.json").write_text(json.dumps(data))
+    assert [entry.key for entry in read_record(tmp_path / "again").entries] == ["v1"]
+
+
+@pytest.mark.follows("read_variant: run the sweep again")
+def test_a_variant_that_is_damaged_is_written_again(tmp_path):
+    planned = Planned(Variant({"seed": 1}, {"seed": "1"}), "p1", "key", (1, 0))
+    write_variant(tmp_path, planned)
+    sound, data = read_variant(tmp_path), json.loads((tmp_path / VARIANT_FILE).read_text())
+    del data["recipe"]
+    (tmp_path / VARIANT_FILE).write_text(json.dumps(data))
+    with pytest.raises(FileError, match="-> run the sweep again"):
+        read_variant(tmp_path)
+    write_variant(tmp_path, planned)
+    assert read_variant(tmp_path) == sound == (replace(planned.variant), "p1")

@@ -167,3 +167,10 @@ def test_refusing_imports_no_keras(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.follows("check_classes: save the model again")
+def test_a_vocabulary_that_is_in_the_file_itself():
+    with pytest.raises(UnsafeError, match="-> save the model again"):
+        check_classes(layer("StringLookup", vocabulary="words.txt"), "m.keras", nobody, 0)
+    check_classes(layer("StringLookup", vocabulary=["a", "b"]), "m.keras", nobody, 0)  # as Keras saves it

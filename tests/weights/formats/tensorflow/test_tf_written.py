@@ -179,14 +179,21 @@ def test_a_saved_model_of_tensorflow_1(tmp_path):
     assert (source.format, [w.name for w in source.catalog]) == ("saved_model", ["dense/kernel"])
 
 
+@pytest.mark.follows("_read_index: open it in TensorFlow")
 def test_the_oldest_kind_is_refused_with_a_way_out(tmp_path):
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         v1.get_variable("w", [2], use_resource=False)
         session.run(v1.global_variables_initializer())
         v1.train.Saver(write_version=v1.train.SaverDef.V1).save(session, str(tmp_path / "old.ckpt"))
-    with pytest.raises(FileError, match=r"V1.*Saver"):
+        wanted = session.run("w:0")
+    with pytest.raises(FileError, match=r"V1.*open it in .* tf.compat.v1 with its model.* tf.compat.v1.train.Saver"):
         open_source(tmp_path / "old.ckpt")
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("w", [2], use_resource=False)
+        v1.train.Saver().restore(session, str(tmp_path / "old.ckpt"))
+        v1.train.Saver().save(session, str(tmp_path / "new.ckpt"))
+    assert np.array_equal(open_source(tmp_path / "new.ckpt").read("w"), wanted)
 
 
 def test_a_saved_model_that_tensorflow_cannot_load(trained, tmp_path):
