@@ -64,8 +64,8 @@ DAMAGES = {
             ),
             "Tree.children: save the file again",
         ),
-        (member("data.pkl", b"\x80\x02cos\nsystem\n."), "_read: save only the tensors: #2"),
-        (member("data.pkl", b"\x80\x02cos\nsystem\n]"), "_read: save only the tensors:"),
+        (member("data.pkl", b"\x80\x02cos\nsystem\n."), "_read_pickle: save only the tensors: #2"),
+        (member("data.pkl", b"\x80\x02cos\nsystem\n]"), "_read_pickle: save only the tensors:"),
     ],
     "PyTorch, legacy": [
         (cut(-4), "open_tree: the file is damaged"),

@@ -18,8 +18,8 @@ from hand_made import assert_same, dense, named, read_weights, write_archive
 import transferpipe as tp
 from transferpipe.save.assets import archived
 from transferpipe.save.writers import fill
-from transferpipe.weights.formats.keras import archive
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.formats.keras import archive
 
 SUFFIXES = [".keras", ".weights.h5", ".safetensors", ".npz"]
 OLD = b"what stood there before"

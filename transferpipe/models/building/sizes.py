@@ -103,7 +103,7 @@ def check_together(build: Build, numbers: Iterable[Number]) -> None:
 
 
 def is_usual(numbers: Iterable[Number], arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a call of a library's builder is not a larger than models that are published.
+    """Tell whether a call of a library's builder is no larger than models that are published.
 
     Args:
         numbers: all that it is made with.
