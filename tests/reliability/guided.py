@@ -6,6 +6,7 @@ process of its own, since atheris ends the process when it is done.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 from .rows import Row
 
@@ -68,15 +70,20 @@ def main() -> None:
     import atheris
 
     name, most, number, place = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-    with atheris.instrument_imports(include=["transferpipe"]):
-        from .seeds import FORMATS
-        from .structures import READERS, end_hang, looked, write_changed
+    from one_of_each import FORMATS, read_all
+
+    from .structures import READERS, end_hang, looked, write_changed
+
     signal.signal(signal.SIGALRM, end_hang)
     format, change = READERS[name]
     (place / "files").mkdir()
     path = FORMATS[format].write(place / "files")
     sound = {p: p.read_bytes() for p in (place / "files").rglob("*") if p.is_file()}
     row = Row(name, "")
+    read_all(path)  # imports the reader
+    for function in [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]:
+        if str(function.__module__).startswith("transferpipe.weights"):
+            atheris.instrument_func(function)
 
     def look(data: bytes) -> None:
         row.count(*looked(write_changed(path, sound, change, Chosen(data))), data.hex())
@@ -84,7 +91,16 @@ def main() -> None:
             (place / "counted.json").write_text(json.dumps(row.as_data()))
 
     atheris.Setup(
-        [sys.argv[0], f"-runs={most}", f"-seed={number}", "-max_len=512", "-timeout=0", "-rss_limit_mb=0"], look
+        [
+            sys.argv[0],
+            f"-runs={most}",
+            f"-seed={number}",
+            "-max_len=512",
+            "-len_control=0",
+            "-timeout=0",
+            "-rss_limit_mb=0",
+        ],
+        look,
     )
     atheris.Fuzz()
 

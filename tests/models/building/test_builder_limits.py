@@ -57,6 +57,7 @@ def test_published_sizes_are_allowed_and_need_no_trial(target, arguments):
         ("keras_hub.models.ResNetBackbone", "stackwise_num_filters", [64] * 3000),
         ("keras_hub.models.BertBackbone", "hidden_dim", 10**7),
         ("keras.applications.MobileNet", "alpha", 1e4),
+        ("keras.applications.MobileNet", "depth_multiplier", 1000),
         ("keras.applications.MobileNet", "classes", 10**8),
         (f"{ZOO}.small_vit", "depth", 3000),
     ],

@@ -28,7 +28,7 @@ _NO_SIZE = re.compile(r"seed|\w*(?:wavelength|theta|_id|_index|freq\w*|temperatu
 _MOST = 10**8  # of anything: a vocabulary has 10**6 at most
 # What says how many layers follow one another.
 _LAYERS = re.compile(
-    r"(?:\w+_)?(?:depths?|layers|blocks|repeats|repetitions|stages|experts|levels|quantizers)(?:_enc|_dec)?|depth_\w+"
+    r"(?:\w+_)?(?:depths?|layers|blocks|repeats|repetitions|stages|experts|levels|quantizers)(?:_enc|_dec)?"
 )
 _MOST_LAYERS = 2_000  # DeepNet (arXiv:2203.00555) has 1,000
 # How wide a layer is: GPT-3's widest has 49,152 units.
