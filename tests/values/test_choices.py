@@ -281,3 +281,13 @@ def test_a_file_of_an_edit_that_changed_or_is_gone_is_found(masked, capsys):
     np.savez("mask.npz", m=B < 0)
     assert main(["verify", "out"]) != 0
     assert "mask.npz: its SHA-256 is" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_as_many_are_chosen_where_numbers_are_missing(which, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_file({"a": np.array([np.nan, 3, 1, np.nan, 2], "float32")}, "n.safetensors")
+    report = {"edit": {"e": {"at": "a", which: 4, "set": 7}}, "verify": {"nonfinite": "allow"}}
+    tp.transfer(None, "n.safetensors", unmatched="keep", save="o.safetensors", **report)
+    # The numbers first, then of those that are none the first.
+    np.testing.assert_array_equal(load_file("o.safetensors")["a"], np.array([7, 7, 7, np.nan, 7], "float32"))

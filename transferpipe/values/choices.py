@@ -206,6 +206,8 @@ def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
     if not number:
         return chosen
     order = -sizes if edit.choice.largest else sizes
+    # Where NaN is allowed it is chosen last: compared with itself, it would be neither before the limit nor at it.
+    order = np.where(np.isnan(order), np.inf, order)
     # The value of the last that is chosen; a stable sort would give the same in more time.
     limit = np.partition(order, number - 1)[number - 1]
     chosen[order < limit] = True

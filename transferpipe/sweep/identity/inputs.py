@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import itertools
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib import metadata
@@ -106,5 +105,7 @@ def _beginning(path: str) -> list[Any]:
 
 
 def _digests(files: Iterator[Path]) -> list[Any]:
-    found = sorted(itertools.islice(files, _MOST_FILES))
-    return [[str(file), digest_of(file)] for file in found if file.is_file()]
+    # Listing them all takes a moment; which are read must not depend on the order in which the disk has them.
+    found = sorted(files)
+    digests = [[str(file), digest_of(file)] for file in found[:_MOST_FILES] if file.is_file()]
+    return [*digests, *([["all", len(found)]] if len(found) > _MOST_FILES else [])]
