@@ -70,6 +70,11 @@ def own_variables(layer: Any) -> tuple[list[Any], list[Any]]:
     return layer._trainable_variables, layer._non_trainable_variables
 
 
+def kernel_held(layer: Any) -> Any:
+    """Return the variable of a kernel, or of embeddings, without the factors that LoRA adds to it; None without one."""
+    return getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
+
+
 def get_flag(layer: Any) -> bool:
     """Return a layer's own `trainable` flag."""
     return bool(layer._trainable)

@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.models.keras_private import config_text, layers_in, own_variables, record_saving, save_assets_below
+from transferpipe.models.keras_private import (
+    config_text,
+    kernel_held,
+    layers_in,
+    own_variables,
+    record_saving,
+    save_assets_below,
+)
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.layer_classes import class_label, weight_names
@@ -196,7 +203,7 @@ def _merged_by_lora(recorded: Sequence[Recorded], specs_of: Mapping[str, Sequenc
     """
     found = {}
     for group in recorded:
-        held = getattr(group.owner, "_kernel", getattr(group.owner, "_embeddings", None))
+        held = kernel_held(group.owner)
         if held is not None and getattr(group.owner, "lora_enabled", False):
             named = (s.name for s in specs_of[group.path] if s.own_name in ("kernel", "embeddings"))
             found.update({id(held): name for name in named})
