@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.differences.compare import compare
 from transferpipe.differences.result import Diff
+from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.live import check_ahead, transfer_live
 from transferpipe.execute.open_recipe import open_recipe
 from transferpipe.execute.prepare import prepare_opened
@@ -312,6 +314,9 @@ def inspect(  # noqa: PLR0913 (a keyword is a question)
         FileError, UnsafeError: the file cannot be read, or holds code.
         RecipeError: nothing is called as the pattern says.
     """
+    if not isinstance(path, str | os.PathLike):
+        what = f"is of the type {type(path).__name__}, and no path"
+        raise RecipeError(Problem("path", what, "tp.catalog(model) lists the weights of a model"))
     return inspect_source(open_path(os.fspath(path), "inspect", format, select), match, stats, others)
 
 
@@ -320,7 +325,7 @@ def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)
     model: PathText | KerasModel,
     *,
     mapping: Rules | None = None,
-    inputs: PathText | Mapping[str, NDArray[Any]] | None = None,
+    inputs: PathText | Mapping[str, NDArray[Any]] | Sequence[NDArray[Any]] | NDArray[Any] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
     seed: int = 0,
@@ -340,8 +345,8 @@ def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)
         model: the one that is judged: the same.
         mapping: rules as in a recipe, that pair layers of `model` (`to`) with those of `original` (`from`); left out,
             layers of one name belong together.
-        inputs: an npz file, or arrays by the inputs' names, with the batch as their first axis; random ones if left
-            out.
+        inputs: an npz file, or arrays by the inputs' names, an array or several in the order of the inputs, with the
+            batch as their first axis; random ones if left out.
         atol: the largest difference allowed, in the units of the output; from the dtypes and the depth if left out.
         rtol: the same as a part of the expected value.
         seed: of random inputs.
@@ -354,7 +359,14 @@ def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)
             wrong.
         FileError, UnsafeError: a file cannot be read, or holds code.
     """
-    given = os.fspath(inputs) if isinstance(inputs, str | os.PathLike) else inputs
+    given: str | Mapping[str, NDArray[Any]] | None
+    if isinstance(inputs, str | os.PathLike):
+        given = os.fspath(inputs)
+    elif inputs is None or isinstance(inputs, Mapping):
+        given = inputs
+    else:  # as `numpy.savez` names what has no name
+        arrays = inputs if isinstance(inputs, list | tuple) else [inputs]
+        given = {f"arr_{k}": np.asarray(array) for k, array in enumerate(arrays)}
     rules = {"mapping": mapping, "unmatched": "keep"}
     pairs = _prepare(*_written(original, model, rules)).plan if mapping else None
     return compare_models(original, model, ParitySettings(given, atol, rtol, seed), pairs)

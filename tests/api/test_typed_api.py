@@ -7,6 +7,8 @@ import sys
 import typing
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 
 import transferpipe as tp
@@ -181,3 +183,20 @@ def test_the_results_of_a_sweep_are_those_of_its_table(tmp_path):
     assert sweep.best.score.mean == pytest.approx(0.85)
     assert "accuracy" in str(sweep)
     assert len(sweep.to_data()["variants"]) == len(sweep.variants) == 4
+
+
+@pytest.mark.parametrize("wrapped", [lambda x: x, lambda x: [x], lambda x: (x,), lambda x: {"any": x}])
+def test_parity_takes_arrays_as_somebody_holds_them(wrapped):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="fc")])
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    assert tp.parity(model, model, inputs=wrapped(x)).verdict == "pass"
+    with pytest.raises(tp.RecipeError):
+        tp.parity(model, model, inputs=wrapped(x[:, :3]))
+
+
+@pytest.mark.follows("inspect: tp.catalog(model) lists the weights")
+def test_a_model_is_no_file_to_inspect():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="fc")])
+    with pytest.raises(tp.RecipeError, match=r"is of the type Sequential, and no path -> tp\.catalog\(model\) lists"):
+        tp.inspect(model)
+    assert [w.name for w in tp.catalog(model)] == ["fc/kernel", "fc/bias"]
