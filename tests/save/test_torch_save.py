@@ -55,6 +55,27 @@ def test_names_axes_and_metadata(tmp_path):
     assert (tensors["lstm.bias_hh_l0"] == 0).all()
 
 
+@pytest.mark.parametrize("recurrent", [kl.LSTM, kl.SimpleRNN])
+def test_both_biases_of_a_recurrent_layer_go_by_other_names(recurrent, tmp_path):
+    model = keras.Sequential([keras.Input((3, 2)), recurrent(2, name="lstm"), kl.Dense(2, name="fc")])
+    tensors = load_file(save(tmp_path, model=model, names={"lstm": "decoder.rnn"}))
+    held = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    assert tensors.keys() == {"fc.weight", "fc.bias", *(f"decoder.rnn.{own}" for own in held)}
+    np.testing.assert_array_equal(tensors["decoder.rnn.bias_ih_l0"], model.get_layer("lstm").cell.bias)
+    save_file(tensors, tmp_path / "like.safetensors", {"format": "pt"})
+    again = load_file(
+        save(
+            tmp_path / "a",
+            "m.safetensors",
+            model,
+            names={"lstm": "decoder.rnn"},
+            like={"path": str(tmp_path / "like.safetensors")},
+        )
+    )
+    for name, value in tensors.items():
+        np.testing.assert_array_equal(again[name], value)
+
+
 @pytest.mark.parametrize("path", ["model.safetensors", "model.npz"])
 def test_it_can_be_a_source_again(path, tmp_path):
     model, other = make_model(), make_model()

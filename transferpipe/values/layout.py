@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -134,8 +135,10 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
         weight: dataclasses.replace(found, names=tuple(there[name].name for name in found.names))
         for weight, found in held.items()
     }
+    written = Counter(part.weight for tensor in plan.save_tensors for part in tensor.parts)
     for tensor in plan.save_tensors:  # a matrix that the reference of `save.like` keeps as Keras does
-        if tensor.name in there and [part.steps for part in tensor.parts] == [()]:
+        is_whole = [part.steps for part in tensor.parts] == [()] and written[tensor.parts[0].weight] == 1
+        if tensor.name in there and is_whole:
             places[tensor.parts[0].weight] = Held((there[tensor.name].name,), ())
     return places
 
