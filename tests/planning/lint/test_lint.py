@@ -138,7 +138,7 @@ def test_variables_switched_off_one_by_one():
 
     target = dataclasses.replace(structure("a/k\n b/k"), switched_off=frozenset({"b/k", "a/k"}))
     ((_, text),) = warned(plan_of(target, None, unmatched="keep"), "variable-flag")
-    assert text.startswith("a/k; b/k is switched off")
+    assert text.startswith("a/k; b/k is frozen by its variable's own flag")
 
 
 # Many of one kind ---------------------------------------------------------------------------------------------------
