@@ -133,3 +133,15 @@ def test_a_users_class_that_hides_a_built_in_one_goes_by_its_module_too():
     assert class_label("Dense", "mine.nets") == "mine.nets.Dense"
     assert class_label("Block", "mine.nets") == "Block"
     assert class_label("GroupQueryAttention", "keras.layers") == "GroupedQueryAttention"
+
+
+def test_a_table_of_four_bits_in_groups_is_not_taken_for_two_tables():
+    """Its zero points are whole numbers, as the values of a second table would be."""
+    shapes, dtypes = [(7, 2), (7, 2), (7, 2), (4,)], ["int8", "float32", "int8", "float32"]
+    expected = ("embeddings", "embeddings_scale", "embeddings_zero", "g_idx")
+    assert weight_names("ReversibleEmbedding", {}, shapes, dtypes) == expected
+    shapes = [(7, 4), (7,), (4, 7), (7,)]
+    assert weight_names("ReversibleEmbedding", {}, shapes, dtypes)[2:] == (
+        "reverse_embeddings",
+        "reverse_embeddings_scale",
+    )

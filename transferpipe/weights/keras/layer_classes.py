@@ -321,4 +321,7 @@ def _agree(names: Names, shapes: Sequence[Shape], dtypes: Sequence[str]) -> bool
             return False
         if of_float8 and what in ("scale", "history") and len(shape[name]) != (what == "history"):
             return False
+    table, back = shape.get("embeddings"), shape.get("reverse_embeddings")
+    if table and back and back[-1:] != table[:1]:  # both have one of the vocabulary's size, (n, d) and (d, n)
+        return False
     return of_float8 or all(len(shape[n]) > 1 for n in _VALUES if n in shape)
