@@ -8,10 +8,10 @@ from typing import Any
 
 from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.weights.file_source import SavedGroup
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import Catalog, Double, Unreadable, WeightSpec
 
-_CLASSES = (WeightSpec, Double, Unreadable, Catalog, Node, Network, LayerState, TargetStructure, SavedGroup)
+_CLASSES = (WeightSpec, Double, Unreadable, Catalog, Node, NodeOutput, Network, LayerState, TargetStructure, SavedGroup)
 _BY_NAME: dict[str, type] = {kind.__name__: kind for kind in _CLASSES}
 _FIELDS: dict[type, tuple[str, ...]] = {kind: tuple(f.name for f in fields(kind)) for kind in _CLASSES}
 _PLAIN = {str, int, float, bool, type(None)}
