@@ -47,8 +47,13 @@ def call_by_order(source: Catalog, target: TargetStructure) -> Catalog:
     if len(theirs) != len(target.loading_order):
         return source
     for (layer, weights), (ours, order) in zip(theirs.items(), target.loading_order.items(), strict=True):
-        # What Keras made up counts on from one model to the next: `dense_3` of a file is `dense_7` of another model.
-        if stem(layer) != stem(target.loading_names[ours]) or len(weights) != len(order):
+        # A layer that goes by its own name goes by it alone: numbers that are shifted by one would pass for it.
+        # What lies in attributes has another name here, and what Keras made up counts on: `dense_3` is `dense_7` then.
+        name = target.loading_names[ours]
+        is_named = layer == name if ours == name else stem(layer) == stem(name)
+        if not is_named or len(weights) != len(order):
+            return source
+        if any(o in source and o != w for o, w in zip(order, weights, strict=True)):
             return source
         if any(target.catalog[o].shape != source[w].shape for o, w in zip(order, weights, strict=True)):
             return source
