@@ -233,7 +233,7 @@ def test_an_initializer_with_a_fixed_seed_is_drawn_anew():
         (digits_cnn, {"labels": [5, 55]}, "labels"),
         (digits_cnn, {"seeds": 0}, "score.seeds: 0 is not a whole number of at least 1"),
         (digits_cnn, {"epochs": "many"}, "score.epochs: 'many'"),
-        (digits_cnn, {"seed": -1}, "score.seed: -1 is not a whole number from 0 up"),
+        (digits_cnn, {"seed": -1}, "score.seed: -1 is not a whole number of at least 0"),
         (digits_cnn, {"train_per_class": 1000}, "per_class: 1000 images of each digit wanted"),
     ],
 )
