@@ -216,3 +216,15 @@ def test_the_graph_of_a_model_inside_a_subclassed_one_is_known():
     assert network.by_name["net/norm"].inputs == ("net/first",)
     assert network.by_name["out"].settings["units"] == 2
     assert not network.connected
+
+
+@pytest.mark.parametrize("as_sequences", [True, False])
+def test_a_bidirectional_decides_what_comes_out_where_a_mask_is(as_sequences):
+    model = keras.Sequential([keras.Input((5, 3)), kl.Bidirectional(kl.LSTM(2, return_sequences=as_sequences))])
+    config = json.loads(model.to_json())
+    for key in ("layer", "backward_layer"):  # as Keras 2 writes them: with what the layer was made with
+        config["config"]["layers"][1]["config"][key]["config"]["zero_output_for_mask"] = False
+    loaded = keras.models.model_from_json(json.dumps(config)).layers[0]
+    inner = [node for node in keras_network(config, {}).nodes if node.layer_class == "LSTM"]
+    assert [node.settings["zero_output_for_mask"] for node in inner] == [loaded.forward_layer.zero_output_for_mask] * 2
+    assert loaded.forward_layer.zero_output_for_mask is as_sequences

@@ -231,8 +231,12 @@ def _directed(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
     for node in nodes:
         own = node.name[len(name) + 1 :]
         if "/" not in own and own.startswith(("forward", "backward")):
-            value = runs_back if own.startswith("forward") else backward_runs_back
-            node = replace(node, settings={**node.settings, "go_backwards": value})
+            # `Bidirectional.__init__` sets both, whatever the configuration of the layer says.
+            forced = {
+                "go_backwards": runs_back if own.startswith("forward") else backward_runs_back,
+                "zero_output_for_mask": node.settings.get("return_sequences", False),
+            }
+            node = replace(node, settings={**node.settings, **forced})
         found.append(node)
     return found
 
