@@ -111,7 +111,7 @@ class FormatLaws:
     def test_changed_anywhere_it_gives_the_shapes_it_says_or_an_error_of_ours(
         self, written: tuple[Path, Arrays]
     ) -> None:
-        """One bit that is another may be a number that is another, and nothing worse."""
+        """A flipped bit may change a number, and must do nothing worse."""
         path, values = written
         for file in _files(path):
             data = file.read_bytes()

@@ -224,7 +224,7 @@ def _numbers(shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]:
 
 
 def _distinct(shapes: Shapes, dtype: str) -> list[NDArray[Any]]:
-    """Return arrays in which every number is another."""
+    """Return arrays in which no number occurs twice."""
     sizes = [math.prod(shape) for shape in shapes]
     starts = [1, *itertools.accumulate(sizes, initial=1)][1:]
     return [np.arange(b, b + n).reshape(s).astype(dtype) for b, n, s in zip(starts, sizes, shapes, strict=False)]

@@ -287,7 +287,7 @@ def _layer(keys: Sequence[str]) -> str:
 
 
 def _names(kept: Mapping[str, _Tensor], roles: Mapping[str, str]) -> dict[str, str]:
-    """Return the catalog's names: layer and role, or the file's name where that is not known or is another's too."""
+    """Return the catalog's names: layer and role, or the file's own name where the role is unknown or not unique."""
     wanted = {key: roles.get(key) or key for key in kept}
     count = Counter(wanted.values())
     found = {key: new if count[new] == 1 else key for key, new in wanted.items()}
