@@ -103,6 +103,10 @@ def test_bytes_that_are_no_bool_are_true(path):
         ({"a": tensor([2], 0, 8)}, "has 4 bytes behind the last tensor"),
         ({}, "has 12 bytes behind the last tensor"),
         ({"a": tensor([4], 0, 16)}, "a: lies at bytes 0 to 16, but the values end at 12"),
+        (
+            {"a": tensor([2], 0, 8), "b": tensor([2], 8, 16), "c": tensor([2], 16, 24), "d": tensor([2], 24, 32)},
+            r"b: lies at bytes 8 to 16, but the values end at 12; 2 others lie beyond that, too -> the file is damaged[^>]*again$",
+        ),
         ({"a": tensor([1 << 62, 0], 1 << 60, 1 << 60)}, "the values end at 12"),
         ({"a": tensor([4], 0, 12)}, r"a: lies in 12 bytes, but shape \(4,\) of float32 needs 16"),
         ({"a": tensor([1 << 40, 1 << 40], 0, 12)}, "needs 4,835,703,278,458,516,698,824,704"),

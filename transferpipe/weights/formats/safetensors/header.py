@@ -145,6 +145,7 @@ def _counts(data: Any) -> tuple[int, ...]:
 def _check_layout(path: Path, tensors: Iterable[HeaderEntry], size: int) -> None:
     """Refuse values that overlap, leave a gap, or go past the end: the format allows none of it."""
     problems, at, before = Problems(), 0, "the header"
+    beyond: list[tuple[str, str]] = []
     for key, _, _, begin, end in tensors:
         if begin != at or end > size:
             where, lies = f"{path}: {key}", f"lies at bytes {begin:,} to {end:,}"
@@ -153,8 +154,12 @@ def _check_layout(path: Path, tensors: Iterable[HeaderEntry], size: int) -> None
             elif begin > at:
                 problems.add(where, f"{lies}, after a gap: {before!r} ends at {at:,}", _AGAIN)
             if end > size:
-                problems.add(where, f"{lies}, but the values end at {size:,}", _AGAIN)
+                beyond.append((where, lies))
         at, before = max(at, end), key
+    if beyond:  # mostly a download that broke off: all behind that place is missing, which is one problem
+        (where, lies), others = beyond[0], len(beyond) - 1
+        more = f"; {others:,} other{'s' * (others > 1)} lie{'s' * (others == 1)} beyond that, too" * bool(others)
+        problems.add(where, f"{lies}, but the values end at {size:,}{more}", _AGAIN)
     if at < size and not problems.found:
         problems.add(str(path), f"has {size - at:,} bytes behind the last tensor that nothing describes", _AGAIN)
     problems.raise_as(FileError)
