@@ -6,13 +6,13 @@ import re
 import pytest
 from command_line import tree, weights
 
-LOOSE = ("recipe=own", "ignore=[]")  # the file's own head is then unused
+LOOSE = ("recipe=own", "mapping.body.to=hidden/kernel", "mapping.body.from=hidden/kernel", "unmatched=keep")  # no bias
 
 
 @pytest.mark.parametrize("words", [("--strict",), ("strict=true",)])
 @pytest.mark.parametrize("verb", ["run", "plan", "sweep"])
 def test_warnings_are_errors_and_nothing_is_written(refuses, verb, words):
-    refuses(2, [verb, *LOOSE, *words], "unused [unused]: 2 source weights are not used", "allow=[unused]")
+    refuses(2, [verb, *LOOSE, *words], "unused [unused]: 1 source weight is not used: hidden/bias", "allow=[unused]")
 
 
 def test_what_the_refusal_offers_works(cli, here):
@@ -20,9 +20,12 @@ def test_what_the_refusal_offers_works(cli, here):
     (offer,) = re.findall(r"'(allow=.*?)'", refused.err)
     assert cli("run", *LOOSE, "--strict", offer, "hydra.run.dir=out").status == 0
     assert json.loads((here / "out" / "manifest.json").read_text())["warnings"][0]["code"] == "unused"
-    (here / "recipes" / "strict.yaml").write_text(
-        (here / "recipes" / "own.yaml").read_text().replace("ignore: [classes]", "strict: true\nallow: [unused]")
+    recipe = (
+        (here / "recipes" / "own.yaml")
+        .read_text()
+        .replace("hidden, from: hidden", "hidden/kernel, from: hidden/kernel")
     )
+    (here / "recipes" / "strict.yaml").write_text(f"{recipe}unmatched: keep\nstrict: true\nallow: [unused]\n")
     assert cli("plan", "recipe=strict").status == 0
 
 

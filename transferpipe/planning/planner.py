@@ -21,6 +21,7 @@ from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.settings import compare_settings
+from transferpipe.planning.lint.stacked_cells import lint_stacked_cells
 from transferpipe.planning.lint.whole_plan import lint, lint_reordered
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
@@ -125,8 +126,9 @@ def make_plan(
         *lint_taken(recipe, plan, target, sources, layouts),
         *differing,
         *lint_connections(plan, sources, target.catalog),
+        *lint_stacked_cells(plan, sources, target.catalog),
     )
-    return lint(plan, target, found)
+    return lint(plan, target, found, sources)
 
 
 def pair_weights(

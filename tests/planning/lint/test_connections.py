@@ -169,6 +169,30 @@ def test_what_is_arranged_otherwise_by_intention_is_not_warned_of(source, target
 KEPT = {"mapping": {"m": {"to": "a|b"}}, "unmatched": "keep"}
 
 
+def stacked(*names):
+    cells = {name: kl.GRUCell(3, name=name) for name in ("c0", "c1", "c2")}
+    stack = kl.StackedRNNCells([cells[name] for name in names], name="stack")
+    return net(lambda x: dense("top")(kl.RNN(stack, name="r")(x)), (5, 3))
+
+
+@pytest.mark.parametrize("form", ["live", ".keras", ".h5", ".weights.h5"])
+@pytest.mark.parametrize(("order", "right"), [(("c0", "c1", "c2"), True), (("c0", "c2", "c1"), False)])
+def test_the_order_of_stacked_cells(form, order, right, tmp_path):
+    source, target, x = stacked("c0", "c1", "c2"), stacked(*order), np.ones((2, 5, 3), "f4")
+    path = tmp_path / f"model{form}"
+    if form != "live":
+        source.save_weights(path) if form == ".weights.h5" else source.save(path)
+    found = tp.transfer(source if form == "live" else path, target, mapping=ALL)
+    assert np.allclose(source(x), target(x), atol=1e-5) == right
+    texts = [w.text for w in found.warnings if w.code == "connected-otherwise"]
+    assert len(texts) == (not right)
+    assert right or (" c0, c2, c1, " in texts[0] and " c0, c1, c2;" in texts[0])
+
+
+def test_fewer_stacked_cells_in_the_source_s_order():
+    assert says(stacked("c0", "c1", "c2"), stacked("c0", "c2"), mapping=ALL, ignore=["r/stack/cells/c1"]) == {}
+
+
 def test_a_layer_that_is_kept_between_transferred_ones():
     source, target = chain("a", "b"), chain("a", "new", "b")
     text = says(source, target, **KEPT)["kept-between"]

@@ -1,7 +1,11 @@
 """Warnings about what is legal and probably wrong."""
 
+import dataclasses
+
 import pytest
-from compact import codes, plan_of, structure
+from compact import catalog, codes, plan_of, structure
+
+from transferpipe.weights.network import Network, Node
 
 
 def warned(plan, code):
@@ -125,6 +129,29 @@ def test_unused_source_weights():
 def test_unused_layers_that_both_sides_have(source, said):
     plan = plan_of("a/k\n a/l\n b/k\n b/l", source, {"r": {"to": "a/k"}}, unmatched="keep")
     assert [text.rpartition(": ")[2] for _, text in warned(plan, "unused")] == said
+
+
+def test_a_head_that_a_rule_keeps_is_not_missed_in_the_source():
+    mapping = {"r": {"to": "a"}, "h": {"to": "head", "from": None}}
+    assert warned(plan_of("a/k\n head/k 2x5", "a/k\n head/k 2x3", mapping), "unused") == []
+    assert warned(plan_of("a/k\n head/k 2x5", "a/k\n b/k\n head/k 2x3", mapping), "unused") == [
+        ("unused", "1 source weight is not used: b/k")
+    ]
+
+
+@pytest.mark.parametrize(("forgotten", "said"), [("", []), ("b", ["1 source weight is not used: b/k"])])
+def test_the_head_of_the_source_may_be_called_otherwise(forgotten, said):
+    def network(head):
+        return Network(tuple(
+            Node(name, "Dense", inputs=before) for name, before in (("a", ()), ("b", ("a",)), ("c", ("b",)), (head, ("c",)))
+        ), connected=True)  # fmt: skip
+
+    target, source = (
+        dataclasses.replace(catalog(f"a/k\n b/k\n c/k\n {head}/k"), network=network(head)) for head in ("new", "top")
+    )
+    mapping = {"r": {"to": "a|b|c", "except": forgotten or "x"}, "h": {"to": "new", "from": None}}
+    mapping |= {"f": {"to": forgotten, "from": "a"}} if forgotten else {}
+    assert [text for _, text in warned(plan_of(target, source, mapping), "unused")] == said
 
 
 def test_a_source_of_which_nothing_is_used():

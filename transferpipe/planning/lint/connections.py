@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
-from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
+from transferpipe.planning.lint.kept_layers import graph_node, lint_kept_between
+from transferpipe.planning.model import PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.keras.layer_settings import ACTIVATION
@@ -51,19 +52,14 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
         if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
             yield from _connected_otherwise(here, there, _partners(plan, alias, here, there), rules)
-    yield from _kept_between(plan, there, set(rules))
-
-
-def _node(side: Arrangement, weight: str) -> str | None:
-    holders = side.holders(weight)
-    return side.in_graph.get(holders[0]) if holders else None
+    yield from lint_kept_between(plan, there, set(rules))
 
 
 def _rules(plan: Plan, target: Arrangement) -> dict[str, str]:
     """Return the rule of each node of the target's graph that takes a weight."""
     found: dict[str, str] = {}
     for a in plan.assignments:
-        if name := _node(target, a.target):
+        if name := graph_node(target, a.target):
             found.setdefault(name, a.rule)
     return found
 
@@ -77,7 +73,7 @@ def _partners(plan: Plan, alias: str, source: Arrangement, target: Arrangement) 
     theirs: dict[str, set[str]] = {}
     for a in plan.assignments:
         for ref in a.sources:
-            one, two = _node(source, ref.name) if ref.source == alias else None, _node(target, a.target)
+            one, two = graph_node(source, ref.name) if ref.source == alias else None, graph_node(target, a.target)
             if one and two:
                 ours.setdefault(one, set()).add(two)
                 theirs.setdefault(two, set()).add(one)
@@ -328,42 +324,3 @@ def _differ(one: Form | None, two: Form | None) -> bool:
     # Merges of other kinds of the same inputs: `transferpipe.planning.lint.settings` says that.
     of_other_kinds = "" not in (one[0], two[0]) and one[0] != two[0]
     return not (of_other_kinds and sorted(one[1:], key=repr) == sorted(two[1:], key=repr))
-
-
-def _kept_between(plan: Plan, target: Arrangement, taking: set[str]) -> Iterator[PlanWarning]:
-    """Yield a warning of layers that no rule mentions and that stand before and behind layers that are transferred.
-
-    A head that is kept has none behind it, an adapter to new inputs none before it.
-    """
-    kept: dict[str, int] = {}
-    for k in plan.kept:
-        name = _node(target, k.target)
-        if name and name not in taking and k.reason != "from: null":
-            kept[name] = kept.get(name, 0) + 1
-    if not kept or not taking:
-        return
-    network = target.network
-    behind = _reached(network, taking)
-    before = _reached(network, taking, backwards=True)
-    names = [name for name in kept if name in behind and name in before]
-    if names:
-        count = "layer keeps its" if len(names) == 1 else "layers keep their"
-        text = (
-            f"{len(names)} {count} initial values between layers that are transferred: {listed(names, _SOME)}; give a "
-            "rule that transfers them, or one with `from: null` if that is meant"
-        )
-        yield PlanWarning("kept-between", UNMATCHED_RULE, text)
-
-
-def _reached(network: Network, starts: set[str], *, backwards: bool = False) -> set[str]:
-    """Return the nodes that lie behind (or before) one of `starts`."""
-    found: set[str] = set()
-    if not backwards:
-        for node in network.nodes:
-            if any(i in starts or i in found for i in node.inputs):
-                found.add(node.name)
-        return found
-    for node in reversed(network.nodes):
-        if node.name in starts or node.name in found:
-            found.update(node.inputs)
-    return found

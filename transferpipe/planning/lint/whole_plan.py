@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
 
+from transferpipe.planning.lint.kept_layers import replaced_heads
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import Assignment, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
@@ -37,13 +39,19 @@ _ROLES: tuple[tuple[frozenset[str], Mapping[str, str]], ...] = (
 """Own names of target weights, and the roles of names in sources: those of equal roles may be paired."""
 
 
-def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = ()) -> Plan:
+def lint(
+    plan: Plan,
+    target: TargetStructure,
+    found: tuple[PlanWarning, ...] = (),
+    sources: Mapping[str, Catalog] = MappingProxyType({}),
+) -> Plan:
     """Return `plan` with its warnings.
 
     Args:
         plan: the finished plan.
         target: the target's structure.
         found: the warnings that pairing noted.
+        sources: the catalogs of the sources by alias.
     """
     warnings = [
         *found,
@@ -55,7 +63,7 @@ def lint(plan: Plan, target: TargetStructure, found: tuple[PlanWarning, ...] = (
         *_switched_off_variables(target),
         *_nothing_trainable(plan, target),
         *_nothing_transferred(plan),
-        *_unused(plan),
+        *_unused(plan, replaced_heads(plan, sources, target.catalog)),
         *_swapped_roles(plan),
         *_half_kept_layers(plan, target),
         *lint_layouts(plan, target),
@@ -265,16 +273,19 @@ def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
         yield PlanWarning("nothing-transferred", "mapping", text)
 
 
-def _unused(plan: Plan) -> Iterator[PlanWarning]:
+def _unused(plan: Plan, replaced: Set[tuple[str, str]]) -> Iterator[PlanWarning]:
     """Warn of source weights that no rule takes, but for layers that the recipe leaves alone as wholes.
 
     With `unmatched: keep` a recipe names what it takes: a layer that both sides have, and of which it takes nothing, is
-    one of those that it is meant to leave. Of a layer of which it takes a part, the rest is more likely forgotten.
+    one of those that it is meant to leave, as is one that a rule keeps, such as the head for other classes, and the
+    head that stood in the place of that (`replaced`). Of a layer of which it takes a part, the rest is more likely
+    forgotten.
     """
-    kept = {k.layer for k in plan.kept if k.reason == "no rule"}
+    kept = {k.layer for k in plan.kept}
     touched = {a.layer for a in plan.assignments}
     touched |= {ref.layer for a in plan.assignments for ref in a.sources}
-    unused = [w for w in plan.unused if (layer := w.layer) in touched or layer not in kept]
+    left = (w for w in plan.unused if (w.source, w.name) not in replaced)
+    unused = [w for w in left if (layer := w.layer) in touched or layer not in kept]
     if unused and plan.assignments:
         names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
         count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
