@@ -20,6 +20,7 @@ from transferpipe.files.hashing import sha256
 from transferpipe.files.json_text import parse_mapping
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.recent import Recent
+from transferpipe.text.numbers import is_number
 
 # The largest published tokenizer.json, Gemma 3's, has 33 megabytes.
 _MOST_BYTES = 1 << 27
@@ -150,7 +151,7 @@ def _names_of_places(found: Mapping[str, Any], path: Path) -> list[str]:
     """Return the names of ``{name: place}``, or of ``{"place": name}``."""
     if found and all(type(value) is int for value in found.values()):
         return _in_order(found.items(), path)
-    if found and all(key.isdecimal() for key in found):
+    if found and all(is_number(key) for key in found):
         names = _texts(found.values(), path)
         return _in_order(((name, int(key)) for name, key in zip(names, found, strict=True)), path)
     raise FileError(Problem(str(path), "is a mapping, but neither of names to places nor of places to names", _FORMS))

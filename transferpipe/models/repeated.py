@@ -19,6 +19,7 @@ from transferpipe.planning.claims import find_units
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.text.listing import listed
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.deeper.file import deeper_file
 from transferpipe.weights.keras.deeper.graph import RepeatError
@@ -174,7 +175,7 @@ def _find_stacks(
         for unit in units:
             place = repeat.pattern.place_of_group(unit.name)
             number = unit.name[slice(*place)] if place else ""
-            if place is None or not (number.isascii() and number.isdigit()):
+            if place is None or not (is_number(number)):
                 problems.add(where, f"its group is {number!r} in {unit.name!r}, not a number", r"use (\d+)")
                 break
             beginning = unit.name[: place[0]]

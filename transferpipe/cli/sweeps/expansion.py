@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.sweep.variant import NAMED
+from transferpipe.text.numbers import natural_key
 
 # Of one axis: a range may be written that never ends in practice, and each value is composed and planned.
 _MOST_VALUES = 10_000
@@ -97,11 +98,7 @@ def _matching_files(override: Override, problems: Problems) -> tuple[str, ...]:
         problems.add(override.get_key_element(), what)
     if len(found) > _MOST_VALUES:
         problems.add(override.get_key_element(), f"matches more than {_MOST_VALUES:,} files")
-    return tuple(as_override(name) for name in sorted(found, key=_naturally)[:_MOST_VALUES])
-
-
-def _naturally(name: str) -> list[Any]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return tuple(as_override(name) for name in sorted(found, key=natural_key)[:_MOST_VALUES])
 
 
 def expand(

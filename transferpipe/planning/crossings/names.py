@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts, is_same_layer, tails
-from transferpipe.planning.crossings.tokens import Tokens, is_number, numbers_of, skeleton_of, tokens_of
+from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up
 
 # A container is found by what is left of a name without its last words: ``stage/block/conv`` are three, and deeper the

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.planning.crossings.pairs import Counterparts, Cycle, LayerPair, find_cycles, steps_of
-from transferpipe.planning.crossings.tokens import Tokens, is_number, numbers_of, skeleton_of, tokens_of
+from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache, lru_cache
 
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
 # One word for what frameworks and people call by several.
@@ -24,13 +25,6 @@ _WORDS = {
 }
 
 Tokens = tuple[str, ...]
-# Longer rows of digits are hashes. Python refuses to read more than 4300 at once, which a file may well hold.
-_MOST_DIGITS = 18
-
-
-def is_number(token: str) -> bool:
-    """Tell whether a word of a name is a number that counts something."""
-    return token.isascii() and token.isdigit() and len(token) <= _MOST_DIGITS
 
 
 @cache

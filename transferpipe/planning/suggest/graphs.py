@@ -6,9 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from transferpipe.planning.crossings.tokens import is_number
 from transferpipe.planning.suggest.pieces import Piece
 from transferpipe.planning.suggest.words import words_of
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog

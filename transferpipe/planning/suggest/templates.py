@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from transferpipe.planning.crossings.tokens import is_number
 from transferpipe.planning.suggest.laws import Law, Term, compute, find_laws
+from transferpipe.text.numbers import is_number
 
 _PIECES = re.compile(r"\d+|[A-Za-z]+|[^A-Za-z\d]+")
 _GROUP = re.compile(r"\\g<(\d+)>(?!\d)")  # what can be written shorter, since no digit follows

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from transferpipe.planning.crossings.tokens import is_number
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
 NUMBER = "#"

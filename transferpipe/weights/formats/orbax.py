@@ -24,6 +24,7 @@ from transferpipe.files.json_text import read_mapping
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.packages import missing_package
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.keras_legacy.ungrouped import UngroupedWeight, name_ungrouped
 from transferpipe.weights.keras.config import Config, is_layer_config
@@ -100,7 +101,7 @@ def open_orbax(path: Path) -> FileSource:
         read_entry=read_entry,
         others=tuple(WeightSpec(x.key, x.shape, x.dtype, None, x.key) for x in leaves if not x.is_weight),
         config=config,
-        details={"step": step.name} if step.name.isdigit() else {},
+        details={"step": step.name} if is_number(step.name) else {},
         parts=(path, *files),  # the folder changes with every new step
     )
 
@@ -108,7 +109,7 @@ def open_orbax(path: Path) -> FileSource:
 def _last_step(path: Path) -> Path:
     """Return the folder of the last finished step, or `path` if that is one."""
     try:
-        steps = [p for p in path.iterdir() if p.name.isdigit() and not p.is_symlink() and (p / STEP).is_file()]
+        steps = [p for p in path.iterdir() if is_number(p.name) and not p.is_symlink() and (p / STEP).is_file()]
     except OSError as error:
         raise cannot_be_read(path, error) from error
     return max(steps, key=lambda p: int(p.name), default=path)

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from transferpipe.text.numbers import is_number
+
 Shape = tuple[int, ...]
 Names = tuple[str, ...]
 
@@ -169,8 +171,8 @@ def stem(segment: str) -> str:
 
 def counter(segment: str) -> int:
     """Return the counter that Keras appended to `segment`, 0 if there is none."""
-    match = re.search(r"_(\d+)$", segment)
-    return int(match[1]) if match else 0
+    number = segment.rpartition("_")[2] if "_" in segment else ""
+    return int(number) if is_number(number) else 0
 
 
 def class_label(name: str, module: str) -> str:

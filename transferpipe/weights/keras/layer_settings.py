@@ -27,7 +27,7 @@ from typing import Any
 from transferpipe.weights.keras.setting_values import (
     LAST_AXIS,
     LINEAR,
-    is_number,
+    is_storable_number,
     spell_activation,
     spell_axis,
     spell_per_axis,
@@ -251,7 +251,7 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_setting(value: Any) -> Any:
-    if isinstance(value, bool | str) or is_number(value):
+    if isinstance(value, bool | str) or is_storable_number(value):
         return value
     if not isinstance(value, list | tuple) or len(value) > _MOST_NUMBERS:
         return None

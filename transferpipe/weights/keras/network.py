@@ -24,7 +24,7 @@ from transferpipe.weights.keras.references import (
     is_tensor,
     references,
 )
-from transferpipe.weights.keras.setting_values import is_number
+from transferpipe.weights.keras.setting_values import is_storable_number
 from transferpipe.weights.network import Network, Node, NodeOutput
 
 # What a layer holds is a node of its own; what a model says of its graph is in `Node.inputs`.
@@ -310,7 +310,7 @@ def _holds_number(data: Any, depth: int) -> bool:
     """Tell whether the arguments of an operation hold any but its tensors."""
     if isinstance(data, Mapping | list) and depth <= DEEPEST:
         return any(_holds_number(v, depth + 1) for v in (data.values() if isinstance(data, Mapping) else data))
-    return is_number(data)
+    return is_storable_number(data)
 
 
 def _input_shapes(layer: Config, call: Any) -> tuple[tuple[int | None, ...], ...]:

@@ -18,7 +18,7 @@ from transferpipe.weights.keras.layer_settings import (
     keras_function,
     plain_settings,
 )
-from transferpipe.weights.keras.setting_values import is_number, spell_activation, spell_axis, version_of
+from transferpipe.weights.keras.setting_values import is_storable_number, spell_activation, spell_axis, version_of
 from transferpipe.weights.network import Network, Node
 
 OPERATION = "operation"
@@ -112,7 +112,7 @@ def _activation(
     if name in _DEFAULTS:
         key, default = _DEFAULTS[name]
         value = told.get(key, default)
-        return name if value == default or not is_number(value) else f"{name}({key}={value:g})"
+        return name if value == default or not is_storable_number(value) else f"{name}({key}={value:g})"
     if name not in _ACTIVATIONS or (name == "logsoftmax" and spell_axis(told.get("axis", -1), node) != -1):
         return None
     return spell_activation(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", called).lower(), version)
@@ -200,4 +200,4 @@ def _flat_constants(data: Any, depth: int) -> list[Any]:
         return [n for v in data.values() for n in _flat_constants(v, depth + 1)]
     if isinstance(data, list):
         return [n for v in data for n in _flat_constants(v, depth + 1)]
-    return [data] if is_number(data) else []
+    return [data] if is_storable_number(data) else []

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.network import Node
 
 LINEAR = "linear"
@@ -38,8 +39,8 @@ def version_of(text: str | None) -> tuple[int, ...] | None:
 @lru_cache(256)
 def _rank(kind: str) -> int:
     """Return the number of axes that a class has in its name; 0 if it has none."""
-    digits = re.sub(r"\D", "", kind)
-    return int(digits) if digits else 0
+    digits = re.sub("[^0-9]", "", kind)
+    return int(digits) if is_number(digits) else 0
 
 
 def spell_value(kind: str, key: str, value: Any, node: Node, version: tuple[int, ...] | None) -> Any:
@@ -94,10 +95,10 @@ def _numbers(value: Any) -> Any:
 def _flat(value: Any, depth: int) -> list[Any]:
     if isinstance(value, list | tuple) and depth < 8:
         return [n for v in value for n in _flat(v, depth + 1)]
-    return [value] if is_number(value) else []
+    return [value] if is_storable_number(value) else []
 
 
-def is_number(value: Any) -> bool:
+def is_storable_number(value: Any) -> bool:
     """Tell whether a value is a number that any file may hold: Python's own integers have no end."""
     return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63)
 
@@ -105,7 +106,7 @@ def is_number(value: Any) -> bool:
 def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, list | tuple):
         return tuple(_plain(v, depth + 1) for v in value) if depth < 8 else ()
-    return value if value is None or isinstance(value, str) or is_number(value) else None
+    return value if value is None or isinstance(value, str) or is_storable_number(value) else None
 
 
 def spell_per_axis(value: Any, rank: int) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from transferpipe.errors import Problem, UnsafeError
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.formats.hdf5.stored import StoredDataset, StoredGroup
 from transferpipe.weights.formats.keras.order import walk_order
 from transferpipe.weights.formats.keras.store_file import StoreFile
@@ -116,7 +117,7 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
         # The later file's addresses lie behind all of the one before, so that one number orders everything.
         address = number * _FILE_SIZE + max(part.address for part in parts)
     # Keys are numbers, and "10" comes behind "9". A layer's own keys stay in the order of the file, before them.
-    ordered = sorted(values, key=lambda v: int(v.key) if v.key.isdigit() else -1)
+    ordered = sorted(values, key=lambda v: int(v.key) if is_number(v.key) else -1)
     return StoreGroup(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.formats.keras.groups import StoreGroup, Value, read_groups
 from transferpipe.weights.formats.keras.state import KeptObject, training_state
@@ -131,7 +132,7 @@ def _doubled(
 
 def _are_kernel_and_bias(group: StoreGroup) -> bool:
     """Tell whether what SpectralNormalization wraps, whose class is not known, has the weights that it mostly has."""
-    numbered = all(v.key.isdigit() for v in group.values)
+    numbered = all(is_number(v.key) for v in group.values)
     return numbered and [len(s) for s in group.shapes[1:]] == [1] and len(group.shapes[0]) > 1
 
 
@@ -198,7 +199,7 @@ def _class_by_name(group: StoreGroup) -> str | None:
 
 def _own_names(group: StoreGroup, layer_class: str | None, config: Config | None) -> Names | None:
     """Return the names of the group's numbered weights, or None where only the numbers are known."""
-    if not all(v.key.isdigit() for v in group.values):
+    if not all(is_number(v.key) for v in group.values):
         return None
     return weight_names(layer_class, config["config"] if config else None, group.shapes, group.dtypes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.files.inside import file_inside, files_below
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import file_stamp
+from transferpipe.text.numbers import natural_key
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import flat_names, is_weight
 from transferpipe.weights.formats.numpy.header import MOST_HEADER, NpyHeader, read_npy_header
@@ -52,7 +52,7 @@ def open_npy_folder(path: Path) -> FileSource:
     """
     if not path.is_dir():
         raise FileError(Problem(str(path), "is not a folder", "name the folder of the arrays, or `format: npy`"))
-    inner = sorted((i for i in files_below(path) if i.endswith(_NPY)), key=_natural)
+    inner = sorted((i for i in files_below(path) if i.endswith(_NPY)), key=natural_key)
     if not inner:
         raise FileError(Problem(str(path), "holds no .npy files", "check the path"))
     names = flat_names(i.removesuffix(_NPY) for i in inner)
@@ -67,11 +67,6 @@ def holds_arrays(folder: Path) -> bool:
         if searched > _SEARCHED:
             break
     return False
-
-
-def _natural(path: str) -> list[tuple[str, int]]:
-    """Return a key by which ``dense_2`` comes before ``dense_10``."""
-    return [(text, int(number or 0)) for text, number in re.findall(r"([^0-9]*)([0-9]{0,18})", path)]
 
 
 def _source(path: Path, format: str, files: dict[str, Path]) -> FileSource:

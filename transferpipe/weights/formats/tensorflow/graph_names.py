@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.formats.tensorflow.object_graph import MOST_DEEP, VARIABLE, ObjectNode, Placed
 from transferpipe.weights.keras.layer_classes import snake_case, stem
 
@@ -73,7 +74,7 @@ class GraphNames:
         if _NUMBERED.fullmatch(step.name):
             return step.name
         parent = self._placed.get(step.parent)
-        if parent is not None and parent.name == _CONTAINER and step.name.isdecimal():
+        if parent is not None and parent.name == _CONTAINER and is_number(step.name):
             return f"layer-{step.name}"
         return None
 
@@ -102,7 +103,7 @@ class GraphNames:
         lists: dict[int, list[Placed]] = {}
         for step in self._placed.values():
             parent = self._placed.get(step.parent)
-            if parent is not None and parent.name == _CELLS and step.name.isdecimal():
+            if parent is not None and parent.name == _CELLS and is_number(step.name):
                 lists.setdefault(parent.node, []).append(step)
         labels: dict[int, str] = {}
         for steps in lists.values():

@@ -7,17 +7,16 @@ it: ``Adam/m/dense/kernel``.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.formats.tensorflow.graph_state import is_optimizer
 from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, ObjectNode, StoredTensor
 from transferpipe.weights.stored_optimizer import StoredOptimizer, StoredSlot, shared_kind, slot_kind
 
 _OWNERS = "_trainable_variables"
-_LISTED = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _slots(graph: _StoredGraph, node: ObjectNode) -> Iterator[StoredSlot]:
 def _listed(graph: _StoredGraph, node: int) -> list[tuple[int, int]]:
     """Return the numbered children of a list."""
     children = graph.nodes[node].children
-    return sorted((int(name), child) for name, child in children if _LISTED.fullmatch(name))
+    return sorted((int(name), child) for name, child in children if is_number(name))
 
 
 def _owner_in(name: str, python: Mapping[str, str]) -> str:

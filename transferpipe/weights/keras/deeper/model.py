@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.config import Config, child_layers, is_model, layer_class, layer_configs, layer_name
 from transferpipe.weights.keras.deeper.blocks import check_order, find_blocks
@@ -245,7 +246,7 @@ def _stack(graph: ModelGraph, rows: Sequence[NumberedRow]) -> BlockStack:
         if place is None or place[0] < shift or (len(rows) == 1 and whole[: place[0]] not in beginnings):
             continue
         start, stop = place[0] - shift, place[1] - shift
-        if not name[start:stop].isdigit() or int(name[start:stop]) not in named:
+        if not is_number(name[start:stop]) or int(name[start:stop]) not in named:
             raise RepeatError(f"{name} has the number of a block that has no weights")
         named[int(name[start:stop])][f"{name[:start]}#{name[stop:]}"] = name
         places[name] = start, stop
