@@ -11,7 +11,7 @@ from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.config import Config, child_layers, is_model, layer_class, layer_configs, layer_name
 from transferpipe.weights.keras.deeper.blocks import check_order, find_blocks
-from transferpipe.weights.keras.deeper.counted import recounted, renumbered
+from transferpipe.weights.keras.deeper.counted import Family, families, recounted, renumbered
 from transferpipe.weights.keras.deeper.graph import ModelGraph, RepeatError, keras_order, read_graph
 from transferpipe.weights.keras.deeper.rewriting import BlockStack, rewrite
 from transferpipe.weights.keras.deeper.rows import Child, Numbered, NumberedRow
@@ -63,7 +63,7 @@ def deepen(config: Config, groups: Sequence[SavedGroup], stacks: Sequence[Number
         model.take(stack)
     changed: dict[int, Config] = {}
     # Inner models first: the outer ones copy what became of them.
-    for path in sorted(model.rows, key=lambda path: -path.count("/")):
+    for path in sorted(set(model.owners.values()), key=lambda path: -path.count("/")):
         changed[id(model.configs[path])] = model.rewritten(path, changed)
     return Deeper(_replaced(config, changed), tuple(model.moved("", "", None)))
 
@@ -75,13 +75,15 @@ class _Model:
     Attributes:
         groups: the groups of its file.
         configs: its serialised layers by the paths of their groups.
-        rows: by the path of the model that lists them, the numbered layers with a new order.
+        rows: by the path of what holds them, the numbered layers with a new order.
+        owners: by the same path, that of the model whose configuration lists or counts them.
         children: by the path of a model that changes, its layers in the new order.
     """
 
     groups: Sequence[SavedGroup]
     configs: Mapping[str, Config]
     rows: dict[str, list[NumberedRow]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
     children: dict[str, list[Child]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -89,6 +91,7 @@ class _Model:
         readable |= {g.path: g.entries[0][1].rpartition("/")[0] for g in self.groups if g.entries}
         # Where two have one name, the first one's path counts, as in the catalog.
         self._paths = {name: path for path, name in reversed(readable.items())}
+        self._readable = readable
 
     def take(self, stack: Numbered) -> None:
         """Find the model that lists the layers of a stack.
@@ -106,10 +109,35 @@ class _Model:
                 if not is_layer or digits is None:
                     raise RepeatError(f"the pattern names {weight}, which is a weight and not a layer")
                 row.add(number, own, (start, start + len(digits[0])))
-        path = self._paths.get(container)
-        if path is None or path not in self.configs:
-            raise RepeatError(f"its configuration does not list the layers of {container or 'the model'}")
+        path, owner = self._holder(container, next(iter(row.places)))
         self.rows.setdefault(path, []).append(row)
+        self.owners[path] = owner
+
+    def _holder(self, container: str, own: str) -> tuple[str, str]:
+        """Return the path of the group that holds layers, and that of the model which makes them of its configuration.
+
+        Args:
+            container: what the layers' names begin with.
+            own: the own name of one of them.
+
+        Raises:
+            RepeatError: no configuration says how many they are.
+        """
+        path = self._paths.get(container)
+        if path is not None and path in self.configs:
+            return path, path
+        # A layer without a configuration of its own was made by the class of a model around it: that counts for it.
+        layer = self._paths.get(f"{container}/{own}".lstrip("/"))
+        held = {group.path for group in self.groups}
+        path = next((p for p in _parents(layer) if p in held), None) if layer else None
+        owner = next((p for p in (path, *_parents(path)) if p in self.configs), None) if path else None
+        if path is None or owner is None or is_model(self.configs[owner]):
+            raise RepeatError(f"its configuration does not list the layers of {container or 'the model'}")
+        inner = container.removeprefix(self._readable[owner]).strip("/").split("/")
+        if numbered := [name for name in inner if name[-1:].isdigit()]:
+            what = f"{layer_class(self.configs[owner])} makes {own} in each of several layers such as {numbered[0]}"
+            raise RepeatError(f"{what}, and counts none of them alone")
+        return path, owner
 
     def rewritten(self, path: str, changed: Mapping[int, Config]) -> Config:
         """Return the model at `path` with its stacks in their new orders, and note its layers.
@@ -121,13 +149,11 @@ class _Model:
         Raises:
             RepeatError: they cannot be in these orders.
         """
-        rows, places = self.rows[path], self._places(path)
         config = _replaced(self.configs[path], changed)
         # A class of its own makes its layers in its constructor: only its arguments can ask for more.
         if not is_model(config):
-            names = {group.path: group.name for group in self.groups}
-            self.children[path] = renumbered(rows, [(place, names[f"{path}/{place}".lstrip("/")]) for place in places])
-            return recounted(config, rows)
+            return self._recounted(path, config)
+        rows, places = self.rows[path], self._places(path)
         graph = read_graph(config)
         # Checked on the model as it is: whether Keras's order is understood shows where the answer is known.
         if "output_layers" in config["config"] and keras_order(graph) != list(graph.layers):
@@ -144,10 +170,37 @@ class _Model:
         self.children[path] = [Child(segment, found[made.origins[name]], name) for name, segment in segments.items()]
         return made.config
 
+    def _recounted(self, owner: str, config: Config) -> Config:
+        """Return a model whose class makes other numbers of layers, and note these."""
+        names = {group.path: group.name for group in self.groups}
+        holders = [holder for holder, path in self.owners.items() if path == owner]
+        for holder in holders:
+            places = [(place, names.get(f"{holder}/{place}".lstrip("/"))) for place in self._places(holder)]
+            self.children[holder] = renumbered(self.rows[holder], places)
+        rows = [row for holder in holders for row in self.rows[holder]]
+        return recounted(config, rows, list(self._others(owner, rows)))
+
+    def _others(self, owner: str, rows: Sequence[NumberedRow]) -> Iterator[Family]:
+        """Yield the numbered layers that a model makes beside those of `rows`, in itself or in one of its layers."""
+        ours = {f"{row.stack.beginning.rpartition('/')[0]}/{own}".lstrip("/") for row in rows for own in row.places}
+        held = {group.path for group in self.groups}
+        paths = []
+        for group in self.groups:
+            if group.path == owner or not _is_in(group.path, owner):
+                continue
+            between = [p for p in _parents(group.path) if p in held and p != owner and _is_in(p, owner)]
+            readable = self._readable[group.path]
+            if len(between) < 2 and not any(_is_in(readable, path) for path in ours):
+                paths.append(readable)
+        return families(paths)
+
     def _places(self, path: str) -> list[str]:
         """Return where the layers of a model lie, seen from its group, in the order of the file."""
         start = f"{path}/" if path else ""
+        held = {group.path for group in self.groups}
         inner = [g.path[len(start) :] for g in self.groups if g.path.startswith(start) and g.path != path]
+        # What an attribute holds is not in a list: a model in it has a list of its own.
+        inner = [place for place in inner if f"{start}{place.partition('/')[0]}" not in held]
         return list(dict.fromkeys("/".join(place.split("/")[:2]) for place in inner if "/" in place))
 
     def _has_weights(self, path: str, place: str) -> bool:
@@ -192,7 +245,14 @@ class _Model:
 
 
 def _is_in(path: str, holder: str) -> bool:
-    return path == holder or path.startswith(f"{holder}/")
+    return not holder or path == holder or path.startswith(f"{holder}/")
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the paths that lead to `path`, the longest first."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _segments(config: Config, names: Sequence[str]) -> dict[str, str]:
