@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.records import dataclass
 
 OVERRIDES = "[KEY=VALUE ...]"
 STRICT, MULTIRUN, DRY_RUN, QUIET, JSON = "--strict", "--multirun", "--dry-run", "--quiet", "--json"

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from transferpipe.records import dataclass
 
 Read = Callable[[int, int], bytes]
 """Returns so many bytes from a place; fewer at the end."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from transferpipe.models.target import Target
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
+from transferpipe.records import dataclass
 from transferpipe.weights.spec import Source
 
 

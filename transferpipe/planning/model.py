@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
+from transferpipe.records import dataclass
 from transferpipe.weights.name import layer_of, own_of
 
 UNMATCHED_RULE = "unmatched"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 
+from transferpipe.records import dataclass
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.spec import Catalog
 

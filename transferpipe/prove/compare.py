@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems
 from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment
+from transferpipe.records import dataclass
 from transferpipe.values.compare import (
     ComparedBits,
     Look,

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from transferpipe.records import dataclass
 
 _PATIENCE = 10.0  # seconds; a repository that takes longer to look at is not worth the wait
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
@@ -21,6 +20,7 @@ from transferpipe.files.publishing.atomic import (
     temporary_beside,
 )
 from transferpipe.files.publishing.publish import publish_together, settle
+from transferpipe.records import dataclass
 
 _MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
@@ -17,6 +16,7 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import infer
 from transferpipe.recipe.model import Renaming
+from transferpipe.records import dataclass
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from transferpipe.records import dataclass
 from transferpipe.weights.keras.config import Config
 from transferpipe.weights.keras.deeper.blocks import LayerBlock
 from transferpipe.weights.keras.deeper.graph import (
