@@ -46,6 +46,8 @@ MEASUREMENTS = {
     "together": Measurement(together.measure_together, 2, 100),
     **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 8, 10_000) for name in hostile.CORPORA},
     "sweeps": Measurement(sweeps.measure_sweeps, 2, 30),
+    **{f"sweeps-{name}": Measurement(partial(sweeps.measure_engine, name), 0, 30) for name in sweeps.ENGINES},
+    "sweeps-optuna": Measurement(sweeps.measure_searches, 0, 30),
 }
 
 

@@ -30,14 +30,30 @@ mapping: {all: {to: ".*"}}
 edit: {probe: {at: a0/kernel, index: [0, 0], set: '${vars.x}'}}
 save: {path: out.npz}
 """
+SCORED = """
+source: {path: pkg://transferpipe/zoo/data/digits_0_4.keras}
+target: {path: pkg://transferpipe/zoo/data/digits_0_4.keras}
+vars: {x: 0}
+mapping: {all: {to: ".*"}}
+edit: {probe: {at: head/bias, index: [0], set: '${vars.x}'}}
+score: {_target_: my_score.value}
+"""
+SCORE = """
+def value(model):
+    return float(model.get_layer("head").get_weights()[1][0])
+"""
 ENGINES = {
     "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=processes", "hydra.launcher.n_jobs=2"]),
     "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=slurm_here"]),
     "Ray": ("hydra_plugins.hydra_ray_launcher", ["hydra/launcher=ray_here"]),
 }
+SEARCHED = 30  # values that a search chooses from
+SEARCH = (
+    f"vars.x=int(interval(0,{SEARCHED - 1}))", "hydra/sweeper=optuna", "hydra.sweeper.sampler=random",
+    f"hydra.sweeper.n_trials={VARIANTS}", "hydra.sweeper.storage=sqlite:///study.db",
+)  # fmt: skip
 _WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
 _LONGEST = 900.0  # seconds
-_MANY = 5
 _POLL = 0.01  # seconds
 _GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second
 
@@ -120,6 +136,12 @@ class Sweeps:
             for key, result in found.items()
         }
 
+    def differences(self) -> list[str]:
+        """Return what is wrong with the results of a sweep that is done."""
+        found = self.digests()
+        keys = sorted(k for k in {*found, *self.whole} if found.get(k) != self.whole.get(k))
+        return [f"different {keys}"] if keys else []
+
     def busy(self) -> dict[int, str]:
         """Return the processes that are busy with a variant, and with which."""
         found = {}
@@ -151,6 +173,27 @@ class Sweeps:
         return found
 
 
+def _import_what_scores_need() -> int:
+    import keras
+    import optuna
+    import tensorflow
+
+    return int(not all((keras, optuna, tensorflow)))
+
+
+def time_undisturbed(sweeps: Sweeps) -> None:
+    """Run a sweep undisturbed, and note what that takes."""
+    sweeps.start_over()
+    child = start(sweeps.run(), sweeps.folder)
+    while not any(sweeps.out.glob(f"v*/{STARTED}")) and is_at_work(child.pid):
+        time.sleep(_POLL)
+    sweeps.first = time.monotonic() - child.started
+    end = sweeps.finish(child)
+    if end.status:
+        raise RuntimeError(end.err)
+    sweeps.seconds = end.seconds
+
+
 def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
     """Make a file of 2 MB, so that a variant takes a while, and a recipe; and run the sweep undisturbed."""
     (folder / "recipes").mkdir(parents=True)
@@ -159,35 +202,95 @@ def make_sweeps(folder: Path, words: list[str]) -> Sweeps:
     write_safetensors(folder, {f"a{i}/kernel": drawn.normal(size=(128, 512)).astype(np.float32) for i in range(8)})
     sweeps = Sweeps(folder, [])
     warm(sweeps.run(), folder)
-    sweeps.start_over()
     sweeps.words = words
-    child = start(sweeps.run(), folder)
-    while not any(sweeps.out.glob(f"v*/{STARTED}")) and is_at_work(child.pid):
-        time.sleep(_POLL)
-    sweeps.first = time.monotonic() - child.started
-    end = sweeps.finish(child)
-    if end.status:
-        raise RuntimeError(end.err)
-    sweeps.seconds, sweeps.whole = end.seconds, sweeps.digests()
+    time_undisturbed(sweeps)
+    sweeps.whole = sweeps.digests()
     if len(sweeps.whole) != VARIANTS or len({d for ds in sweeps.whole.values() for d in ds}) != VARIANTS:
         raise RuntimeError(f"not {VARIANTS} different results: {sweeps.whole}")
     return sweeps
 
 
-def measure_sweeps(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
-    """`most` sweeps of each kind: killed, ended in order, killed while workers are busy, and with a worker killed.
+@dataclass
+class Searches(Sweeps):
+    """A folder in which Optuna searches, with a study that a database keeps.
 
-    The last two only where there are many: launchers take seconds to start their workers.
+    `whole` has the results of every value that it chooses from, as a sweep over all of them gives them.
     """
+
+    def run(self) -> Callable[[], int]:
+        return command("sweep", "recipe=k", "hydra.sweep.dir=out", *self.words)
+
+    def start_over(self) -> None:
+        super().start_over()
+        for path in self.folder.glob("study.db*"):
+            path.unlink()
+
+    def differences(self) -> list[str]:
+        keys = sorted(key for key, found in self.digests().items() if not found or found != self.whole.get(key))
+        return ([f"different {keys}"] if keys else []) + self._faults_of_the_study()
+
+    def _faults_of_the_study(self) -> list[str]:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        trials = optuna.load_study(study_name="out", storage=f"sqlite:///{self.folder}/study.db").trials
+        done = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+        open_ones = [t.number for t in trials if not t.state.is_finished()]
+        faults = [f"trials {open_ones} seem to run"] if open_ones else []
+        faults += [] if len(done) == VARIANTS else [f"{len(done)} trials are complete"]
+        wrong = [t.number for t in done if t.value != t.params["vars.x"]]
+        faults += [f"trials {wrong} have the value of others"] if wrong else []
+        results = len({t.params["vars.x"] for t in done})
+        return faults + ([] if results == len(self.seen) else [f"{len(self.seen)} results of {results} values"])
+
+
+def make_searches(folder: Path) -> Searches:
+    """Make a recipe whose score is the number that was chosen, and sweep over all of them and search undisturbed."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / "k.yaml").write_text(SCORED)
+    (folder / "my_score.py").write_text(SCORE)
+    searches = Searches(folder, [f"vars.x=range({SEARCHED})"])
+    # Imported here, that no child need do it, and used in children alone: TensorFlow's threads survive no fork.
+    warm(_import_what_scores_need, folder)
+    end = searches.finish(start(searches.run(), folder))
+    searches.whole = searches.digests()
+    if end.status or len({d for ds in searches.whole.values() for d in ds}) != SEARCHED:
+        raise RuntimeError(f"not {SEARCHED} different results: {end.err} {searches.whole}")
+    searches.words = [*SEARCH]
+    time_undisturbed(searches)
+    return searches
+
+
+def measure_sweeps(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    """`most` sweeps of each kind in one process: killed, and ended in order."""
     here = make_sweeps(folder / "here", [])
     yield _ended(here, "a sweep of 12 variants, SIGKILL", [signal.SIGKILL], most, drawn)
     in_order = [signal.SIGINT, signal.SIGTERM]
     yield _ended(here, "a sweep of 12 variants, SIGINT or SIGTERM", in_order, most, drawn)
-    for name, (module, words) in ENGINES.items() if most >= _MANY else ():
-        if importlib.util.find_spec(module.partition(".")[0]) and importlib.util.find_spec(module):
-            there = make_sweeps(folder / name, words)
-            yield _ended(there, f"a sweep of 12 variants by {name}, SIGKILL", [signal.SIGKILL], most, drawn)
-            yield _worker_killed(there, f"a sweep of 12 variants, a worker of {name} killed", most, drawn)
+
+
+def measure_engine(name: str, folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    """The same of sweeps by an engine, if it is installed: the sweep is killed, or a worker that is busy."""
+    module, words = ENGINES[name]
+    if not _is_installed(module):
+        return
+    there = make_sweeps(folder / name, words)
+    yield _worker_killed(there, f"a sweep of 12 variants, a worker of {name} killed", most, drawn)
+    yield _ended(there, f"a sweep of 12 variants by {name}, SIGKILL", [signal.SIGKILL], most, drawn)
+
+
+def measure_searches(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
+    """The same of Optuna's searches that keep their study in a database: they have no workers but themselves."""
+    if not _is_installed("optuna"):
+        return
+    there = make_searches(folder / "optuna")
+    yield _ended(there, "a search of 12 trials, Optuna with a storage, SIGKILL", [signal.SIGKILL], most, drawn)
+    in_order = [signal.SIGINT, signal.SIGTERM]
+    yield _ended(there, "a search of 12 trials, Optuna with a storage, SIGINT or SIGTERM", in_order, most, drawn)
+
+
+def _is_installed(module: str) -> bool:
+    return all(importlib.util.find_spec(part) for part in (module.partition(".")[0], module))
 
 
 def _ended(sweeps: Sweeps, name: str, signals: list[signal.Signals], most: int, drawn: random.Random) -> Row:
@@ -243,8 +346,7 @@ def _faults(sweeps: Sweeps, end: End) -> list[str]:
     faults = [] if end.status == 0 else [f"status {end.status}: {end.err[-300:]} {end.out[-300:]}"]
     if sweeps.repeated:
         faults.append(f"repeated or lost {sorted(sweeps.repeated)}")
-    if (found := sweeps.digests()) != sweeps.whole:
-        faults.append(f"different {sorted(k for k in {*found, *sweeps.whole} if found.get(k) != sweeps.whole.get(k))}")
+    faults += sweeps.differences()
     if left := [p.name for p in sweeps.out.rglob(".*") if TEMPORARY.fullmatch(p.name)]:
         faults.append(f"leaves {left}")
     return faults + [f"processes {left} go on" for left in [sweeps.orphans()] if left]

@@ -27,7 +27,7 @@ from transferpipe.models.building.build import (
     keras_settings,
 )
 from transferpipe.models.building.fetched import files_noted
-from transferpipe.models.building.kept import kept, read_kept, warnings_noted
+from transferpipe.models.building.kept import KeptTarget, kept, read_kept, warnings_noted
 from transferpipe.models.building.pure import is_pure, key_of
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
@@ -57,10 +57,14 @@ _MOST_SOURCES, _MOST_TARGETS = 2, 4  # models with all their values, and models 
 
 @dataclass(frozen=True)
 class _Builds:
-    """Models that were built, by the callables, their arguments and the seed."""
+    """Models that were built, by the callables, their arguments and the seed.
+
+    `pure` are those of pure builders, of which is known what was asked of them, in this process or before.
+    """
 
     sources: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_SOURCES))
     targets: Recent[ModelTarget] = field(default_factory=lambda: Recent(_MOST_TARGETS))
+    pure: Recent[KeptTarget] = field(default_factory=lambda: Recent(_MOST_TARGETS))
 
 
 _KEPT: ContextVar[_Builds | None] = ContextVar("kept", default=None)
@@ -193,8 +197,8 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
     origin = recipe.target
     assert origin is not None
     if origin.build:
-        key = key_of(origin.build, recipe.seed) if _is_kept(recipe, trusted) else None
-        target: Target = _kept_or_built(key, origin.build, recipe.seed, trusted, name)
+        may_be_kept = _is_kept(recipe, trusted)
+        target: Target = (_kept_or_built if may_be_kept else _build)(origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
         if is_to_upgrade(file, recipe):
@@ -291,21 +295,27 @@ def _is_kept(recipe: Recipe, trusted: Collection[str]) -> bool:
     outputs = outputs_of((recipe.save.path, *recipe.save.also))
     needs_model = recipe.score or recipe.quantize or recipe.verify.reload or recipe.verify.parity
     changes = recipe.reverse or recipe.save.like or recipe.optimizer == "transfer"
-    if trusted or needs_model or changes or _KEPT.get() is not None or not all(o.streams for o in outputs):
+    if trusted or needs_model or changes or not all(o.streams for o in outputs):
         return False
     return all(map(is_pure, builds_of(recipe)))
 
 
-def _kept_or_built(key: str | None, build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
-    """Return a model that was built before under `key`, or build it."""
+def _kept_or_built(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
+    """Return the model of a pure builder that was built before, in this sweep or another process, or build it."""
+    memory, called = _KEPT.get(), (describe_build(build), seed)
+    known = memory.pure.get(called) if memory else None
+    if known and not known.is_handed_out:
+        return known  # also where Keras was imported since, as it is to make what was not asked before
+    key = key_of(build, seed)
     if key is None:
         return _build(build, seed, trusted, recipe)
-    found = read_kept(key, describe_build(build), lambda: _build(build, seed, trusted, recipe))
-    if found is not None:
-        return found
-    with warnings_noted() as noted:
-        made = _build(build, seed, trusted, recipe)
-    return made if noted else kept(key, made)  # what warned is to warn again
+    found: ModelTarget | None = read_kept(key, describe_build(build), lambda: _build(build, seed, trusted, recipe))
+    if found is None:
+        with warnings_noted() as noted:
+            found = _build(build, seed, trusted, recipe)
+        if not noted:  # what warned is to warn again
+            found = kept(key, found, lambda: _build(build, seed, trusted, recipe))
+    return memory.pure.keep(called, found) if memory and isinstance(found, KeptTarget) else found
 
 
 def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:

@@ -108,6 +108,61 @@ def test_what_was_not_asked_before_is_asked_of_the_model_and_kept(home, monkeypa
     assert result("cold", freeze=["classes"]) == other
 
 
+SWEPT = [
+    {"seed": seed, "freeze": freeze, "target": target}
+    for target, freezes in ((MLP, ([], ["hidden"])), (NESTED, ([], ["mobilenetv2.*/block_1_.*"])))
+    for seed in (7, 8)
+    for freeze in freezes
+]
+
+
+def swept(folder):
+    """Return what each variant of a sweep comes to: all are planned before the first runs."""
+    with open_recipe.builds_kept():
+        for variant in SWEPT:
+            prepare(recipe(**variant))
+        return [result(f"{folder}{number}", **variant) for number, variant in enumerate(SWEPT)]
+
+
+def test_a_sweep_takes_what_runs_and_sweeps_built_before_with_the_same_bytes(home, monkeypatch):
+    with monkeypatch.context() as off:
+        off.setenv("TRANSFERPIPE_NO_CACHE", "1")
+        cold = [result(f"cold{number}", **variant) for number, variant in enumerate(SWEPT)]
+    assert swept("first") == cold
+    no_building(monkeypatch)
+    assert swept("second") == cold
+    assert [result(f"alone{number}", **variant) for number, variant in enumerate(SWEPT)] == cold
+
+
+def test_in_a_sweep_keras_may_be_imported_meanwhile(home, monkeypatch):
+    """What was not asked before is asked of a model that is built then, and what comes later is not built at all."""
+    prepare(recipe())
+    imported = []
+    monkeypatch.setattr(pure, "_is_imported", lambda *_: bool(imported))
+    build = open_recipe.build_model
+    monkeypatch.setattr(open_recipe, "build_model", lambda *a, **k: imported.append(1) or build(*a, **k))
+    with open_recipe.builds_kept():
+        found = [result(f"{number}") for number in range(3)]
+    assert len(imported) == 1
+    assert result("later") == found[0] == found[1] == found[2]
+    assert isinstance(prepare(recipe()).opened.target, open_recipe.ModelTarget)
+    imported.clear()
+    no_building(monkeypatch)
+    assert result("other") == found[0]
+
+
+def test_what_another_variant_drew_or_changed_is_built_anew(home):
+    plain = result("plain")
+    (home / "cache").rename(home / "before")
+    with open_recipe.builds_kept():
+        prepare(recipe())
+        scored = open_recipe._build(recipe().target.build, 7, (), "")  # as where a model is needed
+        draw_pending(scored.model)
+        for variable in scored.model.variables:
+            variable.assign(variable + 1)
+        assert result("swept") == plain
+
+
 def test_whoever_takes_the_model_gets_what_it_is_by_then(home):
     result("first")
     target = prepare(recipe()).opened.target
@@ -264,7 +319,7 @@ def test_a_model_that_is_drawn_already_or_saves_files_is_not_kept(home):
 
     drawn = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     made = ModelTarget(drawn, "x")
-    assert kept.kept("key", made) is made
+    assert kept.kept("key", made, lambda: made) is made
 
 
 def test_a_builder_that_warns_warns_again(home, monkeypatch):

@@ -60,18 +60,21 @@ class _Asked:
 class KeptTarget(ModelTarget):
     """A model of a pure builder, which is built when something is asked of it that was not asked before."""
 
-    def __init__(self, key: str, label: str, asked: _Asked, make: Callable[[], ModelTarget]) -> None:
+    def __init__(
+        self, key: str, label: str, asked: _Asked, make: Callable[[], ModelTarget], made: ModelTarget | None = None
+    ) -> None:
         self._key, self._asked, self._make = key, asked, make
         self._lock = threading.Lock()
-        self._made: ModelTarget | None = None
-        self._handed_out = False
+        self._made = made
+        self.is_handed_out = False
         self.label, self.keras_version = label, asked.keras_version
         self.baked, self.fetched, self.dtypes, self._written = (), (), {}, {}
 
     @property
     def _built(self) -> ModelTarget:
         with self._lock:  # values are compared on several threads
-            if self._made is None:
+            # In a sweep, variants that need a model may have had it: what they drew or loaded is not what it was built as.
+            if self._made is None or (not self.is_handed_out and not self._made.is_light):
                 self._made = self._make()
             return self._made
 
@@ -79,8 +82,8 @@ class KeptTarget(ModelTarget):
     def model(self) -> Any:
         """The model itself. Whoever has it may change it, so that from now on it is asked again, and nothing kept."""
         # Not known what its holder does with it; asking the model itself is right in any case.
-        self._handed_out = True
-        return self._built.model
+        built, self.is_handed_out = self._built, True
+        return built.model
 
     @model.setter
     def model(self, _: Any) -> None:
@@ -89,8 +92,8 @@ class KeptTarget(ModelTarget):
     @cached_property
     def walked(self) -> Walked:
         """The model as Keras would save it."""
-        self._handed_out = True
-        return self._built.walked
+        built, self.is_handed_out = self._built, True
+        return built.walked
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:
@@ -131,7 +134,7 @@ class KeptTarget(ModelTarget):
         """Return the configuration that the model has while the layers called `frozen` are switched off."""
         # One text for one set, whatever its order.
         key = json.dumps(sorted(frozen))
-        if self._handed_out:
+        if self.is_handed_out:
             return self._built.config(frozen)
         if key not in self._asked.configs:
             self._asked.configs[key] = self._built.config(frozen)
@@ -140,12 +143,12 @@ class KeptTarget(ModelTarget):
 
     def forget_config(self) -> None:
         """Write the configuration anew the next time: the model was changed."""
-        self._handed_out = True
+        self.is_handed_out = True
         self._built.forget_config()
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the variable's value."""
-        if self._handed_out:
+        if self.is_handed_out:
             return self._built.read(name)
         # Read at the first question, once: most runs ask for few values, many for none.
         if not self._asked.values:
@@ -214,8 +217,10 @@ def read_kept(key: str, label: str, make: Callable[[], ModelTarget]) -> KeptTarg
     return KeptTarget(key, label, asked, make)
 
 
-def kept(key: str, made: ModelTarget) -> ModelTarget:
+def kept(key: str, made: ModelTarget, make: Callable[[], ModelTarget]) -> ModelTarget:
     """Return a model that was built just now as one of which will be kept what is asked of it, where that is safe.
+
+    `make` builds it once more, should somebody else have changed it by then.
 
     It is where the model is all that the builder left, its fresh values are still to be drawn, each by itself, and
     nothing but variables and a configuration of Keras's own classes would be saved of it.
@@ -235,7 +240,7 @@ def kept(key: str, made: ModelTarget) -> ModelTarget:
     # Classes of a user's own may do anything when a configuration is asked for.
     if any(not type(layer).__module__.startswith(("keras.", "keras_hub.")) for layer in layers_in(made.model)):
         return made
-    return KeptTarget(key, made.label, asked, lambda: made)
+    return KeptTarget(key, made.label, asked, make, made)
 
 
 def _pack(values: dict[str, NDArray[Any]]) -> bytes:
