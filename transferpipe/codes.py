@@ -9,9 +9,8 @@ in alphabetical order. That is all: `transferpipe help warnings`, `allow`, its "
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-
-from transferpipe.records import dataclass
 
 
 @dataclass(frozen=True)

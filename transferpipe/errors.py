@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from transferpipe.records import dataclass
 from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
 

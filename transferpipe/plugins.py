@@ -28,12 +28,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.records import dataclass
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint

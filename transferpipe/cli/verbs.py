@@ -9,10 +9,9 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.records import dataclass
 
 OVERRIDES = "[KEY=VALUE ...]"
 STRICT, MULTIRUN, DRY_RUN, QUIET, JSON = "--strict", "--multirun", "--dry-run", "--quiet", "--json"

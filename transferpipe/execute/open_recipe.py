@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ from transferpipe.recent import Recent
 from transferpipe.recipe.layouts import AUTO
 from transferpipe.recipe.model import UNNAMED, Build, Origin, Recipe
 from transferpipe.recipe.outputs import outputs_of
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
 from transferpipe.weights.keras.allowed import check_classes

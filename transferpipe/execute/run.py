@@ -6,7 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,6 @@ from transferpipe.prove.provenance import Request, now
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.recipe.outputs import output_of
-from transferpipe.records import dataclass
 from transferpipe.save.artifacts import (
     artifact_name,
     final_names,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, RecipeError, VerificationError
 from transferpipe.files.hashing import sha256
 from transferpipe.files.os_errors import reason_of
 from transferpipe.files.stamp import Stamp, stamps_of
-from transferpipe.records import dataclass
 
 ONE_FILE = "sha256: pins one file"
 

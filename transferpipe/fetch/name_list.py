@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from transferpipe.files.hashing import sha256
 from transferpipe.files.json_text import parse_mapping
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.recent import Recent
-from transferpipe.records import dataclass
 from transferpipe.text.numbers import is_number
 
 # The largest published tokenizer.json, Gemma 3's, has 33 megabytes.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,7 +19,6 @@ from typing import NamedTuple, Protocol
 from isal.isal_zlib import crc32
 
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into
-from transferpipe.records import dataclass
 
 __all__ = [
     "BlockCrcs", "Promise", "SummedSegment", "WrittenBytes", "combine", "crc32", "note_promise", "noting_promises",

@@ -10,10 +10,10 @@ import contextlib
 import hashlib
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 from transferpipe.files.publishing.atomic import temporary_beside
-from transferpipe.records import dataclass
 
 OFF = "TRANSFERPIPE_NO_CACHE"
 """The variable that switches these caches off where it holds anything but nothing or 0."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-
-from transferpipe.records import dataclass
+from dataclasses import dataclass
 
 Read = Callable[[int, int], bytes]
 """Returns so many bytes from a place; fewer at the end."""

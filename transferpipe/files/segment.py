@@ -7,14 +7,13 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import checked_at_ends
-from transferpipe.records import dataclass
 
 CHUNK = 1 << 20
 """Bytes that are moved at a time: small enough to stay in the processor's cache, large enough to be few calls."""

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import RecipeError
@@ -22,7 +23,6 @@ from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.plan import Plan
-from transferpipe.records import dataclass
 
 NOT_SAVED = "freeze-not-saved"
 _UNINITIALIZED = "uninitialized_variables"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from transferpipe.models.target import Target
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import Source
 
 

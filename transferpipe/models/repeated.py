@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transferpipe.errors import Problems, RecipeError, TransferError
@@ -18,7 +18,6 @@ from transferpipe.files.json_text import read_mapping
 from transferpipe.planning.claims import find_units
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.model import RepeatedLayers
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import FileSource

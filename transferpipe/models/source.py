@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from transferpipe.models.building.baked import baked_variables
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import Catalog
 
 

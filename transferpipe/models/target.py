@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -40,7 +40,6 @@ from transferpipe.models.walk import (
 )
 from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.recipe.model import RepeatedLayers
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config
 from transferpipe.weights.spec import Catalog

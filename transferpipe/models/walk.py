@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from transferpipe.models.keras_private import (
     save_assets_below,
 )
 from transferpipe.models.settings import keras_settings_kept
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.layer_classes import class_label, weight_names
 from transferpipe.weights.keras.naming import SavedLayer, readable_names, refuse_namesakes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from transferpipe.recipe.patterns import NameMatch, Pattern
-from transferpipe.records import dataclass
 from transferpipe.weights.name_index import NameIndex
 from transferpipe.weights.spec import Catalog
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from transferpipe.records import dataclass
 from transferpipe.weights.name import layer_of, own_of
 
 UNMATCHED_RULE = "unmatched"

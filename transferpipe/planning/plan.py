@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from itertools import islice
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from transferpipe.planning.model import (
     UnitChoice,
 )
 from transferpipe.recipe.model import Edit
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import counted
 
 FORMAT_VERSION = 3

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from transferpipe.records import dataclass
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.spec import Catalog
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problems
 from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment
-from transferpipe.records import dataclass
 from transferpipe.values.compare import (
     ComparedBits,
     Look,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,6 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import Comparison, comparison_of, expected_of, in_turn, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
-from transferpipe.records import dataclass
 from transferpipe.values.compare import ComparedBits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras, is_arranged, places_in

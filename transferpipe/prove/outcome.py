@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.tables.plan_rows import KEPT_VALUES
 from transferpipe.planning.tables.plan_table import edit_place
 from transferpipe.recipe.model import Edit
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import collapse, counted
 from transferpipe.values.compute import Values
 from transferpipe.weights.name import ancestors

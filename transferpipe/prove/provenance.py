@@ -6,12 +6,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from transferpipe.records import dataclass
 
 _PATIENCE = 10.0  # seconds; a repository that takes longer to look at is not worth the wait
 

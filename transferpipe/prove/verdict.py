@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from transferpipe.planning.model import SettingsCompared
 from transferpipe.prove.parity.result import PASS, Parity
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import counted
 
 Weights = Literal["pass", "fail", "inconclusive"]

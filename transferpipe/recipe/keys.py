@@ -8,6 +8,7 @@ Hydra lets a command line change only what is there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from transferpipe.codes import WARNINGS
@@ -25,7 +26,6 @@ from transferpipe.recipe.model import (
     Save,
     Verify,
 )
-from transferpipe.records import dataclass
 
 Kind = Literal[
     "text",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
-from transferpipe.records import dataclass
 
 Unmatched = Literal["error", "keep", "same_name", "same_name_or_keep"]
 UNMATCHED: tuple[Unmatched, ...] = ("error", "keep", "same_name", "same_name_or_keep")

@@ -16,12 +16,11 @@ To add one:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, Literal
 
 from transferpipe.plugins import PlugInPoint
-from transferpipe.records import dataclass
 
 _WRITERS = "transferpipe.save.writers"
 _EXPORTS = "transferpipe.save.exports"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import re2
-
-from transferpipe.records import dataclass
 
 # How much of what a pattern begins with RE2 works out: most names of layers are shorter.
 _MOST_BEGINNING = 64

@@ -10,10 +10,10 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 from transferpipe.recipe.patterns import NameMatch, Pattern
-from transferpipe.records import dataclass
 
 _TOKEN = re.compile(
     r"\\g<(?P<named>[^>]*)>|\\(?P<number>\d+)|\\(?P<escaped>.)|(?P<twice>\{\{|\}\})|\{(?P<sum>[^{}]*)\}"

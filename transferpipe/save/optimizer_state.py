@@ -7,7 +7,7 @@ file, or layers are frozen, Keras would go on from averages of other weights, or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from transferpipe.planning.model import Optimizer
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
-from transferpipe.records import dataclass
 from transferpipe.save.optimizer_transfer import plan_transfer, reader_of, slot_value, slot_values
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values

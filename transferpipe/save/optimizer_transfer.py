@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,6 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
-from transferpipe.records import dataclass
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values

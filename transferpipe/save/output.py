@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.plan import Plan
 from transferpipe.progress import Progress
 from transferpipe.recipe.outputs import output_of
-from transferpipe.records import dataclass
 from transferpipe.save.assets import archived, assets_of
 from transferpipe.save.by_keras import saved_by_keras
 from transferpipe.save.optimizer_state import SavedState, state_to_save

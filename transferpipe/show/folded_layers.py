@@ -7,11 +7,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import collapse
 
 MOST = 20

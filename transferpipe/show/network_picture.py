@@ -9,12 +9,11 @@ import itertools
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from transferpipe.planning.plan import Plan
-from transferpipe.records import dataclass
 from transferpipe.show.folded_layers import Counts, Group, Layer, fold_both, layer_called
 from transferpipe.text.collapse import counted
 

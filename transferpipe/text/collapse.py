@@ -16,10 +16,9 @@ import math
 import re
 import sys
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-
-from transferpipe.records import dataclass
 
 _NUMBER, _LETTER = r"(?<!\d)\d{1,18}(?!\d)", r"(?<![^\W\d_])[A-Za-z](?![^\W\d_])"
 _INDEX = re.compile(f"{_NUMBER}|{_LETTER}")

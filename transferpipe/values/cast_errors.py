@@ -15,12 +15,11 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from transferpipe.records import dataclass
 
 WARNED = 0.1
 _COUNTS = 0.01  # of the root mean square; what is smaller is noise beside the rest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from transferpipe.files.buffers import borrowed
 from transferpipe.files.crc import crc32
 from transferpipe.files.hashing import HashedRead
 from transferpipe.files.segment import CHUNK, Segment, opened, read_into, read_small
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import numpy_dtype
 
 SMALL = 1 << 16

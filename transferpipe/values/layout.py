@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.outputs import output_of
-from transferpipe.records import dataclass
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,6 @@ from transferpipe.files.buffers import Buffer, borrowed, give_back, take
 from transferpipe.files.segment import CHUNK as CHUNK_BYTES
 from transferpipe.files.segment import Segment, opened, read_into
 from transferpipe.planning.transforms.blocks import Block, Blockwise, Inputs, chunk_of
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import numpy_dtype
 
 Array = NDArray[Any]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from transferpipe.files.segment import Segment
 from transferpipe.planning.lint.whole_plan import where_of
 from transferpipe.planning.model import Assignment, PlanWarning, SourceRef
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.transforms import parse_transforms
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.values.cast_errors import CastError
 from transferpipe.values.seen import SeenNumbers

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import Catalog, WeightSpec
 from transferpipe.weights.stored_optimizer import StoredOptimizer
 

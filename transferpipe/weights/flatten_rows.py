@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.network import Network, Node
 
 Shape = tuple[int, ...]

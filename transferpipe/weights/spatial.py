@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.network import Network, Node
 
 Sizes = tuple[int | None, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any, Literal, Protocol
 
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.segment import Segment
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import counted
 from transferpipe.weights.name import layer_of, own_of
 from transferpipe.weights.name_index import NameIndex

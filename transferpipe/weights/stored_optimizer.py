@@ -7,7 +7,7 @@ keras/src/optimizers and of tf_keras/src/optimizers (`legacy` too) were compared
 
 from __future__ import annotations
 
-from transferpipe.records import dataclass
+from dataclasses import dataclass
 
 ITERATIONS, LEARNING_RATE = "iterations", "learning_rate"
 U_PRODUCT = "u_product"

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,6 @@ import transferpipe
 from transferpipe.cli.compose.observed import Observed, answer_of, note_other, observing
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 from transferpipe.files.private_cache import PrivateCache, are_caches_on
-from transferpipe.records import dataclass
 
 if TYPE_CHECKING:
     from transferpipe.cli.compose.composing import Composed

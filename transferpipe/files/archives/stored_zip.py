@@ -12,9 +12,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from transferpipe.files.crc import crc32
-from transferpipe.records import dataclass
 
 _LIMIT = 0xFFFFFFFF  # from here on, sizes and offsets go into zip64 fields
 _MOST_MEMBERS = 0xFFFF  # likewise

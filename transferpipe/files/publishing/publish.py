@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +32,6 @@ from transferpipe.files.publishing.atomic import (
     remove,
     temporary_beside,
 )
-from transferpipe.records import dataclass
 
 _MOST_NOTE = 1 << 23  # a note of one output in 10,000 shards has about 5 MB
 _MOST_HASHED = 1 << 24  # what nobody has hashed yet is a record; the largest plans have some megabytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
@@ -20,7 +21,6 @@ from transferpipe.files.publishing.atomic import (
     temporary_beside,
 )
 from transferpipe.files.publishing.publish import publish_together, settle
-from transferpipe.records import dataclass
 
 _MOST_BESIDE = 50  # run folders in which a new run looks for what killed ones have left
 

@@ -14,12 +14,12 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.models.keras_private import arguments_in_graph, layers_in
 from transferpipe.models.patches import patched
 from transferpipe.planning.model import PlanWarning
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 
 _NUMBERS = ("EagerTensor", "ArrayImpl", "Tensor", "ndarray")  # of TensorFlow, jax, torch and NumPy

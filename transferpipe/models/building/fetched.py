@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.hashing import sha256
 from transferpipe.models.keras_private import cache_of_keras, modules_that_fetch
 from transferpipe.models.patches import patched
-from transferpipe.records import dataclass
 
 # Everything in Keras and KerasHub that downloads a single file goes through this function.
 _FETCH = "get_file"

@@ -12,6 +12,7 @@ import gc
 import math
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import UnsafeError
@@ -27,7 +28,6 @@ from transferpipe.models.keras_private import (
     set_global,
     set_initializer,
 )
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import numpy_dtype
 
 

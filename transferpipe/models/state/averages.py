@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from transferpipe.models.source import ModelSource
 from transferpipe.models.state.optimizer_slots import Slots, optimizer_of, read_slots, slots_of_file, stored_places
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import to_numpy
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.models.keras_private import lookup_in
-from transferpipe.records import dataclass
 
 _MASKS = {"TextVectorization": ""}
 _UNKNOWN = {"IntegerLookup": -1}

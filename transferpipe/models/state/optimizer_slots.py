@@ -12,7 +12,7 @@ import copy
 import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import variables_trained_by
 from transferpipe.models.walk import record, to_numpy, walk
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Container, Hashable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, find_cycles, tails
-from transferpipe.records import dataclass
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 

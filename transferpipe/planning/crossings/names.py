@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from transferpipe.planning.crossings.pairs import Counterparts, LayerPair, Parts, is_same_layer, tails
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
-from transferpipe.records import dataclass
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from transferpipe.planning.model import Assignment
-from transferpipe.records import dataclass
 
 Parts = tuple[tuple[str, tuple[int, ...], tuple[tuple[str, tuple[int, ...]], ...]], ...]
 """Own names and shapes of the weights of a layer, each with those of what it takes, sorted."""

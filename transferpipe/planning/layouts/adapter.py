@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-
-from transferpipe.records import dataclass
 
 Shape = tuple[int, ...]
 Steps = Callable[[Sequence[Shape], Shape], tuple[Any, ...]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes, Catalog, WeightSpec
 
 _BIASES = {"weight": "bias", "kernel": "bias", "W": "b", "w": "b"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
@@ -16,7 +17,6 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import infer
 from transferpipe.recipe.model import Renaming
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 

@@ -14,13 +14,13 @@ To add one:
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters
 from transferpipe.planning.model import Assignment, PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.records import dataclass
 from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from transferpipe.errors import Problems, RecipeError
@@ -12,7 +13,6 @@ from transferpipe.planning.layouts.evidence import AxesEvidence, find_evidence
 from transferpipe.planning.layouts.keys import find_key
 from transferpipe.planning.model import Exported
 from transferpipe.recipe.model import Renaming
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.weights.spec import IN_OUT, Catalog, WeightSpec
 

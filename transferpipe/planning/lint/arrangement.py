@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from transferpipe.planning.lint.steps import GraphStep
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.name import WeightName

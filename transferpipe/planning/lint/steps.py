@@ -9,9 +9,9 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR
 from transferpipe.weights.network import Network

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import Problems
@@ -16,7 +17,6 @@ from transferpipe.planning.claims import Unit
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.recipe.model import Rule
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec

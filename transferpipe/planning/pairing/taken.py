@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
@@ -18,7 +18,6 @@ from transferpipe.planning.pairing.places import are_other_roles
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Rule
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.layer_classes import BUILT_IN, stem, weight_names
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec

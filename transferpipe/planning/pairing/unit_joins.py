@@ -9,10 +9,8 @@ finer one go along in blocks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
-
-from transferpipe.records import dataclass
 
 Side = Literal["out", "in", "along"]
 """Whether a weight makes the units (a kernel's outputs), takes them, or has a number for each of them."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from transferpipe.planning.model import Assignment, Kept, PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.recipe.model import Edit
-from transferpipe.records import dataclass
 
 Changed = Mapping[str, tuple[Any, Any]]
 """Of each name what it was and what it is, None where it is not there."""

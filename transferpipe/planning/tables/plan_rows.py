@@ -12,13 +12,12 @@ import math
 import sys
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from transferpipe.planning.model import Assignment, Kept, StateMove
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
-from transferpipe.records import dataclass
 from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
 
 SAME = "="

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.protocol import PartialShape, Transform
-from transferpipe.records import dataclass
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]

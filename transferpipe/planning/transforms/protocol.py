@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import numpy_dtype
 
 PartialShape = tuple[int | None, ...]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
-
-from transferpipe.records import dataclass
 
 PASS: Final = "pass"  # noqa: S105 (a verdict)
 FAIL: Final = "fail"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from transferpipe.files.segment import Segment
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.spec import Catalog
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,6 @@ from typing import Any
 from transferpipe.files.archives.zip_members import check_count
 from transferpipe.files.json_text import read_mapping
 from transferpipe.plugins import PlugInPoint
-from transferpipe.records import dataclass
 from transferpipe.weights.file_source import FileSource
 
 # The block of a tar; every other magic number lies within it.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.protobuf import BYTES, VARINT, read_fields, window_reader
 from transferpipe.files.segment import opened
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 
 _UNPACK = "unpack it, and name the file or folder inside of it"

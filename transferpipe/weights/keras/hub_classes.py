@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.layer_classes import (
     BUILT_IN,
     Names,

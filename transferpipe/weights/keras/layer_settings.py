@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.setting_values import (
     LAST_AXIS,
     LINEAR,

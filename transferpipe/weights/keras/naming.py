@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.hub_classes import hub_stems
 from transferpipe.weights.keras.layer_classes import BUILT_IN, Shape, stem
 from transferpipe.weights.keras.layer_shapes import looks_built_in, looks_like_cell

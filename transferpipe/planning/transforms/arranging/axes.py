@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import TARGET, parse_integers
 from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, PartialShape, Transform, TransformError
-from transferpipe.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

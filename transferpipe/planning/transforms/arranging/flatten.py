@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_list
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
-from transferpipe.records import dataclass
 
 _EXAMPLE = "{flatten_order: [64, 7, 7]}"
 _PARTS_EXAMPLE = "{flatten_order: [[64, 7, 7], 10]}"

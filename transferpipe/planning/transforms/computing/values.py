@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,6 @@ from transferpipe.errors import did_you_mean
 from transferpipe.planning.transforms.arguments import parse_number
 from transferpipe.planning.transforms.checks import check_floating
 from transferpipe.planning.transforms.protocol import Goal, PartialShape, Transform, TransformError
-from transferpipe.records import dataclass
 from transferpipe.weights.spec import numpy_dtype
 
 DTYPES = (

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from transferpipe.records import dataclass
 from transferpipe.weights.formats.hdf5.stored import (
     MOST_DEPTH,
     Items,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 from transferpipe.errors import Problem, UnsafeError
-from transferpipe.records import dataclass
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.formats.hdf5.stored import StoredDataset, StoredGroup
 from transferpipe.weights.formats.keras.order import walk_order

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.layer_classes import Shape, snake_case, stem
 from transferpipe.weights.keras.naming import MODEL_LAYERS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 from transferpipe.files.locks import is_held_for_writing
 from transferpipe.files.segment import opened, opened_anew, read_into
-from transferpipe.records import dataclass
 from transferpipe.weights.formats.hdf5.plain import read_items
 from transferpipe.weights.formats.hdf5.stored import Items, StoredDataset, StoredGroup
 from transferpipe.weights.spec import numpy_dtype

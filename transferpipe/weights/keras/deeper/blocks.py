@@ -8,8 +8,8 @@ that the second block gets has to pass; what stands before it is the first block
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.weights.keras.config import layer_class
 from transferpipe.weights.keras.deeper.graph import ModelGraph, RepeatError, Shape, Tensor

@@ -7,11 +7,10 @@ whoever adds layers to a configuration must know the order in which Keras will l
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_class, layer_name
 
 # As deep as the reader of networks goes (`weights.keras.network`).

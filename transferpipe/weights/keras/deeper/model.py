@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.config import Config, child_layers, is_model, layer_class, layer_configs, layer_name

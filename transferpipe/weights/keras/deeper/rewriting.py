@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.weights.keras.config import Config
 from transferpipe.weights.keras.deeper.blocks import LayerBlock
 from transferpipe.weights.keras.deeper.graph import (

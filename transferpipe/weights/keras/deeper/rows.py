@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from transferpipe.recipe.patterns import Pattern
-from transferpipe.records import dataclass
 
 
 @dataclass(frozen=True)
