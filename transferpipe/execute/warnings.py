@@ -42,7 +42,7 @@ def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanW
     yield from summarise(
         [
             *_already_equal(plan, values, found.digests),
-            *_untrained(plan, values),
+            *_untrained(plan, values, found.seen),
             *_other_vocabulary(plan, values),
             *_changed_by_casts(plan, found.felt),
             *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found, _tied(values)),
@@ -117,10 +117,17 @@ def _is_unchanged(name: str, before: Segment | None, values: Values, digests: Ma
     return had == (digests.get(name) or digest(values.before_edits(name)))
 
 
-def _untrained(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+def _untrained(plan: Plan, values: Values, seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A trained layer moves its biases and statistics; where all have their initial values, it looks untrained."""
+
+    def is_fresh(name: str, fresh: float) -> bool:
+        noticed = seen.get(name)
+        if noticed is not None and noticed.count:  # what was seen while it was compared need not be read again
+            return noticed.holds_only(fresh)
+        return bool(np.all(values.before_edits(name) == fresh))
+
     telling = [(a, _FRESH[n]) for a in plan.assignments if (n := a.sources[0].own) in _FRESH]
-    if telling and all(np.all(values.before_edits(a.target) == fresh) for a, fresh in telling):
+    if telling and all(is_fresh(a.target, fresh) for a, fresh in telling):
         found = f"all {len(telling)} biases and statistics taken from it still have their initial values"
         if len(telling) == 1:
             name = telling[0][0].sources[0].name
