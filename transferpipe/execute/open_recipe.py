@@ -6,7 +6,11 @@ import contextlib
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
+<<<<<<< HEAD
 from dataclasses import dataclass, field
+=======
+from dataclasses import field, replace
+>>>>>>> 462e489 (Refuse zip members that their own headers declare otherwise, and name the line of select, format and paths)
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,7 @@ from transferpipe.planning.learned_state import lookups_of
 from transferpipe.planning.model import PlanWarning
 from transferpipe.recent import Recent
 from transferpipe.recipe.layouts import AUTO
-from transferpipe.recipe.model import UNNAMED, Build, Origin, Recipe
+from transferpipe.recipe.model import SINGLE, UNNAMED, Build, Origin, Recipe
 from transferpipe.recipe.outputs import outputs_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
@@ -118,8 +122,10 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
     labels, name = {}, "" if recipe.name == UNNAMED else recipe.name
     for alias, origin in recipe.sources.items():
         model = models.get(alias)
+        # Under the key that writes it, so that a problem's place is found.
+        where = SINGLE if list(recipe.sources) == [SINGLE] else f"sources.{alias}"
         sources[alias] = (
-            _live_source(model, origin) if model else open_origin(origin, alias, recipe.seed, trusted, name)
+            _live_source(model, origin) if model else open_origin(origin, where, recipe.seed, trusted, name)
         )
         labels[alias] = model.label if model else describe_origin(origin)
     with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
@@ -252,10 +258,21 @@ def open_file(origin: Origin, where: str) -> FileSource:
         return known[0]
     # Before opening: a file that changes in between is then not kept under what it was.
     before = stamps_of([path])
-    source = _open_selected(found, where, origin)
+    with _keys_of(where.removesuffix(".path")):
+        source = _open_selected(found, where, origin)
     if stamps_of([path]) == before:  # otherwise it changed while it was opened, and reading will say so
         _FILES.keep(key, (source, stamps_of(source.files)))
     return source
+
+
+@contextlib.contextmanager
+def _keys_of(where: str) -> Iterator[None]:
+    """Say of a problem with a key of an origin whose key it is, as readers of files do not know."""
+    try:
+        yield
+    except RecipeError as error:
+        problems = [replace(p, where=f"{where}.{p.where}") if p.where in ("format", "select") else p for p in error.problems]
+        raise RecipeError(problems) from error
 
 
 def _open_selected(found: FoundFile, where: str, origin: Origin) -> FileSource:

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from transferpipe.recipe.keys import ANY, walk_keys
@@ -60,6 +61,26 @@ def test_the_last_place_is_the_one_that_counts(refuses, recipe):
     assert places(refuses(2, both), 1) == [f"recipes/mapping/fine.yaml, line 2: {words} 'kep'"]
     assert places(refuses(2, both[:2]), 1) == [f"recipes/mine.yaml, line 3: {words} 'kip'"]
     assert places(refuses(2, [*both, "mapping.body.on_mismatch=kap"]), 1) == [f"command line: {words} 'kap'"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "key"),
+    [
+        ("source: {path: m.npz, select: ema/x}", "source.select"),
+        ("source: {path: m.npz, format: kears}", "source.format"),
+        ("sources: {own: {path: m.npz, select: a}}\nsource: null", "sources.own.select"),
+        ("sources: {own: {path: pkg://no-package/x}}\nsource: null", "sources.own.path"),
+        ("source: {path: ./none//a.npz}", "none/a.npz"),
+        ("source: {path: 'jar:file:///a.zip!/a.npz'}", "jar:file:/a.zip!/a.npz"),
+    ],
+)
+def test_of_a_file_that_is_opened(cli, recipe, tmp_path, origin, key):
+    np.savez(tmp_path / "m.npz", x=np.ones(2))
+    chosen = recipe(f"defaults: [own, _self_]\nseed: 3\n{origin}\n")
+    answer = cli("plan", chosen)
+    assert answer.status in (2, 4)
+    (line,) = places(answer, 1)
+    assert line.startswith(f"recipes/mine.yaml, line 3: {key}: ")
 
 
 def test_what_is_missing_is_said_of_what_it_is_missing_in(refuses, recipe):

@@ -98,6 +98,41 @@ def test_a_member_called_otherwise_in_its_own_header_is_refused(path):
         check(path)
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (6, b"\1\0", "other flags"),  # encrypted
+        (6, b"\x08\0", "other flags"),  # streamed
+        (8, b"\x08\0", "another method"),
+        (14, b"\1\2\3\4", "another checksum"),
+        (14, b"\0\0\0\0", "another checksum"),
+        (18, b"\3\0\0\0", "other sizes"),
+        (22, b"\3\0\0\0", "other sizes"),
+        (22, b"\0\0\0\0", "other sizes"),
+    ],
+)
+def test_a_member_declared_otherwise_in_its_own_header_is_refused(tmp_path, at, value, said):
+    with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+        archive.writestr("a.npy", b"abcd")
+    data = (tmp_path / "m.npz").read_bytes()
+    check(tmp_path / "m.npz")
+    (tmp_path / "m.npz").write_bytes(data[:at] + value + data[at + len(value) :])
+    with pytest.raises(FileError, match=f"a.npy: has {said}"):
+        check(tmp_path / "m.npz")
+
+
+@pytest.mark.parametrize("name", ["assets/a\x1b[31m", "assets/a\nb", "assets/a\u202egpj", "assets/\x85"])
+def test_names_with_control_characters_are_refused(tmp_path, name):
+    for fine in (True, False):
+        with zipfile.ZipFile(tmp_path / "m.npz", "w") as archive:
+            archive.writestr("assets/wörter 1.txt" if fine else name, b"")
+        if fine:
+            check(tmp_path / "m.npz")
+        else:
+            with pytest.raises(UnsafeError, match="control characters"):
+                check(tmp_path / "m.npz")
+
+
 def test_what_would_fill_the_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("transferpipe.files.archives.zip_members._MOST_UNPACKED", 1 << 20)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -20,7 +20,8 @@ _MOST_UNPACKED, _MOST_GROWTH = 1 << 30, 32
 # the end and the locator of zip64), 4.4.4 (flags).
 _DESCRIPTOR = 24
 _LONGEST_END = 22 + 0xFFFF + 76
-_STREAMED, _UTF8 = 1 << 3, 1 << 11
+_ENCRYPTED, _STREAMED, _UTF8 = 1, 1 << 3, 1 << 11
+_WIDE = 0xFFFF_FFFF
 _AGAIN = "the file is damaged or truncated: download or save it again"
 _OF_KERAS = (b"metadata.json", b"config.json", b"model.weights.h5")
 # A tokenizer has a handful of assets; other archives have as many members as arrays.
@@ -32,7 +33,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive of `size` bytes whose directory cannot be true, or hides something.
 
     Raises:
-        FileError: a member is encrypted, packed by an unknown method, missing from the directory, or called
+        FileError: a member is encrypted, packed by an unknown method, missing from the directory, or declared
             otherwise there.
         UnsafeError: a member is listed twice, or declares more than can lie in the file; all together
             would unpack to very much.
@@ -46,7 +47,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         seen.add(member.filename)
         if "\0" in member.orig_filename:  # `filename` is cut off there
             raise UnsafeError(Problem(where, "has a zero byte in its name", "save the file again"))
-        if member.flag_bits & 1:
+        if member.flag_bits & _ENCRYPTED:
             raise FileError(Problem(where, "is encrypted", "save the file without a password"))
         if member.compress_type not in (zipfile.ZIP_STORED, *_PACKED):
             what = f"is packed by the method {member.compress_type}, which cannot be read"
@@ -96,7 +97,7 @@ def check_names(path: Path, archive: zipfile.ZipFile) -> None:
     """Refuse members that would not be ordinary files of their own folder where they are unpacked.
 
     Raises:
-        UnsafeError: a name leads out of the folder, or a member is a link or a device.
+        UnsafeError: a name leads out of the folder or has control characters, or a member is a link or a device.
     """
     for member in archive.infolist():
         where, name = f"{path}: {member.filename}", member.orig_filename
@@ -104,6 +105,9 @@ def check_names(path: Path, archive: zipfile.ZipFile) -> None:
         leads_out = name.startswith("/") or ".." in PurePosixPath(name).parts or PureWindowsPath(name).drive
         if leads_out or "\\" in name:
             raise UnsafeError(Problem(where, "is not a name inside of the archive", "save the file again"))
+        # A terminal would take them as commands, or show another name.
+        if not name.isprintable():
+            raise UnsafeError(Problem(where, "has control characters in its name", "save the file again"))
         # The upper half holds Unix's mode, which is 0 where the archive was made on another system.
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -139,6 +143,9 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
             if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
                 what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
                 raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+            if differs := _differs(header, member):
+                what = f"has {differs} in its own header than in the directory"
+                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
             at = member.header_offset + 30 + name + extra + member.compress_size
             # Behind a member that was streamed lie its checksum and sizes.
             room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0
@@ -146,6 +153,25 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
         if not 0 <= archive.start_dir - at <= room:
             what = f"its members end at byte {at:,}, and their list begins at {archive.start_dir:,}"
             raise FileError(Problem(str(path), what, _AGAIN))
+
+
+def _differs(header: bytes, member: zipfile.ZipInfo) -> str:
+    """Return what a member's own header says otherwise than the directory; empty if nothing.
+
+    Tools that read a stream would unpack it otherwise, or not see that it is encrypted.
+    """
+    flags, method, _, crc, packed, whole = struct.unpack_from("<HHLLLL", header, 6)
+    if (flags ^ member.flag_bits) & (_ENCRYPTED | _STREAMED):
+        return "other flags"
+    if method != member.compress_type:
+        return "another method of packing"
+    # What was streamed was not known yet, and stands behind the member.
+    unknown = {0} if flags & _STREAMED else set()
+    if crc not in {member.CRC, *unknown}:
+        return "another checksum"
+    # Wide sizes stand in an extra field.
+    sizes = ((packed, member.compress_size), (whole, member.file_size))
+    return "" if all(own in {listed, _WIDE, *unknown} for own, listed in sizes) else "other sizes"
 
 
 def _count_at_end(file: BinaryIO, size: int) -> int | None:
