@@ -6,11 +6,7 @@ import contextlib
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-<<<<<<< HEAD
-from dataclasses import dataclass, field
-=======
-from dataclasses import field, replace
->>>>>>> 462e489 (Refuse zip members that their own headers declare otherwise, and name the line of select, format and paths)
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
