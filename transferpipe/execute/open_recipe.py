@@ -267,7 +267,9 @@ def _keys_of(where: str) -> Iterator[None]:
     try:
         yield
     except RecipeError as error:
-        problems = [replace(p, where=f"{where}.{p.where}") if p.where in ("format", "select") else p for p in error.problems]
+        problems = [
+            replace(p, where=f"{where}.{p.where}") if p.where in ("format", "select") else p for p in error.problems
+        ]
         raise RecipeError(problems) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePath
 from typing import Any
@@ -29,7 +29,6 @@ from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
 from transferpipe.recipe.parsing.origins import OF_A_FILE
 from transferpipe.recipe.trust import OUTSIDE
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 
 _RECIPE = "recipe"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from transferpipe.cli.compose.errors import COMMAND_LINE, GROUPS
 from transferpipe.cli.compose.folders import UserFolder
 from transferpipe.cli.compose.recipe_file import LOADER, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
-from transferpipe.records import dataclass
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\..+)?")  # a weight's name has slashes, and a message's place may have spaces
 _PRIMARY = "config"  # which holds defaults, so that nothing in it is wrong

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from transferpipe.records import dataclass
 from transferpipe.text.listing import listed
 from transferpipe.weights.keras.config import Config, class_of
 from transferpipe.weights.keras.deeper.graph import RepeatError
