@@ -105,7 +105,8 @@ def _path_in(source: Any, config_path: str) -> Path | None:
 def _naming(node: yaml.Node, text: str) -> Iterator[int]:
     """Yield the lines in which a text stands as a value."""
     if isinstance(node, yaml.ScalarNode):
-        if node.value == text:
+        # A message names a path as Python writes it, without the dots and slashes that mean nothing.
+        if text in (node.value, str(Path(node.value).expanduser())):
             yield node.start_mark.line
         return
     for inner in node.value:
