@@ -112,10 +112,10 @@ CASES = {
     ),
     "add": ((0.5, ((2, 3),), lambda a: a + 0.5),),
     "zero": ((None, ((2, 3),), np.zeros_like),),
-    "noise": (({"std": 0.5, "seed": 3}, (MAP,), None), ({"std": 0.5, "relative": True}, ((40, 30),), None)),
+    "noise": ((0.25, (MAP,), None), ({"std": 0.5, "seed": 3}, (MAP,), None), ({"std": 0.5, "relative": True}, ((40, 30),), None)),
     "normalize": (
         (None, (MAP,), lambda a: a / np.sqrt((a**2).sum())),
-        ({"axis": 0}, ((2, 3),), lambda a: a / np.maximum(np.sqrt((a**2).sum(0)), 1)),
+        (0, ((2, 3),), lambda a: a / np.maximum(np.sqrt((a**2).sum(0)), 1)),
         ({"axis": [0, -1]}, (MAP,), None),
     ),
     "flatten_order": (([3, 2, 2], ((12, 5),), lambda a: a.reshape(3, 4, 5).swapaxes(0, 1).reshape(12, 5)),),

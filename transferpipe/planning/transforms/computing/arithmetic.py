@@ -110,7 +110,9 @@ class Noise(Arithmetic):
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Return the transform for ``noise: {std: 0.01, seed: 7}`` or ``noise: {std: 0.1, relative: true}``."""
+        """Return the transform for ``noise: 0.01``, or ``noise: {std: 0.1, relative: true, seed: 7}``."""
+        # As `scale` and `add`: where only the number is given, no name is needed.
+        data = {"std": data} if isinstance(data, int | float) else data
         given = parse_named("noise", data, _NOISE, cls.arguments, ["std"])
         std = float(parse_number("the std of noise", given["std"], _NOISE))
         if std < 0:
@@ -169,9 +171,10 @@ class Normalize(Transform):
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Return the transform for ``normalize``, ``normalize: {axis: 0}`` or ``normalize: {axis: [0, 1, 2]}``."""
+        """Return the transform for ``normalize``, ``normalize: 0``, or ``normalize: {axis: [0, 1, 2]}``."""
         if data is None:
             return cls()
+        data = {"axis": data} if isinstance(data, int | float) else data
         axis = parse_named("normalize", data, _NORMALIZE, cls.arguments, ["axis"])["axis"]
         return cls(parse_integers("the axes of normalize", axis if isinstance(axis, list) else [axis], _NORMALIZE))
 

@@ -251,9 +251,8 @@ class Fisher(Merge):
         """See `Transform`."""
         models = len(shapes) // 2
         if not models or len(shapes) != 2 * (len(self.weights) or models):
-            count = (
-                f"{len(self.weights)} weights" if self.weights else "each model's weight and then its Fisher diagonal"
-            )
+            one = f"{len(self.weights)} models" if self.weights else "every model"
+            count = f"the weight of {one} and then the Fisher diagonal of each"
             what = f"{self} takes {count}, but there are {len(shapes)} inputs"
             raise TransformError(what, "name in `from` first every model's weight, then every model's Fisher diagonal")
         return Merge.shape(self, shapes)
