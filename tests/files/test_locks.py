@@ -1,7 +1,6 @@
 """Locks between processes and between threads: who waits, who is turned away, and what a killed process leaves."""
 
 import errno
-import fcntl
 import signal
 import subprocess
 import sys
@@ -112,10 +111,10 @@ def test_a_killed_sweep_keeps_nobody_out(hold, tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF])
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, number):
-    def refuse(handle, how):
+    def refuse(handle, *, blocking):
         raise OSError(number, "no locks")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(filelock, "lock_descriptor", refuse)
     begun = time.monotonic()
     with (
         lock_folder(tmp_path),
@@ -125,27 +124,6 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, num
     ):
         assert free
     assert time.monotonic() - begun < 5
-
-
-def test_it_is_the_lock_of_filelock(tmp_path):
-    """An older transferpipe took its locks by filelock, and may run beside this one."""
-    with lock_file(tmp_path / "x"), (tmp_path / "x").open() as file:
-        assert not filelock.lock_descriptor(file.fileno(), blocking=False)
-    with (tmp_path / "x").open() as file:
-        assert filelock.lock_descriptor(file.fileno(), blocking=False)
-        assert is_locked(tmp_path / "x")
-
-
-def test_who_waits_can_be_interrupted(hold, tmp_path):
-    hold("file", tmp_path / "x.lock")
-    waiting = "import sys\nfrom pathlib import Path\nfrom transferpipe.files.locks import lock_file\n"
-    waiting += "print('waits', flush=True)\nwith lock_file(Path(sys.argv[1])):\n    pass\n"
-    command = [sys.executable, "-c", waiting, str(tmp_path / "x.lock")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "waits\n"
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=30)[1]
 
 
 def test_a_lock_that_cannot_be_made(tmp_path):

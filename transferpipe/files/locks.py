@@ -1,7 +1,8 @@
 """Locks between processes, on a file or a folder, which end with the process that holds them, however it ends.
 
-They are those of the operating system: `flock` on Unix, and by way of filelock `LockFileEx` on Windows. What is locked
-is an open file, so that a killed process leaves nothing behind; where the file system has no locks, nobody waits.
+They are those of the operating system, by way of filelock: `flock` on Unix, `LockFileEx` on Windows. Its `FileLock`
+falls back to a marker file where a file system has no locks, and a killed process would leave that behind; so what is
+locked here is an open file, and where the file system has no locks, nobody waits.
 """
 
 from __future__ import annotations
@@ -107,16 +108,9 @@ def _open(path: Path) -> Iterator[int]:
 
 def _take(handle: int, *, wait: bool) -> bool:
     """Lock an open file until it is closed; tell whether that was done, as far as its file system knows locks."""
+    from filelock import lock_descriptor  # not before it is needed: looking at files needs none
+
     try:
-        if os.name == "nt":
-            from filelock import lock_descriptor
-
-            return lock_descriptor(handle, blocking=wait)
-        import fcntl  # on Unix without filelock, which takes longer to import than a small file to read
-
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # another holds it
-        return False
+        return lock_descriptor(handle, blocking=wait)
     except OSError:  # not every network file system knows locks
         return True
-    return True
