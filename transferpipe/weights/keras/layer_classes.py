@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from transferpipe.text.numbers import is_number
 
@@ -30,7 +30,7 @@ _WITHOUT_WEIGHTS = """
     RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform RandomErasing
     RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization
     RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom ReLU RepeatVector
-    Rescaling Reshape Resizing STFTSpectrogram Sequential SimpleRNN Softmax Solarization SpatialDropout1D
+    Rescaling Reshape Resizing Sequential SimpleRNN Softmax Solarization SpatialDropout1D
     SpatialDropout2D SpatialDropout3D StackedRNNCells StringLookup Subtract TFSMLayer TextVectorization
     TimeDistributed TorchModuleWrapper UnitNormalization UpSampling1D UpSampling2D UpSampling3D
     ZeroPadding1D ZeroPadding2D ZeroPadding3D ConvLSTM1D ConvLSTM2D ConvLSTM3D
@@ -61,6 +61,7 @@ _WEIGHTS: dict[str, Names] = {
     "SpectralNormalization": ("kernel", "vector_u"),
     "Attention": ("scale", "concat_score_weight"),
     "AdditiveAttention": ("scale",),
+    "STFTSpectrogram": ("real_kernel", "imag_kernel"),
 }
 
 _FLOAT8 = ("scale", "amax_history")  # for the values, their weights and the gradients
@@ -73,6 +74,9 @@ _KERNELS: tuple[Names, ...] = (
     ("kernel", "?bias", *(f"{of}_{what}" for of in ("inputs", "kernel", "outputs_grad") for what in _FLOAT8)),
     ("?bias", "kernel", "kernel_scale", "kernel_zero", "g_idx"),
     ("?bias", "kernel", "kernel_scale", "kernel_zero", "awq_scales", "g_idx"),
+    # As Keras 3.15 saves these two: `Dense.save_own_variables` leaves the zero points out of all modes but int4.
+    ("?bias", "kernel", "kernel_scale", "g_idx"),
+    ("?bias", "kernel", "kernel_scale", "awq_scales", "g_idx"),
 )
 _TABLES: tuple[Names, ...] = (
     ("embeddings", "embeddings_scale"),
@@ -90,16 +94,32 @@ _QUANTIZED: dict[str, tuple[Names, ...]] = {
     "ReversibleEmbedding": (*_TABLES, *((*a, *b) for a, b in zip(_TABLES, _REVERSE, strict=True))),
 }
 
-# Which configuration switch a weight depends on, and whether it is there when the configuration does not say.
-_SCALE_AND_CENTER = {"gamma": ("scale", True), "beta": ("center", True)}
-_SWITCHES: dict[str, dict[str, tuple[str, bool]]] = {
+
+class _Switch(NamedTuple):
+    """The setting on which a weight depends, its value where none is given, and the values with which there is one."""
+
+    setting: str
+    default: Any = True
+    on: tuple[Any, ...] = (True,)
+
+
+_SCALE_AND_CENTER = {"gamma": _Switch("scale"), "beta": _Switch("center")}
+_BOTH_PARTS = ("log", "magnitude", "psd", "stft", "angle")  # of the complex numbers of a Fourier transform
+_SWITCHES: dict[str, dict[str, _Switch]] = {
     "BatchNormalization": {
         **_SCALE_AND_CENTER,
-        **dict.fromkeys(("moving_stddev", "renorm_mean", "renorm_stddev"), ("renorm", False)),
+        **dict.fromkeys(("moving_stddev", "renorm_mean", "renorm_stddev"), _Switch("renorm", False)),
     },
     "LayerNormalization": _SCALE_AND_CENTER,
     "GroupNormalization": _SCALE_AND_CENTER,
-    "Attention": {"scale": ("use_scale", False), "concat_score_weight": ("score_mode", False)},
+    "Attention": {
+        "scale": _Switch("use_scale", False),
+        "concat_score_weight": _Switch("score_mode", "dot", ("concat",)),
+    },
+    "STFTSpectrogram": {
+        "real_kernel": _Switch("mode", "log", (*_BOTH_PARTS, "real")),
+        "imag_kernel": _Switch("mode", "log", (*_BOTH_PARTS, "imag")),
+    },
 }
 
 # How many axes the weights have, for classes whose names users also give to classes of their own.
@@ -109,6 +129,7 @@ _AXES: dict[str, tuple[int, ...]] = {
     "Attention": (0, 0),
     "AdditiveAttention": (1,),
     "BatchNormalization": (1,) * 7,
+    "STFTSpectrogram": (3, 3),
 }
 
 # Classes of the parts that composite layers make themselves, by the attribute under which Keras saves them, whose
@@ -270,20 +291,25 @@ def weight_names(
     return names if whole <= {"count"} else None
 
 
-def _present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]], config: Mapping[str, Any]) -> Names:
+def _present(full: Sequence[str], switches: Mapping[str, _Switch], config: Mapping[str, Any]) -> Names:
     """Return those of the weights `full` that a layer with `config` has."""
     # LayerNormalization then makes no beta, and its gamma even with scale=False.
     if config.get("rms_scaling"):
         return ("gamma",)
-    # "concat" is the score_mode with which Attention has a weight; with "dot" it has none.
-    return tuple(n for n in full if n not in switches or config.get(*switches[n]) in (True, "concat"))
+    return tuple(n for n in full if n not in switches or _is_on(switches[n], config))
 
 
-def _all_present(full: Sequence[str], switches: Mapping[str, tuple[str, bool]]) -> list[Names]:
+def _is_on(switch: _Switch, config: Mapping[str, Any]) -> bool:
+    return config.get(switch.setting, switch.default) in switch.on
+
+
+def _all_present(full: Sequence[str], switches: Mapping[str, _Switch]) -> list[Names]:
     """Return what the layer may have, whatever its configuration."""
-    keys = sorted({key for key, _ in switches.values()})
-    settings = itertools.product((True, False), repeat=len(keys))
-    return [_present(full, switches, dict(zip(keys, setting, strict=True))) for setting in settings]
+    choices = {key: {False: None} for key in sorted({s.setting for s in switches.values()})}
+    for switch in switches.values():
+        choices[switch.setting].update(dict.fromkeys(switch.on))
+    settings = itertools.product(*choices.values())
+    return [_present(full, switches, dict(zip(choices, setting, strict=True))) for setting in settings]
 
 
 def quantized_names(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
@@ -314,6 +340,10 @@ def _agree(names: Names, shapes: Sequence[Shape], dtypes: Sequence[str]) -> bool
     """
     shape = dict(zip(names, shapes, strict=True))
     of_float8 = "inputs_scale" in shape
+    by_groups = "g_idx" in shape and "kernel_zero" not in shape and "embeddings" not in shape
+    is_unsigned = dict(zip(names, dtypes, strict=True)).get("kernel") == "uint8"  # of GPTQ and AWQ alone
+    if (by_groups and not is_unsigned) or (is_unsigned and "g_idx" not in shape):
+        return False
     for name, dtype in zip(names, dtypes, strict=True):
         base, _, what = name.rpartition("_")
         whole = name in _VALUES and not of_float8

@@ -400,6 +400,29 @@ def test_files_of_a_quantised_layer_name_its_weights_as_the_model_does(make, mod
         assert [w.name for w in tp.catalog(tmp_path / file)] == names, file
 
 
+@pytest.mark.parametrize("mode", ["gptq", "awq"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [kl.Dense, kl.EinsumDense])
+def test_files_of_a_layer_in_groups_name_its_weights_as_the_model_does(kind, bias, mode, tmp_path):
+    config = {"gptq": "GPTQConfig", "awq": "AWQConfig"}[mode]
+    if not hasattr(keras.quantizers, config):
+        pytest.skip(f"this Keras has no {mode}")
+    layer = (
+        kl.Dense(4, use_bias=bias)
+        if kind is kl.Dense
+        else kl.EinsumDense("ab,bc->ac", 4, bias_axes="c" if bias else None)
+    )
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, layer(inputs))
+    layer.quantize(mode, config=getattr(keras.quantizers, config)(None, None, group_size=4))
+    model.save(tmp_path / "m.keras")
+    model.save_weights(tmp_path / "m.weights.h5")
+    names = [w.name for w in tp.catalog(model)]
+    assert {n.rpartition("/")[2] for n in names} >= {"kernel", "kernel_scale", "g_idx"}
+    for file in ("m.keras", "m.weights.h5"):
+        assert [w.name for w in tp.catalog(tmp_path / file)] == names, file
+
+
 def test_weights_of_a_gated_attention(tmp_path):
     inputs = keras.Input((4, 6))
     model = keras.Model(inputs, kl.MultiHeadAttention(2, 3, use_gate=True, name="m")(inputs, inputs))
