@@ -8,6 +8,7 @@ import json
 import shutil
 
 import graph_defs
+import numpy as np
 import one_of_each
 import other_files
 import pytest
@@ -76,14 +77,14 @@ DAMAGES = {
         (lambda p: p.write_bytes(b"\x80\x04cos\nsystem\n]"), "_unpickled: save only the arrays:"),
         (lambda p: p.write_bytes(b"\x80\x04]."), "_open: save only the arrays:"),
         (
-            lambda p: p.write_bytes(b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n."),
+            lambda p: p.write_bytes(b"\x80\x04cjoblib.numpy_pickle\nNDArrayWrapper\n."),
             "PickledBuffers.meaning_of: load it there and",
         ),
     ],
     "TensorFlow checkpoint": [
         (
             lambda p: p.with_name("ckpt-1.index").write_bytes(p.with_name("ckpt-1.index").read_bytes()[:-9]),
-            "_read_index: open it in TensorFlow",
+            "_read_index: save its values under",
         ),
         (
             lambda p: p.with_name("ckpt-1.index").write_bytes(tf_bundles.table([])),
@@ -185,6 +186,22 @@ DAMAGES = {
     ],
     "PyTorch, packed": [
         (within("data/0"), "_unpacker.unpack: the file is damaged"),
+    ],
+    "PyTorch, program": [
+        (member("data/weights/weight_0", None), "_read: the file is damaged #3"),
+    ],
+    "PyTorch, parts": [
+        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n]"), "_unpickled: save only the tensors:"),
+        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n."), "_unpickled: save only the tensors: #2"),
+        (cut(10, "__0_0.distcp"), "_part: copy or download all"),
+        (swap(b"ctorch\nfloat32\n", b"ctorch\nint32\n", ".metadata"), "_assembled: the file is damaged"),
+        (swap(KERNEL[:1].tobytes(), KERNEL[1:].tobytes(), "__0_0.distcp"), "_read_part: the file is damaged"),
+    ],
+    "pickle, packed": [
+        (cut(-9), "unpack: the file is damaged"),
+    ],
+    "ONNX, sparse": [
+        (swap(np.int64([5]).tobytes(), np.int64([4]).tobytes()), "OnnxContent._value_of: the file is damaged"),
     ],
     "PyTorch, index": [
         (in_json(lambda d: d.pop("weight_map")), "open_torch_index: save the model again"),

@@ -1,7 +1,9 @@
 """Ways in which files come to harm, and small sound files to do them to, beside those of `one_of_each`."""
 
+import gzip
 import io
 import json
+import pickle
 import re
 import shutil
 import struct
@@ -16,6 +18,7 @@ import tf_bundles
 import torch_files
 from hand_made import config_of
 from one_of_each import BIAS, KERNEL, Format, read_all
+from protobuf_messages import field, raw, sparse
 
 from transferpipe.errors import TransferError
 from transferpipe.weights.formats import open_source
@@ -268,6 +271,17 @@ def _torch_index(folder):
     return folder / "m.bin.index.json"
 
 
+def _packed_pickle(folder):
+    (folder / "m.pkl.gz").write_bytes(gzip.compress(pickle.dumps({"a": KERNEL, "b": BIAS}), mtime=0))
+    return folder / "m.pkl.gz"
+
+
+def _sparse(folder):
+    graph = field(1, field(4, "Conv")) + field(5, raw("b", BIAS)) + field(15, sparse("w", KERNEL * (KERNEL > 4)))
+    (folder / "m.onnx").write_bytes(field(1, 8) + field(7, graph))
+    return folder / "m.onnx"
+
+
 def _preset(folder):
     one_of_each.write_weights(folder / "model.weights.h5", one_of_each.LAYERS)
     (folder / "config.json").write_text(json.dumps(config_of(one_of_each.LAYERS)))
@@ -300,6 +314,12 @@ FORMATS = {
         lambda f: torch_files.write_zip(f / "m.pt", *torch_files.plain({"a.w": KERNEL}), compress=zipfile.ZIP_DEFLATED)
     ),
     "PyTorch, index": Format(_torch_index),
+    "PyTorch, program": Format(
+        lambda f: torch_files.write_exported(f / "m.pt2", *torch_files.exported_of({"a.w": KERNEL, "a.b": BIAS}))
+    ),
+    "PyTorch, parts": Format(lambda f: torch_files.write_distributed(f, {"a.w": KERNEL, "a.b": BIAS}, {"a.w": 2})),
+    "pickle, packed": Format(_packed_pickle),
+    "ONNX, sparse": Format(_sparse),
     "preset": Format(_preset),
     "SavedModel": Format(_saved_model),
     "TensorFlow, folder": Format(_folder),

@@ -47,6 +47,16 @@ def raw(name: str, value: Any) -> bytes:
     return tensor(name, value.shape, value.dtype.name, field(9, value.tobytes()))
 
 
+def sparse(name: str, value: Any, by_axis: bool = False) -> bytes:
+    """Return an ONNX tensor that holds what is not zero of an array, and where it stands."""
+    value = np.asarray(value)
+    places = np.argwhere(value) if by_axis else np.flatnonzero(value)
+    dims = packed(3, value.shape) if by_axis else b"".join(field(3, n) for n in value.shape)
+    return (
+        field(1, raw(name, value[value != 0])) + field(2, raw("", places).replace(field(8, ""), field(8, "i"))) + dims
+    )
+
+
 def onnx_model(*tensors: bytes, nodes: bytes = b"") -> bytes:
     """Return an ONNX model of these initialisers."""
     graph = field(1, nodes or field(4, "Conv")) + field(2, "net") + b"".join(field(5, t) for t in tensors)

@@ -1,6 +1,8 @@
 """Our formats under the laws that hold for every format, their files written by hand or by other libraries."""
 
+import gzip
 import json
+import lzma
 import pickle
 
 import h5py
@@ -12,11 +14,11 @@ from legacy_files import layer as legacy_layer
 from legacy_files import model as legacy_model
 from legacy_files import write as write_legacy_h5
 from other_files import Chunked, gguf, leaves, packed
-from protobuf_messages import field, onnx_model, raw, tensor
+from protobuf_messages import field, onnx_model, raw, sparse, tensor
 from tf_bundles import Checkpoint
 from tfjs_models import weight, write_model
 from tflite_models import write_tflite
-from torch_files import plain, write_legacy, write_zip
+from torch_files import exported_of, plain, write_distributed, write_exported, write_legacy, write_zip
 
 from transferpipe.testing import FormatLaws
 from transferpipe.weights.formats import FORMATS
@@ -249,6 +251,34 @@ class TestGguf(FormatLaws):
         return folder / "model.bin", {"a/weight": KERNEL, "b/weight": np.ones((1, 32), "float32")}
 
 
+class TestExported(FormatLaws):
+    name = "exported"
+    checks_values = True
+
+    def write(self, folder):
+        payloads, stored = exported_of({"a.w": KERNEL, "a.b": B})
+        return write_exported(folder / "model.bin", payloads, stored), {"a/w": KERNEL, "a/b": B}
+
+
+class TestDistributed(FormatLaws):
+    name = "distributed"
+    checks_values = True
+
+    def write(self, folder):
+        write_distributed(folder, {"a.w": A, "a.b": BIAS}, {"a.w": 3})
+        return folder, {"a/w": A, "a/b": BIAS}
+
+
+class TestSparseOnnx(FormatLaws):
+    name = "onnx"
+
+    def write(self, folder):
+        kernel = KERNEL * (KERNEL > 2)
+        graph = field(1, field(4, "Conv")) + field(2, "net") + field(5, raw("b", BIAS)) + field(15, sparse("w", kernel))
+        (folder / "model.bin").write_bytes(field(1, 8) + field(7, graph))
+        return folder / "model.bin", {"w": kernel, "b": BIAS}
+
+
 class TestPickle(FormatLaws):
     name = "pickle"
     protocol = 4
@@ -256,8 +286,32 @@ class TestPickle(FormatLaws):
     def write(self, folder):
         values = {"a/x": KERNEL, "a/y": np.arange(200.0), "b": BIAS.astype(">f4")}
         tree = {"a": {"x": values["a/x"], "y": values["a/y"]}, "b": values["b"]}
-        (folder / "model.bin").write_bytes(pickle.dumps(tree, self.protocol))
+        (folder / "model.bin").write_bytes(self.packed(pickle.dumps(tree, self.protocol)))
         return folder / "model.bin", {**values, "b": BIAS}
+
+    def packed(self, data):
+        return data
+
+
+class TestPickleInGzip(TestPickle):
+    checks_values = True
+
+    def packed(self, data):
+        return gzip.compress(data, mtime=0)
+
+
+class TestPickleInXz(TestPickleInGzip):
+    def packed(self, data):
+        return lzma.compress(data)
+
+
+class TestPickleOfJoblib(FormatLaws):
+    name = "pickle"
+
+    def write(self, folder):
+        joblib = pytest.importorskip("joblib")
+        joblib.dump({"a": {"x": KERNEL, "y": np.asfortranarray(A.reshape(3, 3))}, "b": [B]}, folder / "model.bin")
+        return folder / "model.bin", {"a/x": KERNEL, "a/y": A.reshape(3, 3), "b/0": B}
 
 
 class TestOldPickle(TestPickle):

@@ -63,6 +63,13 @@ FORMATS: Mapping[str, Format] = {
         is_content="signatures:is_legacy_torch",
         selects=True,
     ),
+    "exported": Format("torch.exported:open_exported", is_archive="torch.exported:is_exported", selects=True),
+    "distributed": Format(
+        "torch.distributed:open_distributed",
+        is_member="torch.distributed:is_part",
+        is_folder="torch.distributed:is_distributed",
+        selects=True,
+    ),
     "pickle": Format("pickled.file:open_pickle", is_content="pickled.file:is_pickle", selects=True),
     "torch_index": Format(
         "torch.index:open_torch_index",

@@ -70,6 +70,9 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
      "without its weights", _CONVERTED),
     (re.compile(rb"\s*<(\?xml|\w+[\s>])"), "is XML", _NO_WEIGHTS),
     (re.compile(rb"\x78[\x01\x5e\x9c\xda]"), "is packed with zlib, as joblib does", _AS_ARRAYS),
+    (re.compile(rb"\s*node\s*\{\s*name\s*:"), "is a graph of TensorFlow as text", "turn it into a binary one: "
+     "graph = tf.compat.v1.GraphDef(); google.protobuf.text_format.Parse(pathlib.Path(path).read_text(), graph); "
+     "tf.io.write_graph(graph, '.', 'graph.pb', as_text=False)"),
     # LoDTensors one after the other: a version, no levels, a version, the length of a message, and that.
     (re.compile(rb"\x00{16}..\x00\x00\x08", re.S), "holds the parameters of a PaddlePaddle model, without their names",
      _AS_ARRAYS),

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from protobuf_messages import field, onnx_model, packed, raw, varint
+from protobuf_messages import field, onnx_model, packed, raw, sparse, tensor, varint
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
@@ -254,11 +254,6 @@ def test_numbers_that_make_no_sense(data, message, path):
     [
         ([node("Relu", ["x"], ["y"])], [], "its graph has 1 node and 1 input"),
         ([constant("s", np.int64([3])), node("Reshape", ["x", "s"], ["y"])], [], "none of 1 tensor is a weight"),
-        (
-            [node("Constant", [], ["w"], attribute("sparse_value", SPARSE, b"")), node("MatMul", ["x", "w"], ["y"])],
-            [],
-            "'w' is sparse",
-        ),
     ],
 )
 def test_a_file_without_weights_is_refused(nodes, tensors, message, path):
@@ -267,13 +262,56 @@ def test_a_file_without_weights_is_refused(nodes, tensors, message, path):
 
 
 def test_what_is_not_read_and_what_is_no_weight_are_counted(path):
-    sparse = node("Constant", [], ["s"], attribute("sparse_value", SPARSE, b""))
+    four_bits = node("Constant", [], ["s"], attribute("value", TENSOR, tensor("", (4,), 22, field(9, b"ab"))))
     shape = [constant("shape", np.int64([3])), node("Reshape", ["x", "shape"], ["h"])]
-    source = opening(path, model(sparse, *shape, tensors=[raw("w", KERNELS["a"])]))
+    source = opening(path, model(four_bits, *shape, tensors=[raw("w", KERNELS["a"])]))
     assert (source.details["not read"], source.details["beside the weights"]) == (
         "s",
         "1 constant (shapes, axes, factors)",
     )
+
+
+# Sparse tensors -------------------------------------------------------------------------------------------------------
+
+SPARSE_KERNEL = np.where(KERNELS["a"] > 0.3, KERNELS["a"], 0)
+
+
+@pytest.mark.parametrize("by_axis", [False, True])
+def test_sparse_tensors_are_given_whole(by_axis, path):
+    held_sparse = node("Constant", [], ["v"], attribute("sparse_value", SPARSE, sparse("x", SPARSE_KERNEL.T, by_axis)))
+    parts = [node("MatMul", ["x", "w"], ["h"]), held_sparse, node("MatMul", ["h", "v"], ["y"])]
+    initializer = field(15, sparse("w", SPARSE_KERNEL, by_axis))
+    graph_of_all = b"".join(field(1, n) for n in parts) + initializer + field(11, field(1, "x"))
+    source = opening(path, field(1, 8) + field(7, graph_of_all))
+    found = held(source)
+    assert found.keys() == {"w", "v"}
+    assert np.array_equal(found["w"], SPARSE_KERNEL)
+    assert np.array_equal(found["v"], SPARSE_KERNEL.T)
+    assert (found["w"].dtype, source.locate("w")) == (np.float32, None)
+
+
+def sparse_of(values, places, dims):
+    return field(1, raw("w", values)) + field(2, raw("i", places)) + b"".join(field(3, n) for n in dims)
+
+
+@pytest.mark.parametrize(
+    ("message", "what"),
+    [
+        (b"", "has no values, or does not say where they stand"),
+        (sparse_of(np.float32([1, 2]), np.int64([0]), (3, 4)), r"has \(2,\) values at \(1,\) places of int64"),
+        (sparse_of(np.float32([1]), np.int32([0]), (3, 4)), "places of int32"),
+        (sparse_of(np.float32([1]), np.int64([0]), ()), "has the impossible shape"),
+        (sparse_of(np.float32([1]), np.int64([0]), (1 << 40, 4)), "stores 1 values of .* too few to be a weight"),
+        (sparse_of(np.float32([1, 2]), np.int64([3, 3]), (3, 4)), "has two values in one place"),
+        (sparse_of(np.float32([1]), np.int64([12]), (3, 4)), "has a value outside of itself"),
+        (sparse_of(np.float32([1]), np.int64([[0, -1]]), (3, 4)), "has a value outside of itself"),
+    ],
+)
+def test_sparse_tensors_that_make_no_sense(message, what, path):
+    graph_of_one = field(1, node("MatMul", ["x", "w"], ["y"])) + field(15, message) + field(11, field(1, "x"))
+    path.write_bytes(field(1, 8) + field(7, graph_of_one))
+    with pytest.raises(FileError, match=what):
+        held(open_source(path))
 
 
 # Names ----------------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ F4 = Call(Named("numpy", "dtype"), ("f4", False, True))
         (pickled(Call(Named("numpy.core.numeric", "_frombuffer"), (b"1",))), "without a buffer"),
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00.", "wants 1,099,511,627,775 bytes"),
         (b"\x80\x02}q\x00.", "is a Python pickle with no arrays in it"),
-        (pickled({"a": Call(Named("joblib.numpy_pickle", "NumpyArrayWrapper"), ())}), "was written by joblib"),
+        (pickled({"a": Call(Named("joblib.numpy_pickle", "NDArrayWrapper"), ())}), "was written by joblib"),
     ],
 )  # fmt: skip
 def test_what_is_made_to_mislead_is_refused(tmp_path, data, message):

@@ -179,21 +179,37 @@ def test_a_saved_model_of_tensorflow_1(tmp_path):
     assert (source.format, [w.name for w in source.catalog]) == ("saved_model", ["dense/kernel"])
 
 
-@pytest.mark.follows("_read_index: open it in TensorFlow")
-def test_the_oldest_kind_is_refused_with_a_way_out(tmp_path):
+@pytest.mark.follows("_read_index: save its values under")
+def test_the_oldest_kind_is_refused_with_a_way_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
-        v1.get_variable("w", [2], use_resource=False)
+        v1.get_variable("conv/w", [2], use_resource=False)
         session.run(v1.global_variables_initializer())
         v1.train.Saver(write_version=v1.train.SaverDef.V1).save(session, str(tmp_path / "old.ckpt"))
-        wanted = session.run("w:0")
-    with pytest.raises(FileError, match=r"V1.*open it in .* tf.compat.v1 with its model.* tf.compat.v1.train.Saver"):
+        wanted = session.run("conv/w:0")
+    with pytest.raises(FileError, match=r"V1.* -> save its values under their names: ") as error:
         open_source(tmp_path / "old.ckpt")
-    with tf.Graph().as_default(), v1.Session() as session:
-        v1.get_variable("w", [2], use_resource=False)
-        v1.train.Saver().restore(session, str(tmp_path / "old.ckpt"))
-        v1.train.Saver().save(session, str(tmp_path / "new.ckpt"))
-    assert np.array_equal(open_source(tmp_path / "new.ckpt").read("w"), wanted)
+    code = error.value.problems[0].fix.partition(": ")[2]
+    exec(code, {"tf": tf, "numpy": np, "path": str(tmp_path / "old.ckpt")})
+    assert np.array_equal(open_source(tmp_path / "weights.npz").read("conv/w"), wanted)
+
+
+def test_a_graph_as_text_is_refused_with_a_way_out(tmp_path, monkeypatch):
+    import pathlib
+
+    import google.protobuf.text_format
+
+    monkeypatch.chdir(tmp_path)
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [None, 2])
+        tf.matmul(x, tf.constant([[1.0, 2.0], [3.0, 4.0]], name="d/kernel"), name="d/MatMul")
+        tf.io.write_graph(graph.as_graph_def(), str(tmp_path), "graph.pbtxt")
+    with pytest.raises(FileError, match=r"is a graph of TensorFlow as text, which is not read -> turn it") as error:
+        open_source(tmp_path / "graph.pbtxt")
+    code = error.value.problems[0].fix.partition(": ")[2]
+    exec(code, {"tf": tf, "google": google, "pathlib": pathlib, "path": str(tmp_path / "graph.pbtxt")})
+    assert [w.name for w in open_source(tmp_path / "graph.pb").catalog] == ["d/kernel"]
 
 
 def test_a_saved_model_that_tensorflow_cannot_load(trained, tmp_path):

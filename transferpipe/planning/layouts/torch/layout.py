@@ -125,7 +125,7 @@ class Torch(Layout):
     framework: ClassVar[str] = "PyTorch"
     adapters: ClassVar[Adapters] = ADAPTERS
     label: ClassVar[str] = " (torch's layout)"
-    formats: ClassVar[tuple[str, ...]] = ("torch", "torch_index", "gguf")
+    formats: ClassVar[tuple[str, ...]] = ("torch", "torch_index", "exported", "distributed", "gguf")
     tag: ClassVar[str | None] = "pt"
     resets_after: ClassVar[bool] = True
 

@@ -77,6 +77,9 @@ def find_lora(specs: Iterable[WeightSpec], configs: Mapping[str, Mapping[str, An
     """
     weights = list(specs)
     by_name = {w.name: w for w in weights}
+    of_layer: dict[str, list[WeightSpec]] = {}
+    for weight in weights:
+        of_layer.setdefault(weight.layer, []).append(weight)
     factors: dict[str, Factors] = {}
     parts: dict[str, WeightSpec] = {}
     closed: dict[str, WeightSpec] = {}
@@ -88,7 +91,7 @@ def find_lora(specs: Iterable[WeightSpec], configs: Mapping[str, Mapping[str, An
         a, b = (by_name[f"{_stem(kernel)}_{end}"] for end in "ab")
         parts |= {a.name: a, b.name: b}
         if numpy_dtype(kernel.dtype).kind in "iu":
-            closed |= {w.name: w for w in weights if w.layer == kernel.layer and w.own_name.startswith(kernel.own_name)}
+            closed |= {w.name: w for w in of_layer[kernel.layer] if w.own_name.startswith(kernel.own_name)}
             continue
         alpha = _alpha(configs.get(kernel.layer), b.shape[0])
         if alpha is None:

@@ -35,7 +35,7 @@ from transferpipe.weights.formats.onnx.graph import (
     read_nodes,
     read_outputs,
 )
-from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_literal, read_tensor, tensor_name
+from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_literal, read_sparse, read_tensor
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
 # Numbers of fields in GraphProto and FunctionProto of onnx.proto.
@@ -101,7 +101,6 @@ class OnnxContent:
         numbers: the values of the small tensors.
         inputs: the shapes of the graph's inputs.
         outputs: the names of the graph's outputs.
-        sparse: the names of sparse tensors, which are not read.
     """
 
     path: Path
@@ -113,7 +112,6 @@ class OnnxContent:
     numbers: dict[str, tuple[int | float, ...]] = with_default(default_factory=dict)
     inputs: dict[str, tuple[int | None, ...]] = with_default(default_factory=dict)
     outputs: tuple[str, ...] = ()
-    sparse: list[str] = with_default(default_factory=list)
 
     def read(self, read: Read, graph: Field, functions: Sequence[Field]) -> None:
         """Read the main graph, with the functions that its nodes may call.
@@ -146,7 +144,7 @@ class OnnxContent:
                 tensor = read_tensor(self._read, found, self.path, self.stamp)
                 self._add(tensor, scope, found.begin)
             elif found.number == _SPARSE and found.kind == BYTES:
-                self._add_sparse(found, scope, "")
+                self._add(read_sparse(self._read, found, self.path, self.stamp, ""), scope, found.begin)
         self._read_nodes(read_nodes(self._read, graph, NODES), scope)
 
     def _read_nodes(self, nodes: Iterator[GraphNode], scope: _Scope) -> None:
@@ -219,22 +217,13 @@ class OnnxContent:
         if at in written.references:  # each call has its own
             scope = replace(scope, home=scope.prefix)
         if at == SPARSE_TENSOR:
-            self._add_sparse(fields[0], scope, node.output)
-            return True
-        if at == TENSOR:
+            tensor = read_sparse(self._read, fields[0], self.path, self.stamp, node.output)
+        elif at == TENSOR:
             tensor = read_tensor(self._read, fields[0], self.path, self.stamp, node.output)
         else:
             tensor = read_literal(self._read, node.output, at, fields)
         self.constants.add(self._add(tensor, scope, fields[0].begin))
         return True
-
-    def _add_sparse(self, found: Field, scope: _Scope, called: str) -> None:
-        """Note a sparse tensor, which goes by the name of its values (``SparseTensorProto.values``)."""
-        parts = read_fields(self._read, found.begin, found.end)
-        values = [f for f in parts if f.number == 1 and f.kind == BYTES]
-        name = called or (tensor_name(self._read, values[0]) if values else "")
-        name = scope.define(name or f"sparse_initializer.{len(self.sparse)}", is_stored=True)
-        self.sparse += [name] if name not in self.sparse else []
 
     def _add(self, tensor: OnnxTensor, scope: _Scope, place: int) -> str:
         """Add a tensor and return its name in all of the file; of a function called again it is there already."""
@@ -292,6 +281,12 @@ class OnnxContent:
         return self._value_of(self.tensors[name])
 
     def _value_of(self, tensor: OnnxTensor) -> NDArray[Any]:
+        if tensor.sparse:
+            values, places = map(self._value_of, tensor.sparse)
+            try:
+                return tensor.dense(values, places)
+            except ValueError as error:
+                raise FileError(Problem(f"{self.path}: {tensor.name}", str(error), AGAIN)) from error
         if tensor.raw:
             return tensor.raw.read(WeightSpec(tensor.name, tensor.shape, tensor.dtype, None, tensor.name))
         return _read_numbers(self.path, self.stamp, tensor)

@@ -6,8 +6,8 @@ wherever a file points; here values stay where they are, and every length is che
 Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). Weights are
 initialisers and the values of ``Constant`` nodes, also those of graphs inside of nodes and of functions. The nodes tell
 how their axes are arranged, what they are called where their own names say nothing, and what becomes of them on the way
-to the node that multiplies by them. Sparse tensors and those of less than a byte are not read: the catalog names them,
-and a file without any weight that can be read is refused.
+to the node that multiplies by them. Sparse ones are given whole. Tensors of less than a byte are not read: the
+catalog names them, and a file without any weight that can be read is refused.
 """
 
 from __future__ import annotations
@@ -114,12 +114,10 @@ def _without_weights(content: OnnxContent, unreadable: Sequence[Unreadable]) -> 
 
 
 def _unreadable(content: OnnxContent) -> Iterator[Unreadable]:
-    """Yield the tensors whose dtype NumPy does not have, and those that are sparse."""
+    """Yield the tensors whose dtype NumPy does not have."""
     for tensor in content.tensors.values():
         if not tensor.is_readable and (tensor.name not in content.constants or tensor.dtype != "string"):
             yield Unreadable(tensor.name, f"is {tensor.dtype}, which NumPy does not have", "save it as a float or int8")
-    for name in content.sparse:
-        yield Unreadable(name, "is sparse", "save it dense")
 
 
 def _source(content: OnnxContent) -> FileSource:
@@ -168,7 +166,7 @@ def _source(content: OnnxContent) -> FileSource:
         others=tuple(s for s in specs if s.where not in places),
         parts=(
             content.path,
-            *dict.fromkeys(t.raw.path for t in tensors.values() if t.raw and t.raw.path != content.path),
+            *dict.fromkeys(place.path for t in tensors.values() for place in t.places if place.path != content.path),
         ),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ _NUMBERS = {
 }
 # TensorProto.DataLocation.EXTERNAL of onnx.proto.
 _ELSEWHERE = 1
+# Fields of SparseTensorProto. Weights that are worth storing so have some in a thousand left; the smaller bound is that
+# of bytes of which nobody cares how few are stored.
+_SPARSE_VALUES, _SPARSE_PLACES, _SPARSE_DIMS = 1, 2, 3
+_MOST_DENSE, _MOST_GROWTH = 1 << 26, 1000
 # NumPy before 2.0 knows 32 axes; names become parts of messages and files; numbers may be packed in any number of
 # pieces, each of which costs an object.
 _MOST_AXES, _MOST_NAME, _MOST_CHUNKS = 32, 4096, 1_000_000
@@ -66,6 +70,7 @@ class OnnxTensor:
         raw: where its values begin if they lie somewhere as raw bytes.
         chunks: otherwise, where the numbers lie in the file that stand for its values.
         is_readable: whether its values can be read.
+        sparse: of a sparse tensor its values and their places; the rest is zero.
     """
 
     name: str
@@ -74,6 +79,30 @@ class OnnxTensor:
     raw: Stretch | None
     chunks: tuple[tuple[int, int], ...] = ()
     is_readable: bool = True
+    sparse: tuple[OnnxTensor, OnnxTensor] | None = None
+
+    def dense(self, values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
+        """Return the whole of a sparse tensor.
+
+        Args:
+            values: what is not zero.
+            places: where each stands: one number that counts the elements row by row, or one for each axis.
+
+        Raises:
+            ValueError: a place is outside of the tensor, or there twice.
+        """
+        axes = places.T if places.ndim == 2 else np.unravel_index(_inside(places, math.prod(self.shape)), self.shape)
+        flat = np.ravel_multi_index([_inside(a, n) for a, n in zip(axes, self.shape, strict=True)], self.shape)
+        if np.unique(flat).size != flat.size:
+            raise ValueError("has two values in one place")
+        found: NDArray[Any] = np.zeros(math.prod(self.shape), numpy_dtype(self.dtype))
+        found[flat] = values
+        return found.reshape(self.shape)
+
+    @property
+    def places(self) -> tuple[Stretch, ...]:
+        """Where values lie as raw bytes."""
+        return tuple(t.raw for t in (self.sparse or (self,)) if t.raw)
 
     def decode(self, data: bytes | bytearray) -> NDArray[Any]:
         """Return the values for which the whole numbers in `data` stand; of narrow floats those are the bits.
@@ -134,6 +163,50 @@ def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: st
         raise ValueError(f"{name!r} {error}") from error
 
 
+def read_sparse(read: Read, message: Field, path: Path, stamp: Stamp, called: str) -> OnnxTensor:
+    """Return what `message`, a ``SparseTensorProto`` of the file at `path`, declares.
+
+    Args:
+        read: reads the file.
+        message: where it lies.
+        path: the file.
+        stamp: what it was when it was opened.
+        called: its name, where it is not that of its values.
+
+    Raises:
+        ValueError: it makes no sense, or would be many times larger than what is stored of it.
+        FileError, UnsafeError: as of `read_tensor`.
+    """
+    dims: list[int] = []
+    parts: dict[int, Field] = {}
+    for each in read_fields(read, message.begin, message.end):
+        if each.number == _SPARSE_DIMS:
+            dims += _whole_numbers(read, each)
+        elif each.number in (_SPARSE_VALUES, _SPARSE_PLACES) and each.kind == BYTES:
+            parts[each.number] = each
+    if len(parts) < 2:
+        raise ValueError(f"the sparse tensor {called!r} has no values, or does not say where they stand")
+    values = read_tensor(read, parts[_SPARSE_VALUES], path, stamp, called)
+    places = read_tensor(read, parts[_SPARSE_PLACES], path, stamp, "places")
+    if len(dims) > _MOST_AXES or not dims or not all(0 <= n < 1 << 63 for n in dims):
+        raise ValueError(f"{values.name!r} has the impossible shape {dims[: _MOST_AXES + 1]}")
+    if not values.is_readable:
+        return replace(values, shape=tuple(dims))
+    count = math.prod(values.shape)
+    if len(values.shape) != 1 or places.dtype != "int64" or places.shape not in ((count,), (count, len(dims))):
+        raise ValueError(f"{values.name!r} has {values.shape} values at {places.shape} places of {places.dtype}")
+    size = numpy_dtype(values.dtype).itemsize
+    if math.prod(dims) * size > max(_MOST_DENSE, _MOST_GROWTH * count * (size + 8)):
+        raise ValueError(f"{values.name!r} stores {count:,} values of {math.prod(dims):,}, too few to be a weight")
+    return OnnxTensor(values.name, tuple(dims), values.dtype, None, sparse=(values, places))
+
+
+def _inside(places: NDArray[Any], end: int) -> NDArray[Any]:
+    if places.size and (places.min() < 0 or places.max() >= end):
+        raise ValueError("has a value outside of itself")
+    return places
+
+
 def read_literal(read: Read, name: str, attribute: str, fields: Sequence[Field]) -> OnnxTensor:
     """Return the numbers that a ``Constant`` node holds without a tensor around them, as the tensor that it gives.
 
@@ -166,12 +239,6 @@ def _count_varints(read: Read, each: Field) -> int:
     if each.kind == VARINT:
         return 1
     return sum(byte < 0x80 for at in range(each.begin, each.end, CHUNK) for byte in read(at, min(CHUNK, each.end - at)))
-
-
-def tensor_name(read: Read, message: Field) -> str:
-    """Return the name of the ``TensorProto`` `message`; empty if it has none."""
-    names = [_text(read, f, _MOST_NAME) for f in read_fields(read, message.begin, message.end) if f.number == _NAME]
-    return names[0] if names else ""
 
 
 def _collect(read: Read, message: Field) -> _Found:

@@ -3,11 +3,13 @@
 How NumPy pickles them: ``ndarray.__reduce__`` (``_reconstruct``, and then shape, dtype, order and bytes as its state)
 and ``__reduce_ex__`` of protocol 5 (``_frombuffer``), ``dtype.__reduce__``, and ``scalar`` for numbers:
 https://github.com/numpy/numpy/blob/main/numpy/_core/src/multiarray/methods.c. JAX puts the same in a function of its
-own, PaddlePaddle in a pair with a name (``reduce_varbase`` of ``python/paddle/framework/io.py``).
+own, PaddlePaddle in a pair with a name (``reduce_varbase`` of ``python/paddle/framework/io.py``). joblib puts the
+values of an array behind its description, between the opcodes (``NumpyArrayWrapper`` of ``joblib/numpy_pickle.py``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -19,16 +21,27 @@ import numpy as np
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.segment import opened, read_into
-from transferpipe.weights.formats.torch.limited import PickleError
+from transferpipe.weights.formats.pickled.packed import Unpacked
+from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.objects import meaning_of
 from transferpipe.weights.formats.torch.storages import Storages, StoredBytes
 from transferpipe.weights.formats.torch.tensors import READABLE, DType, Storage, TensorView
-from transferpipe.weights.formats.torch.unpickle import FarBytes, Foreign, Function, Opaque, Unfinished
+from transferpipe.weights.formats.torch.unpickle import (
+    Entries,
+    FarBytes,
+    Foreign,
+    Function,
+    Machine,
+    Opaque,
+    Unfinished,
+    read_pickle,
+)
 
 _CODE = re.compile(r"[<>=|]?(b1|[iuf][1248]|f2|c8|c16)")
 _OBJECTS, _TEXTS = re.compile(r"[<>=|]?O8?"), re.compile(r"[<>=|]?[SUmM].*")
 _NO_NUMBERS = "text"
 _MOST_AXES = 32  # of NumPy before 2.0
+_BESIDE = re.compile(r"joblib\.(numpy_pickle|numpy_pickle_compat)\.Z?NDArrayWrapper")
 _MULTIARRAY, _NUMERIC = (
     ("numpy.core.multiarray", "numpy._core.multiarray"),
     ("numpy.core.numeric", "numpy._core.numeric"),
@@ -40,13 +53,13 @@ class PickledDType(Unfinished):
 
     def __init__(self, given: tuple[Any, ...]) -> None:
         kind = given[0] if given else None
-        self.is_big, self.refused, self.name = False, "", ""
+        self.is_big, self.refused, self.name, self.text_size = False, "", "", 0
         if isinstance(kind, Opaque) and kind.name.rpartition(".")[2] in READABLE:
             self.name = kind.name.rpartition(".")[2]
         elif isinstance(kind, str) and _CODE.fullmatch(kind):
             self.name, self.is_big = np.dtype(kind).name, kind[0] == ">"
         elif isinstance(kind, str) and _TEXTS.fullmatch(kind):
-            self.name = _NO_NUMBERS
+            self.name, self.text_size = _NO_NUMBERS, _text_size(kind)
         elif not (isinstance(kind, str) and _OBJECTS.fullmatch(kind)):
             self.name, self.refused = "uint8", f"is of the dtype {getattr(kind, 'name', kind)!s:.40}"
 
@@ -71,13 +84,43 @@ class PickledArray(Unfinished):
         return self._buffers.array(shape, dtype, values, is_fortran is True or is_fortran == 1)
 
 
+class JoblibArray(Unfinished):
+    """An array of joblib's before its state is set; its values follow in the file then."""
+
+    def __init__(self, buffers: PickledBuffers) -> None:
+        self._buffers = buffers
+
+    def finished(self, state: Any) -> Any:
+        """Return the array that shape, dtype and order describe, and leave the file behind its values."""
+        given = {k: v for k, v in state.pairs if isinstance(k, str)} if isinstance(state, Entries) else {}
+        dtype, shape = given.get("dtype"), given.get("shape")
+        if (
+            not isinstance(dtype, PickledDType)
+            or not isinstance(shape, tuple)
+            or not all(type(n) is int for n in shape)
+        ):
+            raise PickleError("has an array of joblib's without a shape or a dtype")
+        # Since joblib 1.2 (wrappers before have no such attribute) values are aligned, and a byte says how far.
+        is_aligned = type(given.get("numpy_array_alignment_bytes")) is int
+        return self._buffers.following(shape, dtype, given.get("order") == "F", is_aligned)
+
+
 @dataclass
 class PickledBuffers:
-    """Where the values of all arrays of a pickle lie: in the file, or in memory where the file has them as text."""
+    """Where the values of all arrays of a pickle lie: in the file, or in memory where the file has them as text.
+
+    Attributes:
+        near: values in memory.
+        far: those in the file.
+        swapped: the sizes of numbers whose highest byte is first.
+        file: the file that is read, and `machine` what it is read with, where values may lie between opcodes.
+    """
 
     near: dict[str, bytes] = field(default_factory=dict)
     far: dict[str, FarBytes] = field(default_factory=dict)
     swapped: dict[str, int] = field(default_factory=dict)
+    file: Limited | None = None
+    machine: Machine | None = None
 
     def meaning_of(self, name: str) -> Any:
         """Return what the name of a Python object means in a pickle of arrays; None if it may not be in one."""
@@ -86,8 +129,10 @@ class PickledBuffers:
             return Function(name, self._reconstruct if last == "_reconstruct" else self._scalar)
         if module in _NUMERIC and last == "_frombuffer":
             return Function(name, self._from_buffer)
-        if name.split(".")[0] == "joblib":
-            what = "was written by joblib, which puts the values of arrays between the parts of the pickle"
+        if name.endswith("joblib.numpy_pickle.NumpyArrayWrapper") and self.machine is not None:
+            return Function(name, lambda _: JoblibArray(self))
+        if _BESIDE.search(name):
+            what = "was written by joblib before 0.10, which puts the values of arrays into files beside it"
             fix = "load it there and save the arrays with numpy.savez, or as safetensors"
             raise FileError(Problem("", what, fix))
         own: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
@@ -126,9 +171,33 @@ class PickledBuffers:
             self.swapped[key] = numbers.itemsize // (2 if dtype.name.startswith("complex") else 1)
         return TensorView(Storage(key, numbers, math.prod(shape), math.prod(shape)), numbers, 0, shape, strides)
 
-    def storages(self, path: Path) -> Storages:
-        """Return where the values lie, for a file at `path`."""
-        stored = {key: StoredBytes(there.count, there.offset) for key, there in self.far.items()}
+    def following(self, shape: tuple[int, ...], dtype: PickledDType, is_fortran: bool, is_aligned: bool) -> Any:
+        """Return the array whose values begin where the file is read; they are stepped over."""
+        if self.file is None or self.machine is None:
+            raise PickleError("has the values of an array where none can be")
+        if not dtype.name and not dtype.refused:
+            return self._objects_following(self.file, self.machine)
+        size = dtype.text_size if dtype.name == _NO_NUMBERS else DType(dtype.name).itemsize
+        if not size or dtype.refused or not all(0 <= n < 1 << 62 for n in shape):
+            raise PickleError("has an array of joblib's whose dtype or shape is unknown")
+        if is_aligned:
+            self.file.skip(self.file.read(1)[0])
+        count = math.prod(shape) * size
+        return self.array(shape, dtype, FarBytes(self.file.skip(count), count), is_fortran)
+
+    def _objects_following(self, file: Limited, machine: Machine) -> Any:
+        """Return an array of objects, which is a pickle inside the pickle; not again inside of that."""
+        inner = Machine(self.meaning_of, machine.persistent, machine.leaves_bytes, machine.refused, machine.steps)
+        self.machine = None
+        found = read_pickle(file, inner)
+        self.machine, machine.steps = machine, inner.steps
+        return found
+
+    def storages(self, path: Path, unpacked: Unpacked | None = None) -> Storages:
+        """Return where the values lie, for a file at `path`, or for its unpacked content."""
+        stored = {
+            key: StoredBytes(each.count, each.offset if unpacked is None else None) for key, each in self.far.items()
+        }
         stored |= {key: StoredBytes(len(data), None) for key, data in self.near.items()}
         stored |= {key: StoredBytes(stored[key.partition(" swapped")[0]].size, None) for key in self.swapped}
 
@@ -138,10 +207,12 @@ class PickledBuffers:
                 data = self.near[plain][begin : begin + count]
             else:
                 buffer = bytearray(count)
-                with opened(path) as descriptor:
+                with contextlib.nullcontext(unpacked.descriptor()) if unpacked else opened(path) as descriptor:
                     read_into(descriptor, memoryview(buffer), self.far[plain].offset + begin, path)
                 data = bytes(buffer)
-            size = self.swapped.get(key, 1)
+            size = self.swapped.get(key)
+            if size is None:
+                return data
             return np.frombuffer(data, np.uint8).reshape(-1, size)[:, ::-1].tobytes()
 
         return Storages(path, stored, unpack)
@@ -180,6 +251,14 @@ class PickledBuffers:
             raise PickleError("has an array of JAX without the function that makes it")
         made = given[0].call(given[1])
         return made.finished(given[2]) if isinstance(made, PickledArray) else made
+
+
+def _text_size(kind: str) -> int:
+    """Return how many bytes one text of a dtype has; 0 if it is none that NumPy knows."""
+    try:
+        return np.dtype(kind).itemsize
+    except (TypeError, ValueError):
+        return 0
 
 
 def _encoded(given: tuple[Any, ...]) -> bytes:

@@ -1,5 +1,7 @@
 """Pickles of arrays, of lists and dicts of arrays, alone and as NumPy's arrays of objects. Nothing of them is executed.
 
+Also as joblib writes them, and packed as a whole (`transferpipe.weights.formats.pickled.packed`).
+
 The machine is the one that reads PyTorch's checkpoints (`transferpipe.weights.formats.torch.unpickle`), with NumPy's
 functions in its table. It reads here, and not `pickle`, because loading a pickle runs what it names. Values stay in the
 file until they are asked for, but where it has them as text (protocols 0 to 2). Names are keys and places in lists,
@@ -9,6 +11,7 @@ joined by ``/``; which part holds the weights is found, or selected, as in a che
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +21,9 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.pickled.arrays import PickledBuffers
+from transferpipe.weights.formats.pickled.packed import first_bytes, unpack, unpacker_of
 from transferpipe.weights.formats.torch.checkpoint import open_tree, refuse_names
+from transferpipe.weights.formats.torch.legacy import is_legacy
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.storages import Storages
 from transferpipe.weights.formats.torch.unpickle import Machine, read_pickle, steps_for
@@ -31,9 +36,10 @@ _ONLY_ARRAYS = "save only the arrays: numpy.savez(path, **arrays), or as safeten
 _MOST_NEAR = 1 << 28
 
 
-def is_pickle(_: Path, head: bytes) -> bool:
-    """Tell whether a file begins as a pickle does."""
-    return bool(_LATER.match(head) or _BEFORE.match(head))
+def is_pickle(path: Path, head: bytes) -> bool:
+    """Tell whether a file begins as a pickle does, or is packed and its content begins so."""
+    begin = first_bytes(path, head) or head
+    return bool(_LATER.match(begin) or _BEFORE.match(begin)) and not is_legacy(begin)
 
 
 def open_pickle(path: Path, select: str | None = None) -> FileSource:
@@ -64,17 +70,23 @@ def open_content(path: Path, content: bytes) -> FileSource:
 
 def _open(path: Path, format: str, place: Callable[[BinaryIO, int], BinaryIO], select: str | None) -> FileSource:
     def read(path: Path, size: int) -> tuple[Any, Storages]:
-        buffers = PickledBuffers()
+        buffers, unpacked = PickledBuffers(), None
         try:
             with path.open("rb") as file:
                 there = place(file, size)
                 is_apart = isinstance(there, io.BytesIO)
+                if not is_apart and there.tell() == 0 and unpacker_of(os.pread(file.fileno(), 8, 0)):
+                    unpacked = unpack(path)
+                    there, size = unpacked.file, os.fstat(unpacked.descriptor()).st_size
                 machine = Machine(buffers.meaning_of, _refuse_id, not is_apart, steps=steps_for(size))
                 end = len(there.getbuffer()) if isinstance(there, io.BytesIO) else size
-                root = _unpickled(path, Limited(there, end, _MOST_NEAR), machine)
+                limited = Limited(there, end, _MOST_NEAR)
+                if not is_apart:  # joblib's arrays stay in the file
+                    buffers.file, buffers.machine = limited, machine
+                root = _unpickled(path, limited, machine)
         except OSError as error:
             raise cannot_be_read(path, error) from error
-        return root, buffers.storages(path)
+        return root, buffers.storages(path, unpacked)
 
     source = open_tree(path, format, read, select)
     if not (source.catalog or source.catalog.unreadable or source.others):

@@ -36,7 +36,7 @@ from transferpipe.weights.formats.torch.unpickle import Entries, Machine, steps_
 from transferpipe.weights.formats.torch.zip_form import CONSTANTS, PICKLE, read_zip
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
-_ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or as safetensors"
+ONLY_TENSORS = "save only the tensors: torch.save(model.state_dict(), path), or as safetensors"
 # For the description of a file: enough to see what kind of thing was left out.
 _MOST_LISTED = 20
 _MOST_DETAIL = 200
@@ -96,7 +96,7 @@ def open_tree(
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
         check_unchanged(path, stamp)
-        return _value(by_place[spec.where], storages)
+        return tensor_value(by_place[spec.where], storages)
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
         check_unchanged(path, stamp)
@@ -164,9 +164,9 @@ def _read_pickle(path: Path, size: int, names: Callable[[str], Any], pickle: str
             read_legacy(path, size, machine, declared) if legacy else read_zip(path, size, machine, declared, pickle)
         )
     except PickleError:
-        refuse_names(path, machine.refused, _ONLY_TENSORS)  # what it names tells more than where it breaks off
+        refuse_names(path, machine.refused, ONLY_TENSORS)  # what it names tells more than where it breaks off
         raise
-    refuse_names(path, machine.refused, _ONLY_TENSORS)
+    refuse_names(path, machine.refused, ONLY_TENSORS)
     return root, storages
 
 
@@ -261,7 +261,8 @@ def _segment(tensor: TensorView, spec: WeightSpec, storages: Storages) -> Segmen
     return Segment(storages.path, stored.offset + tensor.begin, spec.nbytes, spec.dtype)
 
 
-def _value(tensor: TensorView, storages: Storages) -> NDArray[Any]:
+def tensor_value(tensor: TensorView, storages: Storages) -> NDArray[Any]:
+    """Return the values of a tensor, of which `TensorView.problem` says that nothing is wrong."""
     dtype = numpy_dtype(tensor.dtype.name)
     if not math.prod(tensor.shape):
         return np.empty(tensor.shape, dtype)

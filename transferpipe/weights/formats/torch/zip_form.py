@@ -72,17 +72,34 @@ def read_zip(
     if f"{prefix}{pickle}" not in archive.NameToInfo:
         return None, Storages(path, {}, _unpacker(path, archive, {}), False)
     try:
-        content = _content(path, archive, archive.getinfo(f"{prefix}{pickle}"), MOST_PICKLE)
+        content = member_content(path, archive, archive.getinfo(f"{prefix}{pickle}"), MOST_PICKLE)
         root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
         names = {key: f"{prefix}{pickle.removesuffix('.pkl')}/{key}" for key in declared}
-        members = {key: archive.NameToInfo[name] for key, name in names.items() if name in archive.NameToInfo}
-        stored = {key: _stored(path, member) for key, member in members.items()}
-        _check_apart(stored, size)
-        return root, Storages(path, stored, _unpacker(path, archive, members), _is_big_endian(path, archive, prefix))
+        return root, stored_members(path, archive, names, size, prefix)
     except PickleError:
         raise
     except ZIP_ERRORS as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
+
+
+def stored_members(path: Path, archive: zipfile.ZipFile, names: Mapping[str, str], size: int, prefix: str) -> Storages:
+    """Return where the values lie, each storage a member of its own.
+
+    Args:
+        path: the archive.
+        archive: the same, its members checked.
+        names: the member of every storage, by its key; what is not there is left out.
+        size: bytes of the archive.
+        prefix: what all names of members begin with.
+
+    Raises:
+        ValueError: two lie in one place, or one where it cannot.
+        zipfile.BadZipFile: a member has no header.
+    """
+    members = {key: archive.NameToInfo[name] for key, name in names.items() if name in archive.NameToInfo}
+    stored = {key: _stored(path, member) for key, member in members.items()}
+    _check_apart(stored, size)
+    return Storages(path, stored, _unpacker(path, archive, members), _is_big_endian(path, archive, prefix))
 
 
 def _unpacker(
@@ -101,7 +118,9 @@ def _unpacker(
 
 def _is_big_endian(path: Path, archive: zipfile.ZipFile, prefix: str) -> bool:
     name = f"{prefix}byteorder"
-    order = _content(path, archive, archive.NameToInfo[name], _MOST_NOTE) if name in archive.NameToInfo else b"little"
+    order = (
+        member_content(path, archive, archive.NameToInfo[name], _MOST_NOTE) if name in archive.NameToInfo else b"little"
+    )
     if order not in (b"little", b"big"):
         raise ValueError(f"the member {name} says {order!r}, not little or big")
     return order == b"big"
@@ -125,7 +144,7 @@ def _check_apart(stored: dict[str, StoredBytes], size: int) -> None:
         at = begin + count
 
 
-def _content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
+def member_content(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> bytes:
     """Return the bytes of a small member, its checksum checked if there is one."""
     if member.file_size > most:
         raise ValueError(f"{member.filename!r} has {member.file_size:,} bytes, where at most {most:,} make sense")

@@ -16,7 +16,10 @@ from transferpipe.weights.formats.tensorflow.bundle.entry import BundleEntry, pa
 from transferpipe.weights.formats.tensorflow.bundle.sstable import MOST_TABLE, table_entries
 
 AGAIN = "the checkpoint is damaged or incomplete: copy or save it again"
-_V1 = "open it in TensorFlow 1 or tf.compat.v1 with its model, and save it again with tf.compat.v1.train.Saver"
+_V1 = (
+    "save its values under their names: reader = tf.train.load_checkpoint(path); "
+    "numpy.savez('weights.npz', **{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()})"
+)
 
 
 @dataclass(frozen=True)
