@@ -18,13 +18,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import floors
 import scale
 from measure import Row, add_result_options, alone, compared, pairs, report, run_once
 
 HERE = Path(__file__).parent
 MODELS = ("VGG16", "ResNet50", "MobileNetV2")
 GOALS = {
-    ("two-files", "VGG16"): 0.12, ("two-files", "ResNet50"): 0.12, ("two-files", "MobileNetV2"): 0.12,
+    ("two-files anew", "VGG16"): 0.12, ("two-files anew", "ResNet50"): 0.12, ("two-files anew", "MobileNetV2"): 0.12,
+    ("two-files", "VGG16"): 0.10, ("two-files", "ResNet50"): 0.10, ("two-files", "MobileNetV2"): 0.10,
     ("builder", "VGG16"): 0.40, ("builder", "ResNet50"): 0.50, ("builder", "MobileNetV2"): 0.55,
     ("built before", "VGG16"): 0.2, ("built before", "ResNet50"): 0.2, ("built before", "MobileNetV2"): 0.2,
 }  # fmt: skip
@@ -102,12 +104,12 @@ def prepare(folder, large):
             (recipes / f"{kind}_{name}.yaml").write_text("# @package _global_" + body)
 
 
-def clean(folder, built_before=False):
-    """Return a function that removes what the last run wrote, and, unless they are to be used, models built before."""
+def clean(folder, known=("composed",)):
+    """Return a function that removes what the last run wrote, and what it kept but for the kinds that are `known`."""
 
     def remove():
-        if not built_before:
-            shutil.rmtree(folder / "cache" / "transferpipe" / "built", ignore_errors=True)
+        for kind in {"built", "composed"} - set(known):
+            shutil.rmtree(folder / "cache" / "transferpipe" / kind, ignore_errors=True)
         shutil.rmtree(folder / "out", ignore_errors=True)
         for path in folder.glob("out*.keras"):
             path.unlink()
@@ -115,18 +117,29 @@ def clean(folder, built_before=False):
     return remove
 
 
+# What a row of scripts is called: the kind of its target, and what is known of it from the run before.
+TITLES = {
+    "two-files anew": ("two-files", ()),
+    "two-files": ("two-files", ("composed",)),
+    "builder": ("builder", ("composed",)),
+    "built before": ("builder", ("composed", "built")),
+}
+
+
 def against_scripts(folder, count):
     """Yield a row a model and kind of target: transferpipe, verified and flushed, against the hand-written script."""
-    for title in ("two-files", "builder", "built before"):
-        kind = "builder" if title == "built before" else title
+    yield floors.of_starting(folder, count)
+    for title, (kind, known) in TITLES.items():
         for name in MODELS:
             ours = transferpipe("run", f"recipe={kind}_{name}", "hydra.run.dir=out")
             second = str(folder / f"{name}_target.keras") if kind == "two-files" else name
             script = [sys.executable, str(HERE / "scripts.py"), kind, str(folder / f"{name}_source.keras"), second]
-            mine, theirs = pairs(
-                ours, [*script, str(folder / "out.keras")], folder, count, clean(folder, title != kind)
-            )
+            script.append(str(folder / "out.keras"))
+            between = clean(folder, known)
+            mine, theirs = pairs(ours, script, folder, count, between)
             yield compared(f"{title}, {name}", mine, theirs, GOALS[title, name])
+            if title == "builder":
+                yield floors.of_building(name, script, folder, count, between)
 
 
 def against_cp(folder, count, large):
@@ -136,7 +149,9 @@ def against_cp(folder, count, large):
         copy = ["sh", "-c", f"cp {name}_source.keras out.keras && sync out.keras"]
         mine, theirs = pairs(ours, copy, folder, count, clean(folder))
         size = (folder / f"{name}_source.keras").stat().st_size
-        yield compared(f"`cp` + flush, {size / 1e6:,.0f} MB `.keras`", mine, theirs, 2 if name == "VGG16" else 1.5, 100)
+        title = f"`cp` + flush, {size / 1e6:,.0f} MB `.keras`"
+        yield compared(title, mine, theirs, 2 if name == "VGG16" else 1.5, 100)
+        yield floors.of_passes(title, f"{name}_source.keras", copy, folder, count, clean(folder))
         if name == "VGG16":
             clean(folder)()
             run_once(ours, folder)
@@ -323,7 +338,9 @@ def tensors(folder, count, large):
         ours = transferpipe("run", f"recipe=tensors_{name}", "hydra.run.dir=out")
         copy = ["sh", "-c", f"cp {name}_s.safetensors out.keras && sync out.keras"]
         mine, theirs = pairs(ours, copy, folder, count, clean(folder))
-        yield compared(f"`cp` + flush, {title} safetensors", mine, theirs, goal, 100)
+        row = f"`cp` + flush, {title} safetensors"
+        yield compared(row, mine, theirs, goal, 100)
+        yield floors.of_passes(row, f"{name}_s.safetensors", copy, folder, count, clean(folder))
         clean(folder)()
         for path in folder.glob(f"{name}_?.safetensors"):
             path.unlink()
@@ -362,6 +379,16 @@ def passes(folder, count, large):
         yield Row(f"passes over the bytes, {title}: writing", written, ratio=written, goal=1.1)
 
 
+def further_variants(folder, count, large):
+    """Yield what a further variant of a sweep takes, not scored and scored."""
+    import scored  # both know this module
+    import sweeps
+
+    yield from sweeps.further_variants(folder / "sweeps", count)
+    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+    yield from scored.rows(folder / "scored", 200 if large else 20)
+
+
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -388,6 +415,7 @@ PARTS = {
     "tensors": tensors,
     "passes": passes,
     "variants": lambda folder, count, _: many_variants(folder, count),
+    "sweeps": further_variants,
     "torch": lambda folder, count, _: against_torch(folder, count),
     "merges": lambda folder, count, _: merges(folder, count),
     "scale": lambda folder, count, _: scale.rows(folder, count),

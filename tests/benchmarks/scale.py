@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import floors
 import numpy as np
 from measure import Row, median, run_once
 
@@ -81,7 +82,16 @@ def of_depth(folder, count):
     return recipe(folder, f"d{count}", f"d{count}.safetensors", "mapping: {all: {to: '.*/b(\\d+)', from: '\\0'}}\n")
 
 
-def of_shards(folder, count):
+def of_everything(folder, count):
+    """Return a recipe of so many weights, a tenth as many rules, and half as many edits as rules."""
+    write(folder / f"a{count}.safetensors", blocks(count))
+    rules = "".join(f"  r{i}: {{to: 'blocks/{i}/layer\\d/kernel'}}\n" for i in range(count // 10))
+    edited = blocks(count)[::20]
+    edits = "".join(f"  e{i}: {{at: {name}, index: [0, 0], set: 1}}\n" for i, name in enumerate(edited))
+    return recipe(folder, f"a{count}", f"a{count}.safetensors", f"mapping:\n{rules}edit:\n{edits}")
+
+
+def of_shards(folder, count, side=1600):
     """Return a recipe for so many shards of a hundred tensors each, which take no room: a thousand are 1 TB."""
     place = folder / f"s{count}"
     place.mkdir()
@@ -89,9 +99,9 @@ def of_shards(folder, count):
     for shard in range(count):
         names = [f"blocks/{shard}/layer{i}/kernel" for i in range(100)]
         file = f"model-{shard:05}.safetensors"
-        write(place / file, names, (1600, 1600), sparse=True)
+        write(place / file, names, (side, side), sparse=True)
         found |= dict.fromkeys(names, file)
-    index = {"metadata": {"total_size": len(found) * 4 * 1600**2}, "weight_map": found}
+    index = {"metadata": {"total_size": len(found) * 4 * side**2}, "weight_map": found}
     (place / "model.safetensors.index.json").write_text(json.dumps(index))
     return recipe(folder, f"s{count}", place.name, "mapping: {all: {to: 'blocks/.*'}}\n")
 
@@ -103,6 +113,7 @@ GROWING = {
     "rules that begin with `.*`": (of_open_rules, "plan", 500, 2_500, None, None),
     "edits": (of_edits, "plan", 500, 1_500, None, None),  # of fewer, 0.03 s; a recipe unfolds to at most 20,000 values
     "levels, of 2,000 weights": (of_depth, "plan", 10, 80, None, None),
+    "weights, a tenth as many rules, a twentieth as many edits": (of_everything, "plan", 2_500, 10_000, None, None),
     "shards of 100 tensors": (of_shards, "plan", 100, 1_000, 8.0, 400),
 }
 MOST_EXPONENT, MOST_MICROSECONDS, SMALL = 1.1, 60, 10_000
@@ -143,7 +154,18 @@ def rows(folder, count):
     each = (all_of_them[0] - none[0]) / SMALL * 1e6
     title = f"`run`, {SMALL:,} small weights: {each:.0f} µs each (ratio: to {MOST_MICROSECONDS} µs)"
     found = each / MOST_MICROSECONDS
+    records = floors.of_records(folder / "out", SMALL, MOST_MICROSECONDS)
     yield Row(title, all_of_them[1], all_of_them[0], none[1], found, found, 1.0, all_of_them[2], none[2])
+    yield records
+    yield from of_97_gigabytes(folder, count)
+
+
+def of_97_gigabytes(folder, count):
+    """Yield a row a verb: 97 GB in 35 shards, on files that take no room."""
+    named = of_shards(folder, 35, 2632)
+    for verb, word in (("plan", named), ("inspect", "s35")):
+        cpu, wall, megabytes = processor_seconds(folder, count, verb, word)
+        yield Row(f"`{verb}`, 97 GB in 35 shards", wall, cpu, goal=0.45, megabytes=megabytes, most_megabytes=100)
 
 
 def main():

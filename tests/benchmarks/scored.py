@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measure import Row
+
 RECIPE = """# @package _global_
 vars: {x: 0}
 source: {path: pkg://transferpipe/zoo/data/digits_0_4.keras}
@@ -64,6 +66,17 @@ def further_variants(folder, count):
             f"{name}: {found[name]['cpu_seconds']:.3f} CPU s, {found[name]['megabytes']:.2f} MB a variant", flush=True
         )
     return found
+
+
+def rows(folder, count):
+    """Yield rows for the table of ``run.py``: processor seconds of a further scored variant, memory of many and of few."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / "scored.yaml").write_text(RECIPE)
+    for name, found in further_variants(folder, count).items():
+        each, goal = found["cpu_seconds"], None if name == "none" else 0.4
+        yield Row(f"a further variant, score: {name} (processor time)", each, each, goal=goal)
+        title = f"MB that {count} variants take more than {FEW}, each, score: {name} (ratio)"
+        yield Row(title, 0.0, ratio=max(0.0, found["megabytes"]), goal=0.1)
 
 
 def two_jobs(folder, count):

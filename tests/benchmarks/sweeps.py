@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import median, run_once
+from measure import Row, median, run_once
 from run import HERE, MAKE_MODELS, transferpipe
 
 MODELS = ("VGG16", "MobileNetV2")
@@ -90,6 +90,21 @@ class Sweeps:
     def one(self, recipe):
         """Return the runs of the recipe alone."""
         return self.measure("run", f"recipe={recipe}", "hydra.run.dir=out")
+
+
+def further_variants(folder, count):
+    """Yield rows for the table of ``run.py``: what a further variant takes, and what memory many take beside few."""
+    folder.mkdir()
+    prepare(folder)
+    sweeps = Sweeps(folder, count)
+    for name, goal in ((SMALL, 0.015), (SMALL_FILE, 0.015), (BUILT, 0.12)):
+        one, many = sweeps.one(name), sweeps.sweep(name, 20)
+        each, cpu = ((median(many, field) - median(one, field)) / 19 for field in ("seconds", "cpu"))
+        memory = median(many, "megabytes")
+        yield Row(f"a further variant, {TITLES[name]}", each, cpu, goal=goal, megabytes=memory)
+    # Of two files, where nothing else holds memory that could hide what grows.
+    few, many = (median(sweeps.sweep(SMALL_FILE, number), "megabytes") for number in (20, 200))
+    yield Row("200 variants against 20 (ratio: of peak memory)", 0.0, ratio=many / few, goal=1.1, megabytes=many)
 
 
 def row(title, runs, note):
