@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+from transferpipe.planning.lint.settings import HEADS_NOT_STORED
 from transferpipe.planning.model import SettingsCompared
 from transferpipe.prove.parity.result import PASS, Parity
 from transferpipe.text.collapse import counted
@@ -69,7 +70,14 @@ class Verdict:
 
 def verdict_of(weights: int, settings: SettingsCompared) -> Verdict:
     """Return the verdict of a run in which so many weights were read back and none differed; no model was run."""
-    return Verdict("pass" if weights else "inconclusive", "not checked", settings.compared, settings.differing)
+    attentions = settings.not_compared.get(HEADS_NOT_STORED, 0)
+    # The one setting that decides what every output is, and that nothing in such a source can contradict.
+    reason = (
+        f"the source does not tell the number of heads of {counted(attentions, 'attention layer')}"
+        if attentions
+        else ""
+    )
+    return Verdict("pass" if weights else "inconclusive", "not checked", settings.compared, settings.differing, reason)
 
 
 def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:

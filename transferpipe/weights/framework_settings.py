@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from transferpipe.weights.channel_moves import transposed
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, spell_activation
 from transferpipe.weights.network import Network, Node
@@ -60,7 +61,7 @@ def onnx_function(node: Node, network: Network) -> LayerFunction:
         return _recurrent(node)
     if kind == "Gather" and "kernel" in stated:
         return LayerFunction("Embedding", guessed=True)
-    return _between(node)
+    return _between(node, network)
 
 
 def _of_groups(node: Node, network: Network) -> LayerFunction:
@@ -74,7 +75,7 @@ def _of_groups(node: Node, network: Network) -> LayerFunction:
     return LayerFunction("GroupNormalization", {"epsilon": epsilon, "groups": groups}, guessed=True)
 
 
-def _between(node: Node) -> LayerFunction:
+def _between(node: Node, network: Network) -> LayerFunction:
     """Return what an operator without weights computes; only what is certain is known."""
     stated, kind = node.settings, node.layer_class
     if kind == "InputLayer":
@@ -90,6 +91,8 @@ def _between(node: Node) -> LayerFunction:
         return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{stated['rank'] - 2}D")
     if kind == "Pad":
         return _padded(stated)
+    if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED and stated.get("behind") not in _RECURRENT:
+        return transposed(node, network)
     found = _moved(node) or _normed(node) or _with_number(node) or _computed(node)
     return found or LayerFunction(kind, activation=None, known=False)
 
@@ -97,8 +100,6 @@ def _between(node: Node) -> LayerFunction:
 def _moved(node: Node) -> LayerFunction | None:
     """Return what an operator does that moves or takes values; None for any other, and where it is not certain."""
     stated, kind = node.settings, node.layer_class
-    if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED:
-        return LayerFunction(NEUTRAL)
     place = next((o for o in stated.get("operands", ()) if o is not None), ())
     # The last step of a recurrent layer that runs forwards is what it gives by itself.
     is_own = place == (_LAST,) and stated.get("way") == "forward"

@@ -242,3 +242,89 @@ def test_the_directions_of_a_bidirectional(kind, backwards, tmp_path):
     right = np.allclose(model(x), expected, rtol=1e-4, atol=1e-5)
     assert right == (not backwards)
     assert codes(plan) == ([] if right else ["settings-differ"])
+
+
+# Products of sequences: what no convolution needs moved is moved by intention -----------------------------------------
+
+STEPS = 4
+
+
+def mixing_graph(tmp_path, moved, merged):
+    """A product over values, one over steps with a Transpose before and behind it, and one over values."""
+    tensors = {f"{name}.weight": rand(STEPS, STEPS) for name in "abc"}
+    nodes = [node("MatMul", "x a.weight", "a"), node("Tanh", "a", "r")]
+    nodes += [node("Transpose", "r", "t", perm=[0, 2, 1])] if moved else []
+    nodes += [node("MatMul", f"{'t' if moved else 'r'} b.weight", "b")]
+    nodes += [node("Transpose", "b", "u", perm=[0, 2, 1])] if moved else []
+    last = "u" if moved else "b"
+    nodes += [node("Add", f"{last} r", "s")] if merged else []
+    nodes += [node("MatMul", f"{'s' if merged else last} c.weight")]
+    return write_onnx(tmp_path, nodes, tensors, (STEPS, STEPS), 3)
+
+
+def mixing_model(moved, merged, operation=False):
+    def turn(x):
+        if not moved:
+            return x
+        return keras.ops.transpose(x, (0, 2, 1)) if operation else kl.Permute((2, 1))(x)
+
+    x = keras.Input((STEPS, STEPS))
+    r = kl.Dense(STEPS, activation="tanh", use_bias=False, name="a")(x)
+    y = turn(kl.Dense(STEPS, use_bias=False, name="b")(turn(r)))
+    y = kl.Add()([y, r]) if merged else y
+    return keras.Model(x, kl.Dense(STEPS, use_bias=False, name="c")(y))
+
+
+@pytest.mark.parametrize("merged", [True, False])
+@pytest.mark.parametrize(("in_graph", "in_model"), [(True, True), (True, False), (False, True), (False, False)])
+def test_a_transpose_between_products(in_graph, in_model, merged, tmp_path):
+    path, x = mixing_graph(tmp_path, in_graph, merged), rand(2, STEPS, STEPS)
+    for operation in (False, True):
+        model = mixing_model(in_model, merged, operation)
+        plan, right = outcome(path, model, {"a": {"to": ".*"}}, x, channels_first=False)
+        assert right == (in_graph == in_model)
+        assert codes(plan) == ([] if right else ["between-differs"])
+
+
+# Halves of one value ------------------------------------------------------------------------------------------------
+
+
+def halved_graph(tmp_path, way):
+    """A product whose output is cut in two, of which one half is a gate of the other."""
+    tensors = {"a.weight": rand(STEPS, 8), "b.weight": rand(4, 3)}
+    tensors |= {name: np.int64([n]) for name, n in {"zero": 0, "four": 4, "end": 2**62, "one": 1, "two": 2}.items()}
+    cut = {
+        "split": [helper.make_node("Split", ["a", "sizes"], ["u", "v"], "/split", axis=1)],
+        "slices": [node("Slice", "a zero four one", "u"), node("Slice", "a four end one", "v")],
+        # As torch.chunk is written: the half of a size that the graph looks up.
+        "computed": [
+            node("Shape", "a", "shape"),
+            node("Gather", "shape one", "size", axis=0),
+            node("Div", "size two", "half"),
+            node("Slice", "a zero half one", "u"),
+            node("Mul", "half two", "whole"),
+            node("Slice", "a half whole one", "v"),
+        ],
+    }[way]
+    tensors |= {"sizes": np.int64([4, 4])} if way == "split" else {}
+    nodes = [node("MatMul", "x a.weight", "a"), *cut, node("Sigmoid", "v", "g"), node("Mul", "u g", "m")]
+    return write_onnx(tmp_path, [*nodes, node("MatMul", "m b.weight")], tensors, (STEPS,), 2)
+
+
+def halved_model(way, swap=False):
+    x = keras.Input((STEPS,))
+    a = kl.Dense(8, use_bias=False, name="a")(x)
+    if way == "glu":
+        return keras.Model(x, kl.Dense(3, use_bias=False, name="b")(keras.ops.glu(a)))
+    u, v = keras.ops.split(a, 2, axis=-1) if way == "split" else (a[:, :4], a[:, -4:])
+    u, v = (v, u) if swap else (u, v)
+    return keras.Model(x, kl.Dense(3, use_bias=False, name="b")(kl.Multiply()([u, kl.Activation("sigmoid")(v)])))
+
+
+@pytest.mark.parametrize("way", ["split", "slices", "computed"])
+@pytest.mark.parametrize(("ours", "swap"), [("split", 0), ("split", 1), ("slices", 0), ("slices", 1), ("glu", 0)])
+def test_which_half_is_the_gate(way, ours, swap, tmp_path):
+    path = halved_graph(tmp_path, way)
+    plan, right = outcome(path, halved_model(ours, swap), {"a": {"to": ".*"}}, rand(3, STEPS), channels_first=False)
+    assert right == (not swap)
+    assert codes(plan) == ([] if right else ["connected-otherwise"])

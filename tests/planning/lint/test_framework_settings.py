@@ -118,6 +118,19 @@ def test_the_number_of_heads(heads, found, tmp_path):
     assert list(attention(tmp_path, heads)) == found
 
 
+@pytest.mark.parametrize("told", [{}, {"model_type": "clip", "num_attention_heads": 4}])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_the_number_of_heads_of_torch_s_own_attention(heads, told, tmp_path):
+    tensors = {"a.in_proj_weight": rand(24, 8), "a.in_proj_bias": rand(24)}
+    tensors |= {"a.out_proj.weight": rand(8, 8), "a.out_proj.bias": rand(8)}
+    x = keras.Input((5, 8))
+    model = keras.Model(x, kl.MultiHeadAttention(heads, 8 // heads, name="a")(x, x))
+    found = tp.transfer(saved(tmp_path, tensors, **told), model, mapping={"a": {"to": "a"}})
+    assert [w.code for w in found.warnings] == (["settings-differ"] if told and heads != 4 else [])
+    reason = "the source does not tell the number of heads of 1 attention layer"
+    assert (found.verdict.function, found.verdict.reason) == ("not checked", "" if told else reason)
+
+
 @pytest.mark.parametrize(("activation", "found"), [("gelu", []), ("relu", ["settings-differ"]), (None, [])])
 def test_the_activation_inside(activation, found, tmp_path):
     model = keras.Sequential([keras.Input((4,)), kl.Dense(6, activation=activation, name="fc1")])

@@ -66,8 +66,30 @@ def computes_the_same(source, target):
     return one.shape == two.shape and np.allclose(one, two, atol=1e-5)
 
 
+def halves(way, *, swap=False, gate="sigmoid", merge=kl.Multiply):
+    x = keras.Input((6,))
+    a, b = dense("a")(x), dense("b")(x)
+    if way == "glu":
+        return keras.Model(x, dense("c")(ops.glu(kl.Concatenate()([b, a] if swap else [a, b]))))
+    a, b = (b, a) if swap else (a, b)
+    b = kl.Activation(gate)(b)
+    return keras.Model(x, dense("c")(merge()([b, a] if way == "other way round" else [a, b])))
+
+
 # A pair of models that hold the same weights; whether they compute the same, a forward pass tells.
 PAIRS = {
+    "GLU of two, and their product with a gate": (lambda: halves("glu"), lambda: halves("product")),
+    "the same the other way round": (lambda: halves("product"), lambda: halves("glu")),
+    "GLU of two, exchanged": (lambda: halves("glu"), lambda: halves("product", swap=True)),
+    "GLU of two, with another gate": (lambda: halves("glu"), lambda: halves("product", gate="tanh")),
+    "a sum in another order": (
+        lambda: halves("product", merge=kl.Add),
+        lambda: halves("other way round", merge=kl.Add),
+    ),
+    "a sum in another order, without its activation": (
+        lambda: halves("product", merge=kl.Add),
+        lambda: halves("other way round", merge=kl.Add, gate="linear"),
+    ),
     "relu as a layer": (lambda: chain(conv(activation="relu"), conv("e")), lambda: chain(conv(), kl.ReLU(), conv("e"))),
     "relu as an Activation": (
         lambda: chain(conv(activation="relu"), conv("e")),

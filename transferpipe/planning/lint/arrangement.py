@@ -27,6 +27,7 @@ _MOST_STEPS = 200
 _ONE = 1e-6
 WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
 """Layers whose weights are mostly those of a layer inside."""
+_GLU = "glu"
 OUTPUTS = "the outputs of a recurrent layer"
 """The kind of the step that says whether a recurrent layer gives all its outputs or the last one."""
 
@@ -57,7 +58,8 @@ class Arrangement:
         """Return what the node called `name` computes."""
         if name not in self._functions:
             own = layer_function(self.network.by_name[name], self.network)
-            self._functions[name] = self._of_mean(name, own) or self._of_each_step(name, own) or own
+            found = self._of_mean(name, own) or self._of_gate(name, own) or self._of_each_step(name, own)
+            self._functions[name] = found or own
         return self._functions[name]
 
     def _of_each_step(self, name: str, own: LayerFunction) -> LayerFunction | None:
@@ -69,6 +71,31 @@ class Arrangement:
         if inner is None or inner.kind in (NEUTRAL, ACTIVATION):
             return inner
         return dataclasses.replace(inner, kind=f"{own.kind} {inner.kind}")
+
+    def _of_gate(self, name: str, own: LayerFunction) -> LayerFunction | None:
+        """Return the Multiply that a GLU of two joined values is, and nothing in the place of the GLU."""
+        if own.kind.lower() == _GLU:  # a legacy file calls the operation by its class
+            node = self.network.by_name[name]
+            return LayerFunction(NEUTRAL) if len(node.inputs) == 1 and self._is_gated(node.inputs[0]) else None
+        return LayerFunction("Multiply") if own.kind == "Concatenate" and self._is_gated(name) else None
+
+    def _is_gated(self, name: str) -> bool:
+        """Tell whether a node joins two values of one size that the GLU behind it multiplies with each other."""
+        node, behind = self.network.by_name[name], self.network.consumers.get(name, ())
+        if len(node.inputs) != 2 or len(behind) != 1 or len({shape[-1:] for shape in node.input_shapes}) != 1:
+            return False
+        joins = layer_function(node, self.network)
+        gate = layer_function(self.network.by_name[behind[0]], self.network)
+        axes = [f.settings.get("axis", -1) for f in (joins, gate)]
+        return (joins.kind, gate.kind.lower()) == ("Concatenate", _GLU) and axes == [-1, -1]
+
+    def paths_into(self, name: str) -> list[Path]:
+        """Return the path to each of the inputs of a node."""
+        paths = [self.path_from(other) for other in self.network.by_name[name].inputs]
+        if len(paths) == 2 and self._is_gated(name):
+            gate = GraphStep(name, LayerFunction(ACTIVATION, activation="sigmoid"))
+            paths[1] = dataclasses.replace(paths[1], steps=(*paths[1].steps, gate))
+        return paths
 
     def _of_mean(self, name: str, own: LayerFunction) -> LayerFunction | None:
         """Return the Average that a sum divided by how many it sums is, and nothing in the place of the division."""

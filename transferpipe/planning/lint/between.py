@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import OUTPUTS, Arrangement, Path
@@ -64,8 +65,7 @@ class BetweenComparison(ComparedSides):
 
     def _aligned(self, s: str, t: str, graph: Mapping[Any, ComparedPair]) -> list[tuple[Path, Path]]:
         """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
-        theirs = [self.source.path_from(n) for n in self.source.network.by_name[s].inputs]
-        ours = [self.target.path_from(n) for n in self.target.network.by_name[t].inputs]
+        theirs, ours = self.source.paths_into(s), self.target.paths_into(t)
         if len(theirs) != len(ours):
             return []
         commutes = (s, t) not in graph and self.target.function(t).kind in _COMMUTATIVE and len(ours) <= _MOST_INPUTS
@@ -96,12 +96,15 @@ class BetweenComparison(ComparedSides):
         if any(starts):
             known[ends] = all(starts)
         elif self._is_merge(self.source, one) and self._is_merge(self.target, two) and len(known) < _MOST_MERGES:
-            theirs, ours = self.source.network.by_name[one].inputs, self.target.network.by_name[two].inputs
-            starts_of = [
-                (self.source.path_from(a).end, self.target.path_from(b).end)
-                for a, b in zip(theirs[:_MOST_INPUTS], ours[:_MOST_INPUTS], strict=False)
-            ]
-            near = any(pair in graph for pair in starts_of)  # no need to look further back, mostly
+            theirs, ours = (
+                [side.path_from(name).end for name in side.network.by_name[node].inputs[:_MOST_INPUTS]]
+                for side, node in ((self.source, one), (self.target, two))
+            )
+            starts_of = list(zip(theirs, ours, strict=False))
+            # Which input of a sum comes first means nothing.
+            anywhere = self.target.function(two).kind in _COMMUTATIVE
+            # No need to look further back, mostly.
+            near = any(pair in graph for pair in (product(theirs, ours) if anywhere else starts_of))
             known[ends] = near or any(self._correspond(pair, graph, known) for pair in starts_of)
         return known[ends]
 

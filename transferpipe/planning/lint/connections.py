@@ -12,6 +12,7 @@ from typing import Any
 
 from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.lint.kept_layers import graph_node, lint_kept_between
+from transferpipe.planning.lint.parts import part_of
 from transferpipe.planning.model import PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
@@ -123,7 +124,7 @@ class _Feeds:
         network = self.side.network
         # What a graph computes by several operators, such as GELU, is no merge of layers.
         steps = self.side.path_from(origin.node).steps if self._is_graph else ()
-        if not all(step.function.known or step.function.kind == _SPLIT for step in steps):
+        if not all(step.function.known or self._cuts(network.by_name[step.node]) for step in steps):
             return None, 0
         outputs: list[int] = []
         for _ in range(_MOST_STEPS):
@@ -144,8 +145,14 @@ class _Feeds:
             origin = taken[0]
         return None, 0
 
+    def _cuts(self, node: Node) -> bool:
+        """Tell whether a node gives parts of a value, of which it is known which they are."""
+        return node.layer_class == _SPLIT or part_of(node, self.side.network) is not None
+
     def _output(self, origin: NodeOutput) -> int:
-        """Return which output of its node a value is, one number for those that are the same."""
+        """Return which output of its node, or part of another value, a value is; 0 for those that are the same."""
+        if place := part_of(self.side.network.by_name[origin.node], self.side.network):
+            return place
         settings = self.side.function(origin.node).settings if origin.output == 1 else {}
         kind = self.side.network.by_name[origin.node].layer_class
         is_state = kind in _ENDS_WITH_STATE and settings.get("return_sequences") is False
@@ -190,6 +197,8 @@ class _Feeds:
                 and (self._is_graph or len(set(gates)) > 1)
             ):
                 return parts[0], size  # x * f(x), which is an activation of x
+            if kind == "Multiply" and (gated := _gated_half(parts, gates)) is not None:
+                return gated, size
             # Which half of a value is the gate of the other one shows in the activations alone.
             parts = [(" + ".join(gate), part) if gate else part for gate, part in zip(gates, parts, strict=True)]
         is_ordered = kind not in _COMMUTATIVE and not is_symmetric
@@ -207,6 +216,13 @@ class _Feeds:
             return kind in _ASSOCIATIVE
         functions = (self.side.function(node.name) for node in self.side.network.nodes if len(node.inputs) > 1)
         return len({f.settings.get("axis") for f in functions if f.kind == kind}) == 1
+
+
+def _gated_half(parts: Sequence[Form | None], gates: Sequence[tuple[str, ...]]) -> Form | None:
+    """Return the value of which a product is the GLU: the first half times the sigmoid of the second."""
+    halves = dict(zip(parts, gates, strict=True))
+    first = next((part for part, gate in halves.items() if not gate), None)
+    return first if halves == {first: (), ("output 1", first): ("sigmoid",)} and len(parts) == len(halves) else None
 
 
 def _base(form: Form | None) -> Form | None:

@@ -7,7 +7,7 @@ values, such as a new head, is not compared, nor what one side does not tell.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transferpipe.planning.lint.arrangement import WRAPPERS, Arrangement
 from transferpipe.planning.lint.between import BetweenComparison
@@ -28,6 +28,8 @@ from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
 _NOT_STORED = "not stored in the source"
+HEADS_NOT_STORED = "the number of heads is not stored in the source"
+"""Why attentions are not compared whose source shows their heads neither in a configuration nor in shapes."""
 _TARGET_UNKNOWN = "unknown for the target"
 _UNKNOWN = "settings of an unknown class"
 _WRAPPED = "one is a wrapper"
@@ -85,6 +87,7 @@ class _LayerComparison(ComparedSides):
     """The comparison of the paired layers of one source and the target, each by itself."""
 
     stored_statistics: frozenset[str] = frozenset()
+    _attentions: set[str] = field(default_factory=set)
 
     def compare(self, pair: ComparedPair) -> str:
         """Compare two layers alone, and return why not if they cannot be compared."""
@@ -100,7 +103,7 @@ class _LayerComparison(ComparedSides):
             self.add_difference(pair, "class", theirs.kind, ours.kind)
             return ""
         if pair.source not in self.source.network.by_name:
-            return _NOT_STORED
+            return HEADS_NOT_STORED if self._hides_heads(pair) else _NOT_STORED
         if pair.target not in self.target.network.by_name:
             return _TARGET_UNKNOWN
         if not (theirs.known and ours.known):
@@ -118,6 +121,13 @@ class _LayerComparison(ComparedSides):
             )
             self._settings(inner, inner.source_function, inner.target_function)
         return ""
+
+    def _hides_heads(self, pair: ComparedPair) -> bool:
+        """Tell whether an attention takes matrices of (width, width), which any number of heads fits; once for each."""
+        if not pair.converted or pair.target not in self.target.network.by_name or pair.target in self._attentions:
+            return False
+        self._attentions.add(pair.target)
+        return "num_heads" in self.target.function(pair.target).settings
 
     def _of_own_class(self, pair: ComparedPair) -> None:
         """Compare the settings of a user's own class that have names of Keras's; what others do is not known."""

@@ -42,6 +42,8 @@ _INNER = (
 )
 _QUERIES = ("q_proj", "query", "q_lin", "q")
 _FUSED = ("c_attn", "qkv", "query_key_value")
+# That of torch.nn.MultiheadAttention, which is a weight and no module, as in the first CLIP.
+_IN_PROJ = "in_proj_weight"
 _KEYS = ("k_proj", "key", "k_lin", "k")
 
 
@@ -92,7 +94,7 @@ def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
         weight = own.get("weight") or own.get("gamma")
         if weight is not None and len(weight.shape) == 1:
             yield from _norm(layer, own, config)
-        elif heads and _attends(catalog, layer):
+        elif heads and (_attends(catalog, layer) or _IN_PROJ in own):
             yield Node(layer, "MultiHeadAttention", {"num_heads": heads})
         elif activation and weight is not None and any(f"/{layer}".endswith(f"/{name}") for name in _INNER):
             yield Node(layer, "Dense", {"activation": activation})

@@ -27,7 +27,19 @@ _LEADING = ("weight", "W")
 _MOST_BEHIND = 8
 # What is noted here beside an operator's attributes; a file may give its nodes attributes of these names too.
 _NOTED = frozenset(
-    ["rank", "kernel", "follows", "followed_by", "is_product", "operands", "behind", "peepholes", "number_first", "way"]
+    [
+        "rank",
+        "kernel",
+        "follows",
+        "followed_by",
+        "is_product",
+        "operands",
+        "behind",
+        "peepholes",
+        "number_first",
+        "way",
+        "bounds",
+    ]
 )
 # What may be written as several operators, to which a scale and a shift are added by two more.
 _SCALED = ("LayerNormalization", "RMSNormalization")
@@ -235,6 +247,8 @@ class _NodeWalk:
             settings |= {"way": way} if way is not None else {}
         if "Pool" in node.op:
             settings["behind"] = None
+        # Of what the graph computes, such as the half of a size, only the name tells that two are one number.
+        settings |= {"bounds": tuple(node.inputs[1:3])} if node.op == "Slice" and len(node.inputs) > 2 else {}
         return Node(name, kind, settings, inputs)
 
     def with_followers(self, node: Node) -> Node:
