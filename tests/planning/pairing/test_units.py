@@ -146,8 +146,17 @@ def in_groups(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
 
 
+def slopes(a, b):
+    """A slope for each channel, one for each place and channel, also behind a Flatten, and one for all of them."""
+    x = images = keras.Input((6, 6, 2))
+    x = layers.PReLU(shared_axes=[1, 2], name="shared")(layers.Conv2D(a, 3, name="one")(x))
+    x = layers.PReLU(name="flat")(layers.Flatten()(layers.PReLU(name="places")(x)))
+    x = layers.PReLU(shared_axes=[1], name="all")(layers.Dense(b, name="two")(x))
+    return keras.Model(images, layers.Dense(3, name="last")(x))
+
+
 FREE = [dense, convolutions, residual, nested, tokens, branches, heads, normed]
-FREE += [multiplied, cardinal, queries, in_groups]
+FREE += [multiplied, cardinal, queries, in_groups, slopes]
 
 
 def two_outputs(a, b):

@@ -139,6 +139,10 @@ class _SpaceWalk:
         if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
             # Along other axes than the last, its weights have no number for each unit: nothing of it has to change.
             axes = dict.fromkeys(sorted(weights), -1) if -1 in (_normalized_axes(node) or (-1,)) else {}
+        elif kind == "PReLU" and weights == {"alpha"}:
+            # A slope for each unit, or with `shared_axes` along the units one for all of them.
+            widths = {shape[-1] for shape in node.input_shapes if shape}
+            axes = {"alpha": -1} if {self.catalog[f"{node.name}/alpha"].shape[-1]} == widths else {}
         elif weights or kind not in _PASSES_ON | _MERGES:
             return False
         joined = [self.joins.unite(*pair) for other in inputs[1:] for pair in zip(inputs[0], other, strict=True)]
