@@ -41,6 +41,31 @@ def test_lower_is_better_where_the_score_says_so():
     assert not board.higher_is_better
 
 
+def of_keras(*values):
+    """Return accuracies as `keras.Model.evaluate` gives them: rounded to 32 bits."""
+    return [float(np.float32(value)) for value in values]
+
+
+def test_equal_accuracies_of_32_bits_share_a_rank_and_constant_differences_say_nothing():
+    board = leaderboard([
+        *seeds(of_keras(0.98, 0.94), freeze="a"),
+        *seeds(of_keras(0.96, 0.96), freeze="b"),
+        *seeds(of_keras(0.48, 0.44), freeze="c"),
+    ])  # fmt: skip
+    assert [row.rank for row in board.rows] == [1, 1, 3]
+
+
+@pytest.mark.parametrize("number", [float, np.float32])
+@pytest.mark.parametrize(("values", "gap"), [((0.98, 0.94), 0.02), ((0.9, 0.8, 0.7), 0.06), ((1 / 3, 2 / 3), 0.04)])
+def test_accuracies_that_differ_by_the_same_for_every_seed_say_nothing(values, gap, number):
+    """As rounding has them, they differ by a little, which is no spread."""
+    one, other = ([float(number(v - d)) for v in values] for d in (0, gap))
+    board = leaderboard([*seeds(one, freeze="a"), *seeds(other, freeze="b"), *seeds(other, control="random")])
+    best, second, _ = board.rows
+    assert second.as_good is None
+    assert best.against["random"].is_constant
+
+
 def test_rows_without_a_score_come_last_and_tell_how_many_failed():
     board = leaderboard([*seeds([None, None], freeze="a"), *seeds([0.5, None], freeze="b")])
     assert [(dict(r.setting), r.failed, r.ranks) for r in board.rows] == [

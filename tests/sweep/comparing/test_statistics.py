@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transferpipe.sweep.comparing.statistics import difference, estimate, exact_mean, t_quantile
+from transferpipe.sweep.comparing.statistics import difference, estimate, exact_mean, meant, t_quantile
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
@@ -63,6 +63,23 @@ def test_means_of_accuracies_are_exact(examples, pairs):
     one, other = [min(a, examples) for a, _ in pairs], [min(b, examples) for _, b in pairs]
     same = exact_mean([a / examples for a in one]) == exact_mean([b / examples for b in other])
     assert same == (sum(one) == sum(other))
+
+
+@pytest.mark.parametrize("examples", [3, 50, 360, 1797, 10_000])
+def test_accuracies_of_32_bits_stand_for_what_they_were_rounded_from(examples):
+    """Keras's own metrics are such: 0.98 and 0.94 have the mean of twice 0.96."""
+    for right in range(examples + 1) if examples < 1000 else range(0, examples + 1, 97):
+        rounded, exact = float(np.float32(right / examples)), right / examples
+        assert meant(rounded) == pytest.approx(exact, rel=1e-15 if examples < 10_000 else 1e-12)
+        if 0 < right < examples:
+            around = [float(np.float32((right - 1) / examples)), float(np.float32((right + 1) / examples))]
+            is_known = examples < 2000 or 10_000 % examples == 0
+            assert (exact_mean(around) == exact_mean([rounded] * 2)) == is_known
+
+
+def test_numbers_of_32_bits_that_are_no_fractions_stay_as_near_as_32_bits_are():
+    for value in np.random.default_rng(0).exponential(1, 300).astype(np.float32):
+        assert np.float32(meant(float(value))) == value
 
 
 def test_numbers_that_are_no_fractions_stay_what_they_are():

@@ -94,3 +94,11 @@ def test_many_settings_are_a_screenful():
     found = compare_sweeps(sweep("a", a), sweep("b", b))
     assert len(two_sweeps_text(found, width=80, lines=24).splitlines()) <= 24
     assert len(two_sweeps_text(found).splitlines()) > 300
+
+
+@pytest.mark.parametrize("number", [float, np.float32])
+def test_a_difference_that_no_seed_changed_is_not_judged_whatever_rounding_makes_of_it(number):
+    one, other = ([float(number(value - gap)) for value in (0.98, 0.94, 0.9)] for gap in (0, 0.06))
+    (row,) = compare_sweeps(sweep("one", {"none": one}), sweep("two", {"none": other})).shared
+    assert row.gap.mean == pytest.approx(-0.06)
+    assert row.gap.half_width is None and not row.differs

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.simultaneous import behind_best, family
-from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate, exact_mean
+from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate, exact_mean, meant
 from transferpipe.sweep.running.job import FAILED
 from transferpipe.sweep.running.rung import Rung, Stop
 from transferpipe.sweep.variant import NAMED, SEED
@@ -64,13 +64,13 @@ class Row:
 
     @property
     def values(self) -> dict[str, float]:
-        """The scores by seed, and what counts in place of those that failed."""
-        return {**{e.seed: e.value for e in self.entries if e.value is not None}, **self.filled}
+        """The scores by seed, as `meant`, and what counts in place of those that failed."""
+        return {**{e.seed: meant(e.value) for e in self.entries if e.value is not None}, **self.filled}
 
     @property
     def reported_values(self) -> dict[str, float]:
         """The same of the part that is reported."""
-        return {**{e.seed: e.reported for e in self.entries if e.reported is not None}, **self.filled}
+        return {**{e.seed: meant(e.reported) for e in self.entries if e.reported is not None}, **self.filled}
 
     @property
     def reported(self) -> Estimate | None:

@@ -52,9 +52,9 @@ def behind_best(values: Sequence[Sequence[float]], best: int) -> list[Estimate]:
         return [Estimate(0.0, None, seeds)]
     alone, point = _variances_beside_seeds(table), pair_point(count, seeds)
     wide = _at_least_pooled(alone)
-    errors, own = (
-        np.sqrt(_pair_variances(table, table[[best]], found, found[[best]])[:, 0] / seeds) for found in (wide, alone)
-    )
+    # From the differences themselves: of sums of squares, those of equal ones leave the root of the rounding.
+    shown = (table - table[best]).var(axis=1, ddof=1)
+    errors, own = (np.sqrt(np.maximum(found + found[best], shown) / seeds) for found in (wide, alone))
     # Of two seeds a setting's own spread is hardly known. Student's point for it would find nothing, however far off,
     # and the other judges a single noisy setting too soon: this lies between them.
     careful = float(np.sqrt(point * max(point, t_quantile(seeds - 1))))

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
 
 # Student's t, 97.5 %, for 1 to 30 degrees of freedom; beyond, three terms of its expansion about the normal
 # (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5).
@@ -21,6 +24,8 @@ ROUNDING = 1e-12
 """Relative to the values: a smaller spread is what rounding left."""
 # How far rounding takes a mean of such fractions from its true value, relative to it.
 _NEARLY = Fraction(1, 1 << 50)
+# Keras's own metrics are numbers of 32 bits, which are hardly ever near a fraction of so few examples by accident.
+_MOST_IN_32_BITS, _MOST_OF_DECIMALS = 2_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -90,13 +95,31 @@ def exact_mean(values: Sequence[float]) -> Fraction:
 
     >>> exact_mean([0.9, 0.7]) == exact_mean([0.8, 0.8]), sum([0.1, 0.2]) == 0.3
     (True, False)
+
+    So it is with accuracies of 32 bits, as `keras.Model.evaluate` gives them:
+
+    >>> exact_mean([0.9800000190734863, 0.9399999976158142]) == exact_mean([0.9599999785423279])
+    True
     """
     return sum((_meant(value) for value in values), Fraction()) / len(values)
 
 
+def meant(value: float) -> float:
+    """Return what a number stands for, as near as a float comes: an accuracy of 32 bits, the accuracy.
+
+    >>> meant(0.9599999785423279), meant(0.7000000000000001), meant(0.123456789)
+    (0.96, 0.7, 0.123456789)
+    """
+    return float(_meant(value))
+
+
 def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
-    """Return the differences seed by seed, over the seeds that both have."""
-    return [one[seed] - other[seed] for seed in one if seed in other]
+    """Return the differences seed by seed, over the seeds that both have: of accuracies exactly, that equal ones are equal.
+
+    >>> differences({"0": 0.98, "1": 0.94}, {"0": 0.96, "1": 0.92})
+    [0.02, 0.02]
+    """
+    return [float(_meant(one[seed]) - _meant(other[seed])) for seed in one if seed in other]
 
 
 def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate | None:
@@ -112,7 +135,22 @@ def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate
     return replace(gap, half_width=math.inf) if gap.half_width is not None and gap.half_width <= limit else gap
 
 
+@lru_cache(maxsize=4096)
 def _meant(value: float) -> Fraction:
     stored = Fraction(value)
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    if float(single) == value and (found := _meant_in_32_bits(single, stored)) is not None:
+        return found
     simple = stored.limit_denominator(_MOST_EXAMPLES)
     return simple if abs(simple - stored) <= abs(stored) * _NEARLY else stored
+
+
+def _meant_in_32_bits(single: np.float32, stored: Fraction) -> Fraction | None:
+    """Return the decimal number of few digits, or else the fraction of few examples, that a number of 32 bits stands for."""
+    if not np.isfinite(single):
+        return None
+    decimal, simple = Fraction(str(single)), stored.limit_denominator(_MOST_IN_32_BITS)
+    if decimal.denominator <= _MOST_OF_DECIMALS:
+        return decimal
+    return simple if np.float32(float(simple)) == single else None

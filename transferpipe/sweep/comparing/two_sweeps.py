@@ -10,7 +10,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import varying_keys
 from transferpipe.sweep.comparing.simultaneous import family
-from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate
+from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate, meant
 from transferpipe.sweep.record import SweepRecord
 from transferpipe.sweep.running.job import FAILED
 
@@ -133,7 +133,7 @@ _Pair = tuple[SharedSetting, list[float]]
 
 
 def _shared(place: _Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
-    values = [{e.seed: e.value for e in group if e.value is not None} for group in (one, other)]
+    values = [{e.seed: meant(e.value) for e in group if e.value is not None} for group in (one, other)]
     failed = [sum(1 for e in group if e.result and e.result["status"] == FAILED) for group in (one, other)]
     means = [estimate([*found.values()]) for found in values]
     control, setting = place
