@@ -73,7 +73,8 @@ class KeptTarget(ModelTarget):
     @property
     def _built(self) -> ModelTarget:
         with self._lock:  # values are compared on several threads
-            # In a sweep, variants that need a model may have had it: what they drew or loaded is not what it was built as.
+            # In a sweep, variants that need a model may have had it: what they drew or loaded is not what it was built
+            # as.
             if self._made is None or (not self.is_handed_out and not self._made.is_light):
                 self._made = self._make()
             return self._made
