@@ -41,6 +41,13 @@ def test_names_outside_ascii():
     assert Pattern(r"слой(\d)/.").match("слой2/λ").groups == ("2",)
 
 
+def test_a_pattern_whose_beginning_cannot_be_worked_out_lies_anywhere():
+    pattern = Pattern("(a)" * 20_000)
+    assert pattern.between == (b"", b"\xff")
+    assert pattern.match("a" * 20_000) is not None
+    assert pattern.match("a") is None
+
+
 def test_patterns_are_values():
     assert Pattern("a.*") == Pattern("a.*")
     assert Pattern("a.*") != Pattern("a.+")

@@ -112,7 +112,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         UnsafeError: the recipe, or a file, asks for more than it may.
     """
     assert recipe.target is not None
-    check_names(builds_of(recipe), trusted)
+    check_names(named_by(recipe), trusted)
     models = {name: live_model(model, name) for name, model in (live or {}).items()}
     sources: dict[str, Source] = {}
     labels, name = {}, "" if recipe.name == UNNAMED else recipe.name
@@ -142,6 +142,13 @@ def builds_of(recipe: Recipe) -> Iterator[Build]:
             yield origin.build
     if recipe.score:
         yield recipe.score
+
+
+def named_by(recipe: Recipe) -> Iterator[Build]:
+    """Yield everything whose name a recipe gives: what it calls, and what its parity check compares with."""
+    yield from builds_of(recipe)
+    if recipe.verify.parity and recipe.verify.parity.reference:
+        yield recipe.verify.parity.reference
 
 
 def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarning]:

@@ -75,7 +75,10 @@ class Pattern:
         """Two texts, in UTF-8, between which everything that matches lies: the first and the last of all if unknown."""
         if self.text.startswith(".*"):
             return b"", _LAST
-        low, high = self._compiled.possiblematchrange(_MOST_BEGINNING)
+        try:
+            low, high = self._compiled.possiblematchrange(_MOST_BEGINNING)
+        except re2.error:  # working it out takes more memory than matching does
+            return b"", _LAST
         return low, high or _LAST
 
     @cached_property

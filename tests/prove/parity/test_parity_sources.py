@@ -11,6 +11,7 @@ from keras import layers
 from twins import change, filled
 
 import transferpipe as tp
+from transferpipe.prove.parity.references import SignatureRunner
 
 TOPIC = Path(tp.__file__).parent / "show/topics/parity.md"
 MAPPING = {"all": {"to": ".*"}}
@@ -193,6 +194,88 @@ def test_a_saved_model_that_writes_or_reads_as_savers_do_is_refused(op, tmp_path
     with pytest.raises(tp.UnsafeError, match=op):
         tp.parity(tmp_path / "saved", keras_net())
     assert not list(tmp_path.glob("written*"))
+
+
+def _save_of_tensorflow_1(path, body):
+    """Save a model of TensorFlow 1 whose `body` adds something to its output, and fills its tables on loading."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, (None, 3), "x")
+        y = tf.matmul(x, v1.get_variable("w", (3, 2))) + body(tf)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder = v1.saved_model.Builder(str(path))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}, main_op=v1.tables_initializer(),
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+        )  # fmt: skip
+        builder.save()
+
+
+def _looked_up(tf, file, is_asset):
+    lines, numbers = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+    table = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(str(file), tf.string, lines, tf.int64, numbers), -1)
+    if not is_asset:
+        tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.ASSET_FILEPATHS).clear()
+    return tf.cast(table.lookup(tf.constant(["b"])), tf.float32)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("is_asset", [True, False])
+def test_a_table_is_filled_from_an_asset_and_from_no_other_file(is_asset, tmp_path):
+    (tmp_path / "words.txt").write_text("a\nb\n")
+    _save_of_tensorflow_1(tmp_path / "saved", lambda tf: _looked_up(tf, tmp_path / "words.txt", is_asset))
+    (tmp_path / "words.txt").unlink()
+    if is_asset:
+        assert SignatureRunner(tmp_path / "saved").run([np.zeros((1, 3), "f4")]).outputs["y"].tolist() == [[1, 1]]
+    else:
+        with pytest.raises(tp.UnsafeError, match="InitializeTableFromTextFile"):
+            SignatureRunner(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("way", ["asset", "in the function", "held"])
+def test_so_is_one_of_an_object(way, tmp_path):
+    import tensorflow as tf
+
+    (tmp_path / "words.txt").write_text("a\nb\n")
+
+    class Words(tf.Module):
+        def __init__(self):
+            super().__init__()
+            lines, numbers = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+            filler = tf.lookup.TextFileInitializer(str(tmp_path / "words.txt"), tf.string, lines, tf.int64, numbers)
+            self.table, self.name_of_file = tf.lookup.StaticHashTable(filler, -1), tf.constant("/etc/hostname")
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 3))])
+        def serve(self, x):
+            if way != "asset":
+                file = tf.constant("/etc/hostname") if way == "in the function" else self.name_of_file
+                tf.raw_ops.InitializeTableFromTextFileV2(
+                    table_handle=self.table.resource_handle, filename=file, key_index=-2, value_index=-1
+                )
+            return {"y": x + tf.cast(self.table.lookup(tf.constant(["b"])), tf.float32)}
+
+    module = Words()
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
+    if way == "asset":
+        assert SignatureRunner(tmp_path / "saved").run([np.zeros((1, 3), "f4")]).outputs["y"].tolist() == [[1, 1, 1]]
+    else:
+        with pytest.raises(tp.UnsafeError, match="reaches beyond"):
+            SignatureRunner(tmp_path / "saved")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_once_fed_a_training_may_stay_in_a_graph(tmp_path):
+    def fed(tf):
+        v1 = tf.compat.v1
+        v1.WholeFileReader().read(v1.train.string_input_producer(["/etc/hostname"]))
+        tf.io.read_file("/etc/hostname")
+        return 0.0
+
+    _save_of_tensorflow_1(tmp_path / "saved", fed)
+    assert SignatureRunner(tmp_path / "saved").run([np.zeros((1, 3), "f4")]).outputs["y"].shape == (1, 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*HDF5.*")

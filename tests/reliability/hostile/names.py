@@ -52,6 +52,7 @@ PLACES = {
     "source": ("source: {_target_: %s}", GOOD),
     "sources": ("sources: {t: {_target_: %s}}\nsource: null", GOOD),
     "score": ("score: {_target_: %s}", "my_models.score"),
+    "parity": ("verify: {parity: {inputs: like.npz, source: {_target_: %s}}}", "my_models.part"),
     "argument": ("target: {_target_: my_models.build, note: {_target_: %s}}", "my_models.part"),
     "argument in a list": ("target: {_target_: my_models.build, note: [1, {_target_: %s}]}", "my_models.part"),
     "argument of an argument": ("target: {_target_: my_models.build, note: {_target_: my_models.part, a: {_target_: %s}}}", "my_models.part"),

@@ -28,7 +28,7 @@ ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: 
 _LITTLE = 1 << 26
 # Operations that reach beyond the graph: the disk, Python, the network.
 _REACHING = (
-    *("ReadFile", "WriteFile", "MatchingFiles", "PyFunc", "PyFuncStateless", "EagerPyFunc", "WholeFileReaderV2"),
+    *("WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc"),
     *("PrintV2", "RpcCall", "RpcClient", "WriteSummary", "CreateSummaryFileWriter", "CreateSummaryDbWriter"),
     *("WriteGraphSummary", "WriteScalarSummary", "DebugIdentityV2", "RegisterDataset", "DataServiceDatasetV4"),
 )
@@ -41,11 +41,16 @@ _ON_FILES = (
     *("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "SaveDataset", "SaveDatasetV2", "LoadDataset"),
     *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "SqlDataset"),
     *("FixedLengthRecordDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset"),
+    *("ReadFile", "MatchingFiles", "WholeFileReaderV2"),
     *("CacheDatasetV2", "DatasetToTFRecord", "WholeFileReader", "TextLineReader", "TextLineReaderV2"),
     *("TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "LMDBReader"),
     *("WriteAudioSummary", "WriteHistogramSummary", "WriteImageSummary", "WriteRawProtoSummary", "ImportEvent"),
     *("DebugIdentity", "DebugIdentityV3", "RegisterDatasetV2", "DataServiceDataset", "DataServiceDatasetV2"),
 )
+# What fills a table from a file: one of the model's own, which is among its assets, and no other.
+_FILLING = frozenset(["InitializeTableFromTextFile", "InitializeTableFromTextFileV2"])
+_TEXTS = ("Const", "PlaceholderWithDefault", "StringJoin", "StringFormat", "AsString", "Substr", "DecodeBase64")
+_DT_STRING = 7  # tensorflow/core/framework/types.proto
 # Where TensorFlow 1 notes what is run when a model is loaded (`tensorflow/python/saved_model/constants.py`).
 _RUN_ON_LOADING = ("saved_model_main_op", "legacy_init_op")
 
@@ -147,9 +152,69 @@ def _check_operations(path: Path) -> None:
         # A model of TensorFlow 1 is restored by a node that the file names, whatever that does.
         restoring = [meta.saver_def.restore_op_name] if meta.saver_def.restore_op_name else []
         refused += sorted(_reached(graph, restoring, ()).intersection(_ON_FILES).difference(_RESTORING))
+        refused += _fillers_from_elsewhere(meta)
         if refused:
             what = f"its graph has the operation {refused[0]}, which reaches beyond the model: it is not run"
             raise UnsafeError(Problem(str(path), what, ELSEWHERE))
+
+
+def _fillers_from_elsewhere(meta: Any) -> list[str]:
+    """Return the operations that fill a table from a file whose name stands in the graph and is none of an asset.
+
+    Loading puts the places of assets in; any other name would be read where it leads.
+    """
+    graph = meta.graph_def
+    assets = {_node_name(asset.tensor_info.name) for asset in _assets_of(meta)}
+    bodies = {function.signature.name: function.node_def for function in graph.library.function}
+    # Calls too: a function may be given the name that it fills a table from.
+    filling = {name for name in bodies if _FILLING & _reached(graph, (), [name])}
+    found = []
+    for nodes in (graph.node, *bodies.values()):
+        known = {node.name: node for node in nodes}
+        for node in nodes:
+            given = (
+                node.input[1:2] if node.op in _FILLING else node.input if filling.intersection(_called([node])) else ()
+            )
+            origins = [_origin(known, name) for name in given]
+            found += [node.op for origin in origins if origin and origin.name not in assets and _is_text(origin)]
+    # What a function of an object holds on to: an asset is of a kind of its own.
+    constants = [n.constant.operation for n in meta.object_graph_def.nodes if n.WhichOneof("kind") == "constant"]
+    texts = {node.name for node in graph.node if _is_text(node)}
+    held = texts.intersection(constants).difference(assets)
+    captures = {
+        name: [meta.object_graph_def.nodes[number] for number in function.bound_inputs]
+        for name, function in meta.object_graph_def.concrete_functions.items()
+        if name in filling
+    }
+    return found + [name for name, nodes in captures.items() if any(n.constant.operation in held for n in nodes)]
+
+
+def _assets_of(meta: Any) -> list[Any]:
+    """Return what a model notes of its assets; TensorFlow 1 notes it in a collection."""
+    if meta.asset_file_def or "saved_model_assets" not in meta.collection_def:
+        return list(meta.asset_file_def)
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    found = []
+    for packed in meta.collection_def["saved_model_assets"].any_list.value:
+        asset = meta_graph_pb2.AssetFileDef()
+        if packed.Unpack(asset):
+            found.append(asset)
+    return found
+
+
+def _origin(known: Mapping[str, Any], name: str) -> Any:
+    """Return the node that a value comes from; None where it is an argument of the function."""
+    node = known.get(_node_name(name))
+    for _ in known:
+        if node is None or node.op != "Identity" or not node.input:
+            break
+        node = known.get(_node_name(node.input[0]))
+    return node
+
+
+def _is_text(node: Any) -> bool:
+    return node.op in _TEXTS and (node.op != "Const" or node.attr["dtype"].type == _DT_STRING)
 
 
 def _operations_run(meta: Any) -> set[str]:
