@@ -114,7 +114,7 @@ def meant(value: float) -> float:
 
 
 def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
-    """Return the differences seed by seed, over the seeds that both have: of accuracies exactly, that equal ones are equal.
+    """Return the differences seed by seed, over the seeds of both: of accuracies exactly, so equal ones stay equal.
 
     >>> differences({"0": 0.98, "1": 0.94}, {"0": 0.96, "1": 0.92})
     [0.02, 0.02]
@@ -147,7 +147,7 @@ def _meant(value: float) -> Fraction:
 
 
 def _meant_in_32_bits(single: np.float32, stored: Fraction) -> Fraction | None:
-    """Return the decimal number of few digits, or else the fraction of few examples, that a number of 32 bits stands for."""
+    """Return the decimal number of few digits, or else the fraction of few examples, that a float32 stands for."""
     if not np.isfinite(single):
         return None
     decimal, simple = Fraction(str(single)), stored.limit_denominator(_MOST_IN_32_BITS)
