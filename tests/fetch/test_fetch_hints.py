@@ -1,6 +1,9 @@
 """What is advised of addresses and downloads, done as it is printed: the file is then found, with the right bytes."""
 
 import re
+import shutil
+import ssl
+import subprocess
 import urllib.error
 from types import SimpleNamespace
 
@@ -350,3 +353,50 @@ def test_a_run_whose_fetched_source_is_gone(damage, server, cache, tmp_path, mon
     cache()
     assert main(shlex.split(re.search(r"transferpipe (inspect \S+)", note)[1])) == 0
     assert tp.verify("out").verdict.weights == "pass"
+
+
+@follows("download: check the address and")
+@pytest.mark.skipif(not shutil.which("openssl"), reason="makes the certificate")
+def test_a_certificate_of_another_name(server, cache, monkeypatch, tmp_path):
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", "key", "-out", "own"]
+    subprocess.run([*made, *names], cwd=tmp_path, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own", tmp_path / "key")
+    server.secure(context)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "own"))  # whom this machine trusts
+    data, _ = weights()
+    server.files["/m.safetensors"] = data
+    right = server.url("/m.safetensors").replace("http:", "https:")
+    assert advised(find, right.replace("localhost", "127.0.0.1"), "source") == "check the address and the clock"
+    assert find(right, "source").path.read_bytes() == data
+
+
+@follows("download: log in to the")
+def test_an_object_that_its_store_shows_to_who_is_logged_in(server, cache, monkeypatch, tmp_path):
+    s3fs = pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url(""))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    data, digest = weights()
+    refusal = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+    def judge(handler):
+        if "Credential=who-may/" not in handler.headers.get("Authorization", ""):
+            return handler.answer(403, refusal, {"Content-Type": "application/xml"})
+        return handler.answer(200, data, {"ETag": f'"{digest[:32]}"', "Last-Modified": "Sat, 01 Jan 2022 00:00:00 GMT"})
+
+    server.answers["/bucket/m.safetensors"] = judge
+
+    def logged_in(key):
+        (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key=x\n")
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    logged_in("who-may-not")
+    assert advised(find, "s3://bucket/m.safetensors", "source") == "log in to the store with its own tool"
+    logged_in("who-may")
+    assert find("s3://bucket/m.safetensors", "source").path.read_bytes() == data
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -183,3 +183,32 @@ def test_what_kaggle_does_not_have(kaggle):
 )  # fmt: skip
 def test_what_is_one_file(inner, is_file):
     assert parse_hf(f"hf://somebody/models/{inner}", "source").is_file is is_file
+
+
+@pytest.mark.follows("_failed: check the address; if")
+def test_a_gated_repository_is_fetched_once_logged_in(hub, server, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "tokens"))
+    data, token = weights()[0], "hf_" + "a" * 34
+    hub.put("model.safetensors", data)
+
+    def gated(answer):
+        def judge(handler):
+            if handler.headers.get("Authorization") == f"Bearer {token}":
+                return answer(handler)
+            return handler.answer(401, b"", {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access is restricted"})
+
+        return judge
+
+    server.answers |= {path: gated(answer) for path, answer in server.answers.items()}
+    account = {"type": "user", "name": "me", "auth": {"accessToken": {"displayName": "mine", "role": "read"}}}
+    reply = json.dumps(account).encode()
+    server.answers["/api/whoami-v2"] = gated(lambda h: h.answer(200, reply, {"Content-Type": "application/json"}))
+    with pytest.raises(FileError) as caught:
+        find(f"hf://{REPO}/model.safetensors", "source")
+    assert caught.value.problems[0].fix.endswith("log in with the hub's own tool")
+    huggingface_hub.login(token=token, add_to_git_credential=False)
+    assert find(f"hf://{REPO}/model.safetensors", "source").path.read_bytes() == data

@@ -65,6 +65,7 @@ def running_server():
     running = ThreadingHTTPServer(("localhost", 0), Handler)
     running.daemon_threads = True
     running.state = Server(running.server_address[1])
+    running.state.secure = lambda context: setattr(running, "socket", context.wrap_socket(running.socket, True))
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
