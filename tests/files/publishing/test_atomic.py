@@ -344,3 +344,16 @@ def test_nothing_of_another_program_is_removed(tmp_path):
     with pytest.raises(FileError, match="something else wrote it"):
         publish(temporary, path, replace=False)
     assert path.read_text() == "theirs"
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_an_empty_folder_is_removed_without_being_read(tmp_path, monkeypatch, full):
+    (tmp_path / "parts").mkdir()
+    if full:
+        (tmp_path / "parts" / "one").touch()
+    else:
+        monkeypatch.setattr(os, "scandir", lambda *_: 1 / 0)
+        monkeypatch.setattr(os, "open", lambda *_, **__: 1 / 0)
+    atomic.remove(tmp_path / "parts")
+    monkeypatch.undo()
+    assert not (tmp_path / "parts").exists()

@@ -234,7 +234,13 @@ def _take_back(path: Path, new: tuple[int, int] | None, backup: Path) -> None:
 def remove(path: Path) -> None:
     """Remove the file or folder at `path` as far as that can be done."""
     with contextlib.suppress(OSError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not path.is_dir():
+            path.unlink()
+            return
+        try:  # where all in it has got its name, nothing need be read, which a disk may refuse
+            path.rmdir()
+        except OSError:
+            shutil.rmtree(path)
 
 
 def _rename_to_free(temporary: Path, path: Path) -> None:
