@@ -236,3 +236,33 @@ def test_names_that_keras_gave_by_counting_pair_no_layers(kind):
         layer = getattr(keras.layers, kind)()
         assert with_weightless({}, {layer.name: layer}, {layer.name: layer}) == {}, layer.name
     assert with_weightless({}, {"pool": layer}, {"pool": layer}) == {"pool": "pool"}
+
+
+def two_inputs(first, second, swapped=False):
+    """Return a model of two inputs, of which the second counts twice."""
+    ins = [keras.Input((4,), name=name) for name in (first, second)]
+    doubled = layers.Rescaling(2.0, name="twice")(ins[1])
+    return keras.Model(ins[::-1] if swapped else ins, layers.Add(name="sum")([ins[0], doubled]))
+
+
+def test_inputs_in_another_order_go_by_name_and_that_is_said():
+    parity = tp.parity(two_inputs("a", "b"), two_inputs("a", "b", swapped=True))
+    assert parity.verdict == "pass"
+    assert "inputs matched by name, since their order differs: b, a, there a, b" in parity.headline
+    assert "matched" not in tp.parity(two_inputs("a", "b"), two_inputs("a", "b")).headline
+
+
+def test_inputs_of_other_names_go_by_order_and_that_is_said():
+    parity = tp.parity(two_inputs("x", "y"), two_inputs("a", "b"))
+    assert parity.verdict == "pass"
+    assert "inputs matched by order, since their names differ: a with x, b with y" in parity.headline
+
+
+def test_shapes_that_differ_are_said_in_words():
+    def model(units):
+        return keras.Sequential([keras.Input((4,)), layers.Dense(units, name="d"), layers.Dense(2, name="e")])
+
+    text = str(tp.parity(model(3), model(5)))
+    row = next(line for line in text.splitlines() if line.split()[0] == "d")
+    assert row.split() == ["d", "shapes", "differ", "FIRST"]
+    assert " inf" not in text and "shape (3, 5), expected (3, 3)" in text

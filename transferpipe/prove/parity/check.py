@@ -20,7 +20,7 @@ from transferpipe.prove.parity.compare import (
     compare,
     tolerance_for,
 )
-from transferpipe.prove.parity.inputs import LayoutError, adapted, draw_inputs, fill_tokens
+from transferpipe.prove.parity.inputs import LayoutError, adapted, describe_matching, draw_inputs, fill_tokens
 from transferpipe.prove.parity.judge import KeptWeights, Setup, judge
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, Trace, describe_error
 from transferpipe.prove.parity.pairs import pairs_of_plan, with_weightless
@@ -197,6 +197,7 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
         raise CannotRunError(
             f"{reference.label} cannot be run on the target's inputs: {error}; {FILE_ADVICE}"
         ) from error
+    words += describe_matching(specs, reference.inputs)
     other = run_model(reference, theirs, asked=True)
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from transferpipe.prove.parity.arrays import fits
 from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner
+from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.spec import numpy_dtype
 
 BATCH = 3  # one sample alone cannot show whether the output depends on it
@@ -134,9 +135,34 @@ def adapted(
     if len(wanted) != len(data):
         raise LayoutError(f"it takes {len(wanted)} inputs, the target {len(data)}")
     names = {spec.name: array for spec, array in zip(specs, data, strict=False)}
-    by_name = len(names) == len(data) and all(spec.name in names for spec in wanted)
-    ordered = [names[s.name] for s in wanted] if by_name else list(data)
+    ordered = [names[s.name] for s in wanted] if _go_by_name(specs, wanted) else list(data)
     return [_as_wanted(array, spec, channels_first) for array, spec in zip(ordered, wanted, strict=True)]
+
+
+def _go_by_name(specs: Sequence[InputSpec], wanted: Sequence[InputSpec]) -> bool:
+    names = [spec.name for spec in specs]
+    return len(set(names)) == len(names) and sorted(names) == sorted(spec.name for spec in wanted)
+
+
+def describe_matching(specs: Sequence[InputSpec], wanted: Sequence[InputSpec]) -> str:
+    """Return how several inputs were matched with those of the other model, where that is not plain; else nothing.
+
+    Models that agree by name, and have their inputs in another order, give other values when both are called with
+    the same list; of names that differ nobody sees which went with which.
+
+    >>> one, two = InputSpec("ids", (None, 8), "int32"), InputSpec("types", (None, 8), "int32")
+    >>> describe_matching([one, two], [two, one])
+    '; inputs matched by name, since their order differs: ids, types, there types, ids'
+    """
+    ours, theirs = [spec.name for spec in specs], [spec.name for spec in wanted]
+    if ours == theirs or len(ours) < 2 or len(ours) != len(theirs):
+        return ""
+    if _go_by_name(specs, wanted):
+        return f"; inputs matched by name, since their order differs: {', '.join(ours)}, there {', '.join(theirs)}"
+    if all(map(is_made_up, [*ours, *theirs])):
+        return "; inputs matched by order"
+    pairs = ", ".join(f"{a} with {b}" for a, b in zip(ours, theirs, strict=True))
+    return f"; inputs matched by order, since their names differ: {pairs}"
 
 
 def _as_wanted(array: NDArray[Any], spec: InputSpec, channels_first: bool) -> NDArray[Any]:

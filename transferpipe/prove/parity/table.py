@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from transferpipe.text.visible import visible
@@ -50,7 +51,11 @@ def _row(entry: Compared, wide: int, first: bool) -> str:
     if entry.status == "not compared":
         return f"  {name:<{wide}}  not compared"
     mark = "equal" if entry.status == "equal" else "FIRST" if first else "differs"
-    return f"  {name:<{wide}}  {entry.difference:>10.2g}  {entry.tolerance:>9.2g}  {mark}"
+    if math.isinf(entry.difference) and entry.reason:
+        numbers = "shapes differ" if entry.reason.startswith("shape") else "NaN or infinity"
+    else:
+        numbers = f"{entry.difference:>10.2g}  {entry.tolerance:>9.2g}"
+    return f"  {name:<{wide}}  {numbers:>21}  {mark}"
 
 
 def _label(entry: Compared) -> str:
