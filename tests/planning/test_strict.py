@@ -154,7 +154,7 @@ def test_warnings_are_one_entry_a_kind_with_their_count():
     entries = describe_warnings([*many, PlanWarning("unused", "unused", "1 source weight is not used"), many[0]])
     assert [entry[0] for entry in entries] == [
         "[square-kernel] 284 of this kind",
-        "unused [unused]: 1 source weight is not used",
+        "[unused] 1 source weight is not used",
     ]
     assert sum(map(len, entries)) == 6
     assert len(shorten_warnings(many)) == 4
@@ -162,7 +162,7 @@ def test_warnings_are_one_entry_a_kind_with_their_count():
 
 def test_a_report_tells_its_warnings_with_codes(source, tmp_path):
     report = tp.transfer(source, dense("a"), mapping=ONE, save={"path": "m.keras"}, folder=tmp_path / "run")
-    assert "warning unused [unused]: 2 source weights are not used" in unfolded(report)
+    assert "warning [unused] 2 source weights are not used" in unfolded(report)
     assert {"code": "unused", "where": "unused"}.items() <= report.manifest["warnings"][0].items()
 
 

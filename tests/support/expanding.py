@@ -89,6 +89,8 @@ def _origins(text, targets, sources):
 
 def _weights(text, layers):
     """Return the names that `text` stands for, layer by layer."""
+    if text.endswith("/**"):
+        return [[f"{n}/{o}" for o in own] for n, own in layers.items() if f"{n}/".startswith(text[:-2])]
     depths = [text[: k + 1].count("{") - text[: k + 1].count("}") for k in range(len(text))]
     separator = "/" if "/" in text else "."
     places = [k for k, char in enumerate(text) if char == separator and not depths[k]]

@@ -308,7 +308,11 @@ class PlanWarning:
     text: str
 
     def __str__(self) -> str:
-        place = " ".join(filter(None, [self.where, f"[{self.code}]" if self.code else ""]))
+        code = f"[{self.code}]" if self.code else ""
+        # What concerns the whole plan is placed under its own code, which is not said twice.
+        if code and self.where == self.code:
+            return f"{code} {self.text}"
+        place = " ".join(filter(None, [self.where, code]))
         return f"{place}: {self.text}" if place else self.text
 
     def to_data(self) -> dict[str, str]:

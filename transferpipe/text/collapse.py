@@ -66,7 +66,8 @@ def series_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Return few texts that stand for all `names`, each with its own, in the order of their first.
 
     Names are of one series where they differ in numbers and single letters, and in words of their last part behind
-    those: ``block{4{a..c},5{a..e}}_{expand,project}_conv``.
+    those: ``block{4{a..c},5{a..e}}_{expand,project}_conv``; or in words alone, where all have the same words behind
+    them: ``{stem,top}_{conv,bn}``.
     """
     unique = list(dict.fromkeys(names))
     place = {name: k for k, name in enumerate(unique)}
@@ -75,16 +76,36 @@ def series_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         # An empty ending beside others would have to be written {,_bn}: it is a series of its own.
         stems.setdefault((*before, "" if ending else "."), {}).setdefault(values, {})[ending] = name
     found = [(name, [name]) for name in unique if not is_plain(name)]
+    found += _series_of_words(stems)
     for (*pieces, _), by_values in stems.items():
         alike: dict[tuple[str, ...], list[SeriesMember]] = {}
         for values, named in by_values.items():
             alike.setdefault(tuple(sorted(named)), []).append(SeriesMember(values))
         for pairs in alike.values():
             for grid in grids(pairs):
-                endings = [*by_values[grid.pairs[0].target]]
-                text = write(pieces, grid.columns) + _alternatives(endings)
+                endings, last = _alternatives([*by_values[grid.pairs[0].target]])
+                text = write(pieces, grid.columns) + last
                 found.append((text, [by_values[p.target][e] for p in grid.pairs for e in endings]))
     return sorted(found, key=lambda entry: min(place[name] for name in entry[1]))
+
+
+def _series_of_words(
+    stems: dict[tuple[str, ...], dict[tuple[str, ...], dict[str, str]]],
+) -> list[tuple[str, list[str]]]:
+    """Take those out of `stems` that count nothing and have the same several endings; return their texts and names."""
+    alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for key, by_values in stems.items():
+        if [*by_values] == [()] and len(by_values[()]) > 1:
+            above = key[0][: key[0].rfind("/") + 1]
+            alike.setdefault((above, *sorted(by_values[()])), []).append(key)
+    found = []
+    for (above, *_), keys in alike.items():
+        if len(keys) > 1:
+            named = [stems.pop(key)[()] for key in keys]
+            endings, last = _alternatives([*named[0]])
+            text = above + braces(key[0][len(above) :] for key in keys) + last
+            found.append((text, [names[ending] for names in named for ending in endings]))
+    return found
 
 
 def split_name(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -124,25 +145,52 @@ def _cut(name: str, end: int) -> int:
     return word if word > 0 else last or len(name)
 
 
-def _alternatives(endings: Sequence[str]) -> str:
-    """Return one text for the endings of names, what they have in common outside the braces.
+def _alternatives(endings: Sequence[str]) -> tuple[list[str], str]:
+    """Return the endings of names and one text for them in that order, what they have in common outside the braces.
 
     >>> _alternatives(["_expand_conv", "_project_conv"])
-    '_{expand,project}_conv'
+    (['_expand_conv', '_project_conv'], '_{expand,project}_conv')
+    >>> _alternatives(["_se_reduce", "_bn", "_se_expand"])
+    (['_se_reduce', '_se_expand', '_bn'], '_{se_{reduce,expand},bn}')
     """
     if len(endings) == 1:
-        return endings[0]
+        return [*endings], endings[0]
     words = [re.findall(r"_|[^_]+", e) for e in endings]
     if grid := _word_grid(words):
-        return grid
+        return [*map("".join, itertools.product(*_word_columns(words)))], grid
     front = 0
     while all(len(w) > front + 1 and w[front] == words[0][front] for w in words):
         front += 1
     back = 0
     while all(len(w) > front + back + 1 and w[-1 - back] == words[0][-1 - back] for w in words):
         back += 1
-    middle = ["".join(w[front : len(w) - back]) for w in words]
-    return "".join(words[0][:front]) + braces(middle) + "".join(words[0][len(words[0]) - back :])
+    before, behind = "".join(words[0][:front]), "".join(words[0][len(words[0]) - back :])
+    middle, text = _by_first_word(["".join(w[front : len(w) - back]) for w in words])
+    return [before + m + behind for m in middle], before + text + behind
+
+
+def _by_first_word(endings: Sequence[str]) -> tuple[list[str], str]:
+    """Return endings in the order in which one text with braces stands for them, their first words written once.
+
+    >>> _by_first_word(["a_x", "a_y", "b_x", "b_y", "c"])[1]
+    '{{a,b}_{x,y},c}'
+    """
+    rests: dict[str, list[str]] = {}
+    for ending in endings:
+        first = ending[: (ending.find("_", 1) + 1 or len(ending) + 1) - 1]
+        rests.setdefault(first, []).append(ending[len(first) :])
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for first, behind in rests.items():
+        if len(behind) > 1 and "" not in behind:
+            alike.setdefault(tuple(behind), []).append(first)
+        else:  # nothing can be written once
+            alike |= {(first + rest,): [""] for rest in behind}
+    order, parts = list[str](), list[str]()
+    for same, firsts in alike.items():
+        found, text = _alternatives(same)
+        order += [first + rest for first in firsts for rest in found]
+        parts.append(braces(firsts) + text)
+    return order, braces(parts)
 
 
 def _word_grid(words: Sequence[Sequence[str]]) -> str:
@@ -153,8 +201,12 @@ def _word_grid(words: Sequence[Sequence[str]]) -> str:
     """
     if len({len(w) for w in words}) > 1:
         return ""
-    columns = [list(dict.fromkeys(column)) for column in zip(*words, strict=True)]
+    columns = _word_columns(words)
     return "".join(map(braces, columns)) if math.prod(map(len, columns)) == len(words) else ""
+
+
+def _word_columns(words: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(dict.fromkeys(column)) for column in zip(*words, strict=True)]
 
 
 # Grids --------------------------------------------------------------------------------------------------------------

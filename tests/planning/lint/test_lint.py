@@ -115,7 +115,9 @@ def test_a_layer_half_of_which_is_kept_for_its_shape():
 
 def test_unused_source_weights():
     plan = plan_of("a/k", "a/k\n b\n c\n d\n e", {"r": {"to": "a"}})
-    assert warned(plan, "unused") == [("unused", "4 source weights are not used: b, c, d and 1 more")]
+    assert warned(plan, "unused") == [("unused", "4 source weights are not used: {b..e}")]
+    plan = plan_of("a/k", "a/k\n head\n tail\n eye\n ear", {"r": {"to": "a"}})
+    assert warned(plan, "unused") == [("unused", "4 source weights are not used: head, tail, eye and 1 more")]
     plan = plan_of("a/k", {"s": "a/k\n b", "t": ""}, {"r": {"to": "a", "from": "s:a"}})
     assert warned(plan, "unused") == [("unused", "1 source weight is not used: s:b")]
     assert warned(plan_of("a/k", "a/k\n b", {"r": {"to": "a"}}, ignore=["b"]), "unused") == []

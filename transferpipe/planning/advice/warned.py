@@ -35,7 +35,7 @@ def describe_warnings(warnings: Iterable[PlanWarning]) -> list[list[str]]:
     """Return an entry a kind: one line, or a line with the count and then some of them.
 
     >>> describe_warnings([PlanWarning("unused", "unused", "1 source weight is not used: a/bias")])
-    [['unused [unused]: 1 source weight is not used: a/bias']]
+    [['[unused] 1 source weight is not used: a/bias']]
     """
     entries = []
     for code, group in group_by_code(warnings).items():

@@ -15,6 +15,7 @@ from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
+from transferpipe.text.collapse import series_of
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.spec import Catalog
@@ -287,9 +288,11 @@ def _unused(plan: Plan, replaced: Set[tuple[str, str]]) -> Iterator[PlanWarning]
     left = (w for w in plan.unused if (w.source, w.name) not in replaced)
     unused = [w for w in left if (layer := w.layer) in touched or layer not in kept]
     if unused and plan.assignments:
-        names = listed([f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused], _MANY)
+        names = [f"{w.source}:{w.name}" if len(plan.sources) > 1 else w.name for w in unused]
+        series = [text for text, _ in series_of(names)]
+        shown = listed(series if len(series) <= _MANY else names, _MANY)
         count = f"{len(unused)} source weights are" if len(unused) > 1 else "1 source weight is"
-        yield PlanWarning("unused", "unused", f"{count} not used: {names}")
+        yield PlanWarning("unused", "unused", f"{count} not used: {shown}")
 
 
 def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:

@@ -1,8 +1,9 @@
 """The rows of a plan's table: one a rule and series of layers, each of which stands for its pairs and for no others.
 
 A row can be read both ways: its texts, expanded (`transferpipe.text.collapse`), are its weights. ``layer/*`` is all
-weights of a layer; ``=`` says that the source calls them by the same names, ``= without vgg16/`` by those without what
-the target has before them, ``enc/=`` by those with ``enc/`` before them.
+weights of a layer; ``model/**`` those of all layers of a model inside; ``=`` says that the source calls them by the
+same names, ``= without vgg16/`` by those without what the target has before them, ``enc/=`` by those with ``enc/``
+before them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.text.collapse import SeriesMember, braces, grids, is_plain, series_of, split_name, write
 
 SAME = "="
+_FEW = 3
+"""A model inside the target that goes as a whole is one row where it would be more rows than so many."""
 _SHORT = 20
 """Names of the source up to so many characters are shown even where they are the target's without its beginning."""
 KEPT_VALUES: Mapping[str, str] = {
@@ -215,6 +218,10 @@ class _Owners:
         key = (held.get(place.home, _NOTHING), place.own)
         held[place.home] = self._kinds.get(key) or self._kinds.setdefault(key, key[0] | {place.own})
 
+    def are_all_below(self, prefix: str, count: int) -> bool:
+        """Tell whether `count` layers of the target, all of which lie below `prefix`, are all that lie there."""
+        return count == sum(f"{layer}/".startswith(prefix) for _, layer, _ in self._target)
+
     def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
         """Return weights of one layer with what is to be written behind its name."""
         entries = tuple(weights)
@@ -258,7 +265,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
             prefixed.setdefault(key, {})[moved[2]] = layer
         else:
             others.append(layer)
-    rows = [row for key, found in prefixed.items() for row in _moved_rows(plan, key[0], key[1], found)]
+    rows = [row for key, found in prefixed.items() for row in _moved_rows(plan, owners, key[0], key[1], found)]
     rows += _grid_rows(plan, others)
     if len({key[:2] for key in prefixed}) > 1:  # perhaps what stands before the common part counts up as well
         counted = _grid_rows(plan, layers)
@@ -275,20 +282,39 @@ def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
         yield from (owners.layer_of([entry]) for entry in bundle)
 
 
-def _moved_rows(plan: Plan, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[PlanRow]:
+def _moved_rows(plan: Plan, owners: _Owners, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[PlanRow]:
     """Return the rows of layers that are called the same on both sides, apart from what stands before their names."""
     texts = [(text, [layers[name] for name in names]) for text, names in series_of(layers)]
     shown = []
+    for whole, names in _whole_models(owners, ours, layers).items():
+        members = {id(layers[name]) for name in names}
+        inside = [entry for entry in texts if all(id(layer) in members for layer in entry[1])]
+        if len(inside) > _FEW and sum(len(found) for _, found in inside) == len(names):
+            shown.append((f"{whole}**", [e for name in names for e in layers[name].entries]))
+            texts = [entry for entry in texts if entry not in inside]
     for text, found in texts:
         own = _own_text(found, found[0].own)
         shown.append((f"{text}{found[0].places[0].separator}{own}", [e for layer in found for e in layer.entries]))
     is_long = not (ours and theirs) and max(len(theirs + text) for text, _ in shown) > _SHORT
     rows = []
     for text, entries in shown:
-        same = theirs + SAME + (f" without {ours}" if ours else "") if is_long or ours == theirs else theirs + text
+        by_prefix = is_long or ours == theirs or text.endswith("**")
+        same = theirs + SAME + (f" without {ours}" if ours else "") if by_prefix else theirs + text
         origins = [f"{o.alias}: {same}" if o.alias else same for o in entries[0].origins]
         rows.append(_row(plan, entries, ours + text, origins))
     return rows
+
+
+def _whole_models(owners: _Owners, ours: str, layers: Mapping[str, _Layer]) -> dict[str, list[str]]:
+    """Return the layers of each model inside the target of which all weights are among those of `layers`.
+
+    They are in the order of the target; what stands before their names, without `ours`, is the key.
+    """
+    below: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        if layer.own == "*" and (ours or "/" in name):
+            below.setdefault("" if ours else name[: name.index("/") + 1], []).append(name)
+    return {inner: names for inner, names in below.items() if owners.are_all_below(ours + inner, len(names))}
 
 
 def _grid_rows(plan: Plan, layers: Sequence[_Layer]) -> list[PlanRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 
 from rich.cells import cell_len
@@ -30,7 +31,7 @@ def plan_text(plan: Plan, *, colour: bool = False, width: int = NARROW) -> str:
     lines = [*_head(plan, width), Text()]
     lines += [Text(line) for text in summary_lines(plan) for line in hang("", visible(text), width, 0)]
     if rows := plan_rows(plan):
-        lines += [Text(), *table_lines(rows, width)]
+        lines += [Text(), *_table_below_summary(plan, rows, width)]
     if plan.warnings:
         lines += [Text(), *_warning_lines(plan.warnings, width)]
     lines += [Text(), Text.assemble("plan ", (plan.checksum, "bold"))]
@@ -54,6 +55,16 @@ _BETWEEN = "  "
 
 Mark = tuple[str, str]
 """What stands before the lines of a row, and their style."""
+
+
+def _table_below_summary(plan: Plan, rows: Sequence[PlanRow], width: int) -> list[Text]:
+    """Return the rows as lines; where they are folded, what is kept says so in one word: the summary has the rest."""
+    lines = table_lines(rows, width)
+    if len(lines) == len(rows) + 1:
+        return lines
+    said = f"kept ({KEPT_VALUES[plan.kept_values]})"
+    shorter = table_lines([replace(row, origin="kept") if row.origin == said else row for row in rows], width)
+    return shorter if len(shorter) < len(lines) else lines
 
 
 def table_lines(rows: Sequence[PlanRow], width: int, marks: Sequence[Mark] = ()) -> list[Text]:
@@ -158,10 +169,9 @@ def summary_lines(plan: Plan) -> list[str]:
     """Return what the plan does as sentences with numbers."""
     total = len(plan.assignments) + len(plan.kept)
     fates = {fate: sum(w.fate == fate for w in plan.source_weights) for fate in _FATES}
-    assigned, kept = (sum(math.prod(w.shape) for w in weights) for weights in (plan.assignments, plan.kept))
-    what = f"{len(plan.assignments):,} assigned ({counted(assigned, 'parameter')}), {len(plan.kept):,} kept"
-    having = f" ({counted(kept, 'parameter')}, {KEPT_VALUES[plan.kept_values]})" if plan.kept else ""
-    lines = [f"{counted(total, 'target weight')}: {what}{having}"]
+    having = f" ({KEPT_VALUES[plan.kept_values]})" if plan.kept else ""
+    what = f"{len(plan.assignments):,} assigned, {len(plan.kept):,} kept{having}"
+    lines = [f"{counted(total, 'target weight')}: {what}"]
     if plan.source_weights:
         counts = ", ".join(f"{n:,} {fate}" for fate, n in fates.items() if n or fate != "unreadable")
         lines.append(f"{counted(len(plan.source_weights), 'source weight')}: {counts}")
@@ -193,9 +203,11 @@ def edit_place(edit: Edit) -> str:
 
 
 def _parameters(plan: Plan) -> list[str]:
-    """Return how many parameters train, and what is frozen."""
+    """Return how many parameters are assigned, kept and trained, and what is frozen."""
     freezing = plan.freezing
-    lines = [f"trainable parameters: {freezing.trainable_parameters:,} of {freezing.parameters:,}"]
+    assigned, kept = (sum(math.prod(w.shape) for w in weights) for weights in (plan.assignments, plan.kept))
+    trained = f"{freezing.trainable_parameters:,} of {freezing.parameters:,} trainable"
+    lines = [f"parameters: {assigned:,} assigned, {kept:,} kept; {trained}"]
     if freezing.frozen_weights:
         count = f"{len(freezing.frozen_weights):,} of {counted(len(plan.assignments) + len(plan.kept), 'weight')}"
         lines.append(f"frozen: {count}{frozen_layers(plan)}")
