@@ -17,7 +17,7 @@ Bounds = tuple[Any, Any, Any]
 
 
 def part_of(node: Node, network: Network) -> int | None:
-    """Return the place of a slice among those that cut one value into parts; None if they do not, or where it is not a slice."""
+    """Return the place of a slice among those that cut one value into parts; None if it is no such slice."""
     own = _bounds(node)
     if own is None or len(node.inputs) != 1:
         return None
