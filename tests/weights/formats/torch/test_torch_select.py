@@ -165,3 +165,14 @@ def test_a_wrong_select_says_what_there_is(save, select, words):
     root = {"model": {"state": {"w": ONE}}, "ema": {"w": TWO}, "epoch": 3}
     with pytest.raises(RecipeError, match=words):
         save(root, select)
+
+
+def test_what_is_selected_goes_on_down_to_its_state_dict(tmp_path):
+    arrays = {"a": np.arange(3, dtype="float32"), "b": np.arange(3, 6, dtype="float32")}
+    tensors, stored = plain(arrays)
+    root = {"model": {"epoch": 1, "state_dict": {"w": tensors["a"]}}, "ema": {"state_dict": {"w": tensors["b"]}}}
+    write_zip(tmp_path / "x", root, stored)
+    for select, value in {"model": arrays["a"], "model/state_dict": arrays["a"], "ema": arrays["b"]}.items():
+        source = open_source(tmp_path / "x", select=select)
+        assert ([w.name for w in source.catalog], source.select) == (["w"], f"{select.partition('/')[0]}/state_dict")
+        assert source.read("w").tobytes() == value.tobytes()

@@ -107,7 +107,8 @@ def part_of(root: Any, select: str | None) -> CheckpointPart:
 
     Args:
         root: what the pickle describes.
-        select: keys on the way to the weights, joined by ``/`` or ``.``; None finds them: the only entry at the top
+        select: keys on the way to the weights, joined by ``/`` or ``.``, and from there on down to a state dict that
+            lies there beside other things. None finds them: the only entry at the top
             that holds tensors under a name such as ``state_dict`` or ``model``, or else all but the optimizer's state.
 
     Raises:
@@ -167,11 +168,15 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
         )
     if not found:
         return ()
-    keys, here = [found[0]], top[found[0]]
+    return _down(tree, (found[0],), top[found[0]])
+
+
+def _down(tree: Tree, keys: Keys, here: Any) -> Keys:
+    """Return the keys on the way to the state dict below `here`, where there is one; else those that lead there."""
     while inner := _state_dict(tree, here):
-        keys.append(inner)
+        keys = (*keys, inner)
         here = tree.children(here)[inner]
-    return tuple(keys)
+    return keys
 
 
 def _state_dict(tree: Tree, here: Any) -> str | None:
@@ -198,7 +203,7 @@ def _resolve(tree: Tree, select: str) -> Keys:
     if not tree.holds(here):
         what = f"there are no tensors under {select!r}"
         raise RecipeError(Problem("select", what, _what_there_is(tree, tree.children(tree.root), "")))
-    return tuple(keys)
+    return _down(tree, tuple(keys), here)
 
 
 def _average(tree: Tree) -> str:
