@@ -126,6 +126,18 @@ def test_too_many_steps_for_the_size(path):
     refused_in_little_memory(path, FileError, "more steps than a file of this size needs")
 
 
+@pytest.mark.parametrize("body", [b"N" + b"\x85" * 1_500_000, b"]" * 1_500_000, b"}" * 1_500_000, b"(t" * 1_500_000])
+def test_millions_of_containers(path, body):
+    """Each takes the time and the memory of several numbers, which files have millions of."""
+    for file in both(path, b"\x80\x02" + body + b"."):
+        refused_in_little_memory(file, FileError, "more steps than a file of this size needs")
+
+
+def test_a_million_numbers_are_data(path):
+    root = b"\x80\x02](" + b"K\x01" * 1_000_000 + b"e0" + code(Pairs([("w", tensor(WHERE, (24,)))])) + b"."
+    assert [spec.name for spec in open_source(write_zip(path, root, {"0": BASE.tobytes()})).catalog] == ["w"]
+
+
 def test_a_pickle_that_is_too_large(path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", bytes(1 << 27))

@@ -25,7 +25,9 @@ _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _LONG, _NEAR = {"BINSTRING": 4, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}, 256
 # A pickle has fewer opcodes than bytes. What copies a value costs steps as well, so that the work stays bounded by the
 # size of the file, and of a huge one by the first number.
-_MOST_STEPS, _STEPS_OF_ANY = 5_000_000, 100_000
+_MOST_STEPS, _STEPS_OF_ANY = 4_000_000, 100_000
+# An object that holds others takes the time of ten numbers and up to 350 bytes.
+_STEPS_OF_AN_OBJECT = 10
 
 
 class Entries:
@@ -172,7 +174,7 @@ def read_pickle(file: Limited, machine: Machine) -> Any:
     machine.stack, machine.marks, machine.memo = [], [], {}
     try:
         for name, argument in _opcodes(file, machine.leaves_bytes):
-            machine.steps -= 1
+            machine.steps -= _STEPS_OF_AN_OBJECT if name in _MAKES_AN_OBJECT else 1
             if machine.steps < 0:
                 raise PickleError("has more steps than a file of this size needs")
             if name == "STOP":
@@ -347,6 +349,9 @@ _VALUES = """
     INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE
     SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8
 """
+_MAKES_AN_OBJECT = frozenset(
+    ["TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_SET", "LIST", "FROZENSET", "EMPTY_DICT", "DICT"]
+)
 _STEPS: Mapping[str, Callable[[Machine, Any], None]] = {
     **dict.fromkeys(_VALUES.split(), _push),
     **dict.fromkeys(("PROTO", "FRAME"), lambda m, _: None),
