@@ -1,4 +1,4 @@
-"""What a scored variant costs, in one command: ``python tests/benchmarks/scored.py [--count 200] [--out RESULT.json]``.
+"""What a scored variant costs, in one command: ``python tests/benchmarks/scored.py [--count 200] [--jobs] [--out RESULT.json]``.
 
 CPU seconds and peak memory of whole processes: sweeps of few and of many variants of one architecture, scored and not.
 The difference of the two, for a further variant, is what scoring costs; that of a training of two epochs is nearly all
@@ -81,7 +81,7 @@ def rows(folder, count):
 
 def two_jobs(folder, count):
     """Return the wall time of longer trainings in one process and in two, and their ratio."""
-    words = ["score.epochs=300", "score.patience=300"]
+    words = ["score.epochs=300", "+score.patience=300"]
     one = sweep(folder, count, *words)[1]
     two = sweep(folder, count, *words, "hydra/launcher=processes", "hydra.launcher.n_jobs=2")[1]
     print(f"{count} trained variants: {one:.1f} s in one process, {two:.1f} s in two, {one / two:.2f} times as fast")
@@ -91,17 +91,19 @@ def two_jobs(folder, count):
 def main():
     """Measure, print, and write the result where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="variants of the longer sweep")
-    parser.add_argument("--jobs", action="store_true", help="also one process against two")
+    parser.add_argument("--count", type=int, default=200, help="variants of the longer sweep; 0 measures --jobs alone")
+    parser.add_argument(
+        "--jobs", type=int, nargs="?", const=40, metavar="N", help="also one process against two, of N trained variants"
+    )
     parser.add_argument("--out", type=Path, help="also write the numbers to this JSON file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "recipes").mkdir()
         (folder / "recipes" / "scored.yaml").write_text(RECIPE)
-        result = {"further_variant": further_variants(folder, arguments.count)}
+        result = {"further_variant": further_variants(folder, arguments.count)} if arguments.count > FEW else {}
         if arguments.jobs:
-            result["jobs"] = two_jobs(folder, 40)
+            result["jobs"] = two_jobs(folder, arguments.jobs)
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
 
