@@ -78,6 +78,13 @@ def halves(way, *, swap=False, gate="sigmoid", merge=kl.Multiply):
 
 # A pair of models that hold the same weights; whether they compute the same, a forward pass tells.
 PAIRS = {
+    "a softmax behind the last layer": (lambda: row(dense(), kl.Softmax()), lambda: row(dense(activation="softmax"))),
+    "no softmax behind the last layer": (lambda: row(dense(), kl.Softmax()), lambda: row(dense())),
+    "a scale behind the last layer": (lambda: row(dense(), kl.Rescaling(2.0)), lambda: row(dense())),
+    "another pooling behind the last layer": (
+        lambda: row(dense(), kl.GlobalMaxPooling1D()),
+        lambda: row(dense(), kl.GlobalAveragePooling1D()),
+    ),
     "GLU of two, and their product with a gate": (lambda: halves("glu"), lambda: halves("product")),
     "the same the other way round": (lambda: halves("product"), lambda: halves("glu")),
     "GLU of two, with another gate": (lambda: halves("glu"), lambda: halves("product", gate="tanh")),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -37,6 +37,8 @@ _ENCODERS = frozenset([
     "CenterCrop", "Permute", "Reshape", "Flatten", "RepeatVector",
 ])  # fmt: skip
 
+_SHAPES = frozenset(["Permute", "Reshape", "Flatten", "Transpose"])
+
 
 @dataclass
 class BetweenComparison(ComparedSides):
@@ -61,7 +63,19 @@ class BetweenComparison(ComparedSides):
                         seen.add(ends)  # type: ignore[arg-type]
                         if self._merges(pair, *ends):  # type: ignore[arg-type]
                             waiting.append((*ends, pair))  # type: ignore[arg-type]
+            self._outputs(graph)
         self._last_activations()
+
+    def _outputs(self, graph: Mapping[tuple[str, str], ComparedPair]) -> None:
+        """Compare what stands behind the last paired layers, up to the outputs of both models."""
+        theirs, ours = ([origin.node for origin in side.network.results] for side in (self.source, self.target))
+        for paths in zip(map(self.source.path_from, theirs), map(self.target.path_from, ours), strict=False):
+            pair = graph.get((paths[0].end or "", paths[1].end or "")) if len(theirs) == len(ours) else None
+            if pair is not None:
+                # In which shape a model gives its outputs is not what its layers compute.
+                kept = [[s for s in path.steps if s.function.kind not in _SHAPES] for path in paths]
+                one, two = (replace(path, steps=tuple(steps)) for path, steps in zip(paths, kept, strict=True))
+                self._paths(pair, one, two, graph, direct=False)
 
     def _aligned(self, s: str, t: str, graph: Mapping[Any, ComparedPair]) -> list[tuple[Path, Path]]:
         """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
