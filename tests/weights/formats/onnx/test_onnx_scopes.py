@@ -58,6 +58,22 @@ def held(source):
     return {w.name: source.read(w.name) for w in source.catalog}
 
 
+def test_parameters_that_are_stored_once_have_all_their_names(path):
+    """torch's exporter stores equal tensors once, and hands the others on by Identity nodes: of new normalizations."""
+    nodes = [
+        node("Identity", ["bn1.bias"], ["bn1.running_mean"]),
+        node("Identity", ["bn1.running_mean"], ["bn2.bias"]),  # handed on again
+        node("Identity", ["bn1.bias"], ["/Identity_output_0"]),  # computed, of a module that does nothing
+        node("Identity", ["x"], ["a.b"]),
+        node("Add", ["x", "bn1.running_mean"], ["y"]),
+        node("Add", ["y", "bn2.bias"], ["z"]),
+    ]
+    bias = np.arange(4, dtype="f4")
+    found = held(opening(path, model(*nodes, tensors=[raw("bn1.bias", bias)])))
+    assert found.keys() == {"bn1/bias", "bn1/running_mean", "bn2/bias"}
+    assert all((value == bias).all() for value in found.values())
+
+
 def assert_same(found, expected):
     assert sorted(found) == sorted(expected)
     assert all(found[n].tobytes() == v.tobytes() and found[n].shape == v.shape for n, v in expected.items())

@@ -9,6 +9,7 @@ alone: https://github.com/onnx/onnx/blob/main/docs/IR.md#names-within-a-graph.
 from __future__ import annotations
 
 import math
+import re
 from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ _FUNCTION_NAME, _TAKES, _GIVES, _FUNCTION_NODES, _DOMAIN, _DEFAULTS, _OVERLOAD =
 _SMALL, _MOST_SMALL, _DEEPEST = ("int64", "int32", "float32", "float64"), 16, 20
 # The largest graphs have some hundred thousand nodes; functions that call each other twice would make millions of ten.
 _MOST_NODES = 500_000
+# What torch calls a parameter or a buffer; what it computes has a path with slashes, or a number.
+_PARAMETER = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 AGAIN = "the file is damaged or truncated: download or save it again"
 
 
@@ -127,6 +130,7 @@ class OnnxContent:
         # Only now: whether a shorter name is free shows when all of them are known.
         self._shorten()
         self.outputs = read_outputs(read, graph)
+        self._add_copies()
         self.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in self.tensors}
         self._read_small()
 
@@ -251,6 +255,21 @@ class OnnxContent:
             inputs, outputs = (tuple(short.get(n, n) for n in names) for names in (node.inputs, node.outputs))
             if (inputs, outputs) != (node.inputs, node.outputs):
                 self.nodes[k] = replace(node, inputs=inputs, outputs=outputs)
+
+    def _add_copies(self) -> None:
+        """Take as tensors what Identity nodes call by a parameter's name: torch's exporter stores equal ones once.
+
+        In a new model the means and biases of all normalizations are equal, in a tied one two tables.
+        """
+        left = []
+        for node in self.nodes:
+            stored = self.tensors.get(node.inputs[0]) if node.op == "Identity" and len(node.inputs) == 1 else None
+            is_copy = stored is not None and stored.name not in self.constants and _PARAMETER.fullmatch(node.output)
+            if stored is None or not is_copy or node.output in {*self.tensors, *self.outputs}:
+                left.append(node)
+            else:
+                self.tensors[node.output] = replace(stored, name=node.output)
+        self.nodes = left
 
     def _read_small(self) -> None:
         """Read the values of the tensors that can be shapes, axes, or factors."""
