@@ -124,6 +124,18 @@ def at_end(at, value, width="<H"):
     return damage
 
 
+def own_header(at, value):
+    """Put `value` into the header that lies before the first member, at byte `at` of it."""
+
+    def damage(path):
+        data = bytearray(path.read_bytes())
+        begin = data.index(b"PK\3\4") + at
+        data[begin : begin + len(value)] = value
+        path.write_bytes(data)
+
+    return damage
+
+
 def before_list(path):
     """Put bytes that belong to no member before the list of an archive, which is said to lie behind them."""
     data = bytearray(path.read_bytes())
