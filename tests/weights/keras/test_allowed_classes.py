@@ -63,6 +63,7 @@ BENIGN = {
     "operation of TensorFlow": op("math.add"),
     "activation": layer(activation=function("gelu")),
     "own loss of Keras 2": layer(loss=function("my_loss")),
+    "registered loss": layer(loss=function("my_package>my_loss")),
     "loss of Keras": layer(loss=function("mean_squared_error", "keras.losses")),
     "tuple": layer("Reshape", target_shape={"class_name": "__tuple__", "items": [2, 3]}),
     "spec": {"class_name": "__typespec__", "spec_name": "TensorSpec", "module": "tensorflow", "config": []},

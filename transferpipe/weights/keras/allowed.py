@@ -151,7 +151,9 @@ def _is_harmless(name: str, module: str, called: str) -> bool:
         # Nothing is imported for it: Keras finds its own class, or one that the user's process has registered.
         return re.fullmatch(r"[\w>.]+", called) is not None
     if module == "builtins" and name == "function":  # Keras 2.13 writes this of every function, whatever its module
-        return called.isidentifier() and not hasattr(builtins, called)
+        # PACKAGE>NAME is a function that the user's process has registered: nothing is imported for it.
+        is_registered = re.fullmatch(r"[\w.]+>\w+", called) is not None
+        return is_registered or (called.isidentifier() and not hasattr(builtins, called))
     return _is_of_keras(module, called, name == "function")
 
 
