@@ -93,6 +93,15 @@ def test_statistics_of_renormalization_in_a_file_are_not_trained(tmp_path):
     assert plan.freezing.trainable_parameters == 2 * 3  # gamma and beta
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+def test_kernels_of_a_spectrogram_in_a_file_are_trained_where_their_layer_is(trainable, tmp_path):
+    layer = layers.STFTSpectrogram(frame_length=4, frame_step=2, fft_length=4, trainable=trainable, name="m")
+    once(layer, 16, 1).save(tmp_path / "m.keras")
+    plan = tp.plan(tmp_path / "m.keras", tmp_path / "m.keras", mapping={"all": {"to": ".*"}})
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    assert plan.freezing.trainable_parameters == sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
+
+
 @keras.saving.register_keras_serializable("frozen_parts")
 class Backbone(keras.Model):
     """A model of a class of its own that is Functional inside, as KerasHub's are: its configuration lists no layers."""

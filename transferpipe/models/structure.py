@@ -59,7 +59,7 @@ def _trains(weight: WeightSpec, catalog: Catalog) -> bool:
     Keras makes the values of a quantised layer, their scales and zero points non-trainable; those of float8 train on.
     """
     own = weight.own_name
-    if own in _NEVER_TRAINED or weight.layer_class == "STFTSpectrogram" or weight.dtype in _WHOLE:
+    if own in _NEVER_TRAINED or weight.dtype in _WHOLE:
         return False
     if own in ("g_idx", "awq_scales"):
         return False
