@@ -48,6 +48,12 @@ HOSTILE = {
     "huge shape": layer("InputLayer", batch_shape=[None, 10**6, 10**6]),
     "huge shape among several": {**layer("Add"), "build_config": {"input_shape": [[None, 4], [None, 10**5, 10**5]]}},
     "huge padding": layer("ZeroPadding2D", padding=[[0, 10**12], [0, 0]]),
+    "huge heads": layer("MultiHeadAttention", num_heads=10**3, key_dim=10**2),
+    "huge heads of one width": layer(
+        "GroupedQueryAttention", num_query_heads=10**2, num_key_value_heads=1, head_dim=10
+    ),
+    "huge one-hot vectors": layer("CategoryEncoding", num_tokens=10**11),
+    "no module": layer("Dense", "keras.layers.."),
     "infinite": layer("UpSampling2D", size=[float("inf"), 1]),
     "ours": layer("save_run", "transferpipe.save"),
 }
@@ -72,6 +78,7 @@ BENIGN = {
     "large picture": layer("InputLayer", batch_shape=[None, 4096, 4096, 3]),
     "several shapes": {**layer("Add"), "build_config": {"input_shape": [[None, 14, 14, 96], [None, 14, 14, 96]]}},
     "seed": layer("Dropout", seed=2**63),
+    "heads": layer("MultiHeadAttention", num_heads=8, key_dim=64, value_dim=None),
     "text that names a module": layer(name="os.system"),
 }  # fmt: skip
 

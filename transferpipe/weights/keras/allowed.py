@@ -9,6 +9,7 @@ configuration that goes on into a file of ours is decided here, by what is allow
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -67,9 +68,12 @@ _SIZES = _WIDTHS | frozenset(
     """
     depth_multiplier num_heads key_dim value_dim kernel_size pool_size strides dilation_rate n num_bins max_tokens
     output_sequence_length height width size padding cropping target_shape batch_shape batch_input_shape shape
-    input_shape num_query_heads num_key_value_heads rank sequence_length
+    input_shape num_query_heads num_key_value_heads rank sequence_length head_dim num_tokens hidden_dim intermediate_dim
+    vocabulary_size max_sequence_length
     """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
 )
+# What an attention has an axis each for, so that its weights have as many values as their product.
+_HEADS = (("num_heads", "num_query_heads"), ("key_dim", "value_dim", "head_dim"))
 # A tensor of so many values a sample has 400 MB: no layer of a real model is so wide.
 _MOST = 10**8
 # Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
@@ -176,7 +180,7 @@ def _is_of_keras(module: str, name: str, function: bool) -> bool:
         return _CLASS.fullmatch(name) is not None and not function
     found = _KERAS.match(module)
     rest = module[found.end() :] if found else "?"
-    if rest and not rest.startswith("."):
+    if rest and not re.fullmatch(r"(\.\w+)+", rest):
         return False
     room = rest.removeprefix(".").partition(".")[0]
     if function:
@@ -204,6 +208,12 @@ def _check_sizes(inner: Mapping[str, Any], where: str, values: int | None) -> No
         if size > max(most, 1024 if key in _WIDTHS else 0):
             of = f", and the file holds {values:,} values" if most != _MOST else ""
             what = f"its configuration declares {key}: {str(inner[key])[:80]}{of}"
+            raise UnsafeError(Problem(where, f"{what}: no layer is so large", _OWN_CODE))
+    for heads, width in itertools.product(*_HEADS):
+        both = _size(inner.get(heads)) * _size(inner.get(width))
+        if both > (_MOST if values is None else max(_PACKED * values, 1024)):
+            of = "" if values is None else f", and the file holds {values:,} values"
+            what = f"its configuration declares {heads}: {inner[heads]} of {width}: {inner[width]}{of}"
             raise UnsafeError(Problem(where, f"{what}: no layer is so large", _OWN_CODE))
 
 
