@@ -50,7 +50,7 @@ HOSTILE = {
     "huge padding": layer("ZeroPadding2D", padding=[[0, 10**12], [0, 0]]),
     "huge heads": layer("MultiHeadAttention", num_heads=10**3, key_dim=10**2),
     "huge heads of one width": layer(
-        "GroupedQueryAttention", num_query_heads=10**2, num_key_value_heads=1, head_dim=10
+        "GroupedQueryAttention", num_query_heads=10**2, num_key_value_heads=1, head_dim=64
     ),
     "huge one-hot vectors": layer("CategoryEncoding", num_tokens=10**11),
     "no module": layer("Dense", "keras.layers.."),
