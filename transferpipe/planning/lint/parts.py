@@ -9,7 +9,7 @@ from transferpipe.weights.keras.operation_settings import ARGUMENTS
 from transferpipe.weights.network import Network, Node
 
 _SLICE, _ITEM = "Slice", "GetItem"
-_MOST_PARTS = 100
+_MOST_PARTS = 100  # heads and gates are cut from one value a dozen times
 _WHOLE = (None, None)
 
 # The axis, and where the part begins and ends: numbers, or names of tensors that the graph computes.

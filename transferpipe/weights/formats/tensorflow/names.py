@@ -23,7 +23,7 @@ _CLASSES: Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "Momentum": ("SGD", (("momentum",),)),
     "RMSProp": ("RMSprop", (("rms", "momentum"), ("rms", "mg", "momentum"))),
 }
-_KEPT = re.compile(rf"({'|'.join(_CLASSES)})(?:_(\d{1, 9}))?")
+_KEPT = re.compile(rf"({'|'.join(_CLASSES)})(?:_(\d{{1,9}}))?")
 _STEPS = "global_step"
 _POWERS = re.compile(r"beta([12])_power")
 _COUNTERS = re.compile(r"(beta[12]_power|global_step|save_counter)(_\d+)?")
