@@ -399,7 +399,7 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "unused": WarningKind(
             "Weights of the source were used by no rule, and `ignore` does not expect them to stay unused. Layers that "
             "both sides have and that `unmatched: keep` leaves alone as wholes do not count.",
-            "2 source weights are not used: score/{kernel,bias}",
+            "unused: 2 source weights are not used: score/{kernel,bias}",
             "Add a rule for them, or list them under `ignore` if they are not needed.",
         ),
         "upgraded": WarningKind(

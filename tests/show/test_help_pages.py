@@ -28,7 +28,9 @@ def test_the_page_of_warnings_has_all_of_them():
         assert f"\n{code}\n{'-' * len(code)}\n" in page
         assert " ".join(kind.means.split()) in words
         assert f"What to do: {kind.fix}" in words
-        assert f"[{code}]: " in words
+        where, _, text = kind.example.partition(": ")
+        shown = f"[{code}] {text}" if where == code else f"{where} [{code}]: {text}"
+        assert " ".join(shown.split()) in words
 
 
 def test_the_page_of_transforms_has_all_of_them_and_what_it_shows_can_be_parsed():

@@ -17,6 +17,7 @@ import yaml
 
 from transferpipe.codes import WARNINGS
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.planning.model import PlanWarning
 from transferpipe.recipe.keys import ANY, RECIPE, SECTIONS, Key, Kind, walk_keys
 from transferpipe.recipe.outputs import OUTPUTS, OUTSIDE
 
@@ -151,9 +152,8 @@ def _warnings_page() -> str:
     ]
     for code, kind in WARNINGS.items():
         where, _, text = kind.example.partition(": ")
-        example = textwrap.wrap(
-            f"{where} [{code}]: {text}", _WIDTH - len(_CODE), break_long_words=False, break_on_hyphens=False
-        )
+        shown = str(PlanWarning(code, where, text))  # as a plan says it
+        example = textwrap.wrap(shown, _WIDTH - len(_CODE), break_long_words=False, break_on_hyphens=False)
         parts += [f"## {code}", kind.means, "\n".join(_CODE + line for line in example), f"What to do: {kind.fix}"]
     return "\n\n".join(parts)
 
