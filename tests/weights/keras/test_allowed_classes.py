@@ -147,8 +147,9 @@ def test_a_class_of_the_user_is_vouched_for_by_a_word_or_its_place(tmp_path, mon
 @pytest.mark.follows("check_classes: build the model in")
 @pytest.mark.follows("_check_operation: build the model in")
 @pytest.mark.follows("_check_sizes: build the model in")
+@pytest.mark.follows("_check_sizes: build the model in #2")
 def test_a_model_with_code_is_a_target_where_the_user_builds_it(tmp_path, monkeypatch):
-    for kind in ("lambda", "no class", "operation that writes", "huge units", "eval"):
+    for kind in ("lambda", "no class", "operation that writes", "huge units", "huge heads", "eval"):
         with pytest.raises(UnsafeError):
             check_classes(HOSTILE[kind], "m.keras", nobody, 100)
     monkeypatch.chdir(tmp_path)
