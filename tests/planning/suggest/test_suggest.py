@@ -372,6 +372,7 @@ def test_layers_whose_names_tell_nothing_of_their_numbers_are_left_open_or_doubt
         ("mixed_3b_1x1_conv", ("mixed", "3", "1", "1", "x", "1", "conv")),
         ("s2b1_bn", ("block", "2", "block", "1", "norm")),
         ("block1a_dwconv", ("block", "1", "0", "depthwise")),
+        ("block6h_expand_conv", ("block", "6", "7", "expand", "conv")),
         ("post_attention_layernorm", ("post", "norm")),
     ],
 )

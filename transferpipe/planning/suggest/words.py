@@ -59,8 +59,9 @@ _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # las
 # The 2 of `conv2d` counts axes: as a number of the name it would take part in laws.
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
 
-# Up to g: `h`, `k` and `l` are words above. EfficientNetB4 and larger count past it (`block6h`), which costs likeness.
-_COUNTING = "abcdefg"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+# Alone, only up to g: `h`, `k` and `l` are words above. Right behind a number every letter counts: `block6h`.
+_COUNTING = _LETTERS[:7]
 
 Tokens = tuple[str, ...]
 
@@ -115,8 +116,9 @@ def _without_letters(segment: str) -> Iterator[str]:
     # `b1` is a block (EfficientNet, T5's files), `block1b` the second of several.
     for found in _PIECES.finditer(segment):
         piece, after = found[0].lower(), segment[found.end() : found.end() + 1]
-        counts = len(piece) == 1 and piece in _COUNTING and not after.isdigit()
-        yield str(_COUNTING.index(piece)) if counts else "block" if piece == "b" else piece
+        letters = _LETTERS if segment[: found.start()][-1:].isdigit() else _COUNTING
+        counts = len(piece) == 1 and piece in letters and not after.isdigit()
+        yield str(letters.index(piece)) if counts else "block" if piece == "b" else piece
 
 
 class Vocabulary:
