@@ -95,6 +95,7 @@ def test_statistics_of_renormalization_in_a_file_are_not_trained(tmp_path):
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_kernels_of_a_spectrogram_in_a_file_are_trained_where_their_layer_is(trainable, tmp_path):
+    pytest.importorskip("scipy")  # Keras takes its windows from there
     layer = layers.STFTSpectrogram(frame_length=4, frame_step=2, fft_length=4, trainable=trainable, name="m")
     once(layer, 16, 1).save(tmp_path / "m.keras")
     plan = tp.plan(tmp_path / "m.keras", tmp_path / "m.keras", mapping={"all": {"to": ".*"}})
