@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch_files import write_distributed
 
 from transferpipe.errors import FileError, UnsafeError
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.formats.torch.distributed import overlap
+from transferpipe.weights.formats.torch.limited import PickleError
 
 A, B = np.arange(24, dtype="float32").reshape(6, 4), np.arange(5, dtype="int64")
 ARRAYS = {"model.a.w": A, "model.a.b": B, "one": np.float32(3).reshape(())}
@@ -82,6 +86,25 @@ def test_parts_that_do_not_fill_the_tensor(tmp_path, old, new, message):
     path.write_bytes(data.replace(old, new, 1) if message != "overlap" else data.replace(old, new))
     with pytest.raises(FileError, match=message):
         held(open_source(tmp_path))
+
+
+@given(st.lists(st.tuples(*[st.tuples(st.integers(0, 4), st.integers(1, 3))] * 2), min_size=1, max_size=6))
+def test_parts_overlap_where_a_value_is_in_two(parts):
+    begins = np.array([[begin for begin, _ in part] for part in parts])
+    ends = begins + np.array([[size for _, size in part] for part in parts])
+    count = np.zeros((8, 8), int)
+    for begin, end in zip(begins, ends, strict=True):
+        count[begin[0] : end[0], begin[1] : end[1]] += 1
+    assert overlap(begins, ends) == (count > 1).any()
+
+
+def test_parts_across_each_other_do_not_take_for_ever():
+    places = np.arange(1 << 14)
+    steps = np.stack([places, places], axis=1)
+    with pytest.raises(PickleError, match="across each other"):
+        overlap(steps, np.stack([np.full_like(places, len(places)), places + 1], axis=1))
+    assert not overlap(steps * (1, 0), steps * (1, 0) + (1, 9))
+    assert not overlap(np.argwhere(np.ones((128, 128))), np.argwhere(np.ones((128, 128))) + 1)
 
 
 def test_a_description_that_names_code_is_refused(tmp_path):

@@ -50,6 +50,8 @@ from transferpipe.weights.spec import numpy_dtype
 METADATA, _SUFFIX = ".metadata", ".distcp"
 # A part is its values and a small archive around them; the largest jobs have some thousand parts of one tensor.
 _MOST_AROUND, _MOST_PARTS, _MOST_AXES = 1 << 20, 1 << 14, 64
+# Parts that begin within another along the axis that is cut most: in a grid, as many as it has rows.
+_MOST_BESIDE = 256
 _AS_CHECKPOINT = (
     "save one file of it: torch.distributed.checkpoint.format_utils.dcp_to_torch_save(folder, 'weights.pt')"
 )
@@ -244,10 +246,34 @@ def _check_cover(name: str, shape: tuple[int, ...], parts: Sequence[_StoredPart]
         raise PickleError(f"has parts of {name!r:.120} that do not fill it")
     full = [p for p in parts if math.prod(p.shape)]
     begins = np.array([p.begin for p in full], np.int64).reshape(len(full), len(shape))
-    ends = begins + np.array([p.shape for p in full], np.int64).reshape(len(full), len(shape))
-    for k in range(len(full) - 1):
-        if np.any(np.all((begins[k] < ends[k + 1 :]) & (begins[k + 1 :] < ends[k]), axis=1)):
-            raise PickleError(f"has parts of {name!r:.120} that overlap")
+    if overlap(begins, begins + np.array([p.shape for p in full], np.int64).reshape(begins.shape)):
+        raise PickleError(f"has parts of {name!r:.120} that overlap")
+
+
+def overlap(begins: NDArray[np.int64], ends: NDArray[np.int64]) -> bool:
+    """Tell whether two parts of a tensor have values in common.
+
+    Args:
+        begins: where each begins, of shape (parts, axes); none is empty.
+        ends: where it ends.
+
+    Raises:
+        PickleError: the parts lie so much across each other that comparing them takes long.
+    """
+    count = len(begins)
+    if count < 2 or not begins.shape[1]:
+        return count > 1
+    # Along the axis that is cut into most pieces, few of the parts that begin later begin before one ends.
+    axis = int(np.argmax([len(np.unique(column)) for column in begins.T]))
+    order = np.argsort(begins[:, axis], kind="stable")
+    begins, ends = begins[order], ends[order]
+    until, own = np.searchsorted(begins[:, axis], ends[:, axis]), np.arange(1, count + 1)
+    if (until - own).sum() > _MOST_BESIDE * count:
+        raise PickleError("has tensors in parts that lie across each other")
+    return any(
+        np.any(np.all((begins[k] < ends[k + 1 : until[k]]) & (begins[k + 1 : until[k]] < ends[k]), axis=1))
+        for k in np.flatnonzero(until > own)
+    )
 
 
 def _put(root: Entries, route: Any, name: str, value: Any) -> None:
