@@ -12,8 +12,10 @@ import itertools
 import math
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from transferpipe.planning.model import Assignment, Kept, StateMove
@@ -220,7 +222,13 @@ class _Owners:
 
     def are_all_below(self, prefix: str, count: int) -> bool:
         """Tell whether `count` layers of the target, all of which lie below `prefix`, are all that lie there."""
-        return count == sum(f"{layer}/".startswith(prefix) for _, layer, _ in self._target)
+        return count == self._below[prefix]
+
+    @cached_property
+    def _below(self) -> Counter[str]:
+        """How many layers of the target lie below each name, which ends with a slash."""
+        layers = [f"{layer}/" for _, layer, _ in self._target]
+        return Counter(layer[: k + 1] for layer in layers for k, letter in enumerate(layer) if letter == "/")
 
     def layer_of(self, weights: Iterable[_Entry]) -> _Layer:
         """Return weights of one layer with what is to be written behind its name."""
