@@ -261,11 +261,11 @@ class OnnxContent:
 
         In a new model the means and biases of all normalizations are equal, in a tied one two tables.
         """
-        left = []
+        left, given = [], set(self.outputs)
         for node in self.nodes:
             stored = self.tensors.get(node.inputs[0]) if node.op == "Identity" and len(node.inputs) == 1 else None
             is_copy = stored is not None and stored.name not in self.constants and _PARAMETER.fullmatch(node.output)
-            if stored is None or not is_copy or node.output in {*self.tensors, *self.outputs}:
+            if stored is None or not is_copy or node.output in self.tensors or node.output in given:
                 left.append(node)
             else:
                 self.tensors[node.output] = replace(stored, name=node.output)
