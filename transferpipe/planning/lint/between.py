@@ -69,8 +69,10 @@ class BetweenComparison(ComparedSides):
     def _outputs(self, graph: Mapping[tuple[str, str], ComparedPair]) -> None:
         """Compare what stands behind the last paired layers, up to the outputs of both models."""
         theirs, ours = ([origin.node for origin in side.network.results] for side in (self.source, self.target))
-        for paths in zip(map(self.source.path_from, theirs), map(self.target.path_from, ours), strict=False):
-            pair = graph.get((paths[0].end or "", paths[1].end or "")) if len(theirs) == len(ours) else None
+        if len(theirs) != len(ours):
+            return
+        for paths in zip(map(self.source.path_from, theirs), map(self.target.path_from, ours), strict=True):
+            pair = graph.get((paths[0].end or "", paths[1].end or ""))
             if pair is not None:
                 # In which shape a model gives its outputs is not what its layers compute.
                 kept = [[s for s in path.steps if s.function.kind not in _SHAPES] for path in paths]

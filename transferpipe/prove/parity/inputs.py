@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from transferpipe.prove.parity.arrays import fits
 from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner
+from transferpipe.text.listing import listed
 from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.spec import numpy_dtype
 
@@ -158,11 +159,11 @@ def describe_matching(specs: Sequence[InputSpec], wanted: Sequence[InputSpec]) -
     if ours == theirs or len(ours) < 2 or len(ours) != len(theirs):
         return ""
     if _go_by_name(specs, wanted):
-        return f"; inputs matched by name, since their order differs: {', '.join(ours)}, there {', '.join(theirs)}"
+        return f"; inputs matched by name, since their order differs: {listed(ours)}, there {listed(theirs)}"
     if all(map(is_made_up, [*ours, *theirs])):
         return "; inputs matched by order"
-    pairs = ", ".join(f"{a} with {b}" for a, b in zip(ours, theirs, strict=True))
-    return f"; inputs matched by order, since their names differ: {pairs}"
+    pairs = [f"{a} with {b}" for a, b in zip(ours, theirs, strict=True)]
+    return f"; inputs matched by order, since their names differ: {listed(pairs)}"
 
 
 def _as_wanted(array: NDArray[Any], spec: InputSpec, channels_first: bool) -> NDArray[Any]:

@@ -24,7 +24,8 @@ ROUNDING = 1e-12
 """Relative to the values: a smaller spread is what rounding left."""
 # How far rounding takes a mean of such fractions from its true value, relative to it.
 _NEARLY = Fraction(1, 1 << 50)
-# Keras's own metrics are numbers of 32 bits, which are hardly ever near a fraction of so few examples by accident.
+# Keras's own metrics are numbers of 32 bits. One in some fifteen is the nearest to such a fraction by accident: it
+# moves by less than 32 bits tell apart, and no two numbers come to stand for one.
 _MOST_IN_32_BITS, _MOST_OF_DECIMALS = 2_000, 10_000
 
 

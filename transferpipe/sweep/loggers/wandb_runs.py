@@ -23,7 +23,7 @@ def open_logger(folder: Path, name: str) -> Logger:
 
     # It would otherwise take over the streams of the process, and send the source of the program.
     settings = wandb.Settings(console="off", silent=True, disable_code=True)
-    mode: Any = str(wandb.setup(settings).settings.mode or "online")  # as of a closed list of words
+    mode: Any = str(wandb.setup(settings).settings.mode or "online")  # one of the words that `init` lists in its type
     if mode in ("online", "shared") and not wandb.api.api_key:
         raise ConnectionError("nobody is logged in: `wandb login`, or WANDB_MODE=offline")
 
