@@ -199,6 +199,7 @@ def test_ctrl_c_ends_the_child(monkeypatch, tmp_path):
     place = tmp_path / "pid"
     waiting = f"import os, time; open({str(place)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     monkeypatch.setattr(tried, "_PROGRAM", waiting)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
 
     def interrupt():
         until = time.monotonic() + 20
@@ -208,9 +209,12 @@ def test_ctrl_c_ends_the_child(monkeypatch, tmp_path):
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        tried.try_in_child(Build(f"{ZOO}.small_mlp", {}, "target"), "waits")
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tried.try_in_child(Build(f"{ZOO}.small_mlp", {}, "target"), "waits")
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ProcessLookupError):
         os.kill(int(place.read_text()), 0)
 
