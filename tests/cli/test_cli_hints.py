@@ -192,6 +192,14 @@ def test_an_argument_that_a_builder_is_not_given_yet(hint, planned):
     assert plan["target"] == "transferpipe.zoo.small_mlp(classes=3)"
 
 
+@follows("_unknown_key: to build it in")
+def test_a_builder_in_place_of_a_file(hint, planned):
+    fix = hint(2, *OWN, "source._target_=transferpipe.zoo.small_mlp").partition("write ")[2].split()
+    assert fix[-1] == "+source._target_=transferpipe.zoo.small_mlp"
+    plan = planned(*OWN, *fix, "mapping={body: {to: '.*'}}", "ignore=[]")
+    assert plan["sources"] == {"source": "transferpipe.zoo.small_mlp()"}
+
+
 @pytest.mark.parametrize("override", ["unmtched=keep", "mapping.body.optinal=true", "mappng.body.to=hidden"])
 @follows("_unknown_key: did you mean …?")
 def test_a_key_that_was_meant(override, hint, planned):

@@ -212,13 +212,17 @@ def _unknown_key(key: str, message: str, overrides: Sequence[str], composer: Kno
     unwritten = unwritten_keys(known)
     if key in unwritten and not adding.startswith("~"):
         return Problem(key, "is not set in this recipe", f"to add it, write +{adding}")
+    holder, _, last = key.rpartition(".")
+    beside = [k for k in known if k.rpartition(".")[0] == holder]
+    if last == "_target_" and key not in known and last in find_keys(tuple(holder.split("."))):
+        built = " ".join([*(f"~{k}" for k in beside), f"+{adding}"])
+        return Problem(key, "is not set in this recipe", f"to build it in place of what is there, write {built}")
     known += unwritten
     if key in known and not adding.startswith("~"):  # a whole mapping was given, with keys that are not there
         fix = f"mappings are merged: add single keys with +{key}.KEY=..., delete others with ~{key}.KEY"
         return Problem(key, "holds other keys in this recipe", fix)
-    holder, _, last = key.rpartition(".")
     if holder in known or not holder:
-        near = did_you_mean(last, [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == holder], most=1)
+        near = did_you_mean(last, [k.rpartition(".")[2] for k in beside], most=1)
     else:
         near = did_you_mean(key, known, most=1)
     if not near and holder and f"{holder}._target_" not in known:
