@@ -150,7 +150,8 @@ class Problems:
     def raise_as(self, error: type[TransferError]) -> None:
         """Raise `error`, or `UnsafeError`, with everything found so far, or return if there is nothing."""
         if self.found:
-            raise (UnsafeError if self.is_unsafe else error)(self.found)
+            # Two values under one key may have the same fault, which is read and mended once.
+            raise (UnsafeError if self.is_unsafe else error)([*dict.fromkeys(self.found)])
 
 
 def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:

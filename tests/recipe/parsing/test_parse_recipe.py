@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recipe_data import FULL, SMALL, one_problem, parse, problems
 
@@ -281,6 +281,7 @@ keys = [*FULL, *(f"mapping.trunk.{k}" for k in FULL["mapping"]["trunk"]), *(f"sa
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(keys), values, max_size=4))
+@example({"mapping.trunk": {}, "mapping.trunk.merge": {"a": r"\1", "b": r"\1"}})  # the same problem twice
 def test_whatever_stands_in_a_recipe_is_read_or_refused_with_places(changes):
     data = copy.deepcopy(FULL)
     for path, value in sorted(changes.items()):
