@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recipe_data import FULL, SMALL, one_problem, parse, problems
 
-from transferpipe.errors import RecipeError
+from transferpipe.errors import RecipeError, UnsafeError
 from transferpipe.recipe.model import Build, Edit, From, Ignore, Origin, Save, Verify
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
@@ -282,6 +282,7 @@ keys = [*FULL, *(f"mapping.trunk.{k}" for k in FULL["mapping"]["trunk"]), *(f"sa
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(keys), values, max_size=4))
 @example({"mapping.trunk": {}, "mapping.trunk.merge": {"a": r"\1", "b": r"\1"}})  # the same problem twice
+@example({"save.path": r"\1"})  # no path of any system: unsafe, with its place
 def test_whatever_stands_in_a_recipe_is_read_or_refused_with_places(changes):
     data = copy.deepcopy(FULL)
     for path, value in sorted(changes.items()):
@@ -293,7 +294,7 @@ def test_whatever_stands_in_a_recipe_is_read_or_refused_with_places(changes):
             node[key] = value
     try:
         parse(data)
-    except RecipeError as error:
+    except (RecipeError, UnsafeError) as error:
         found = error.problems
         assert len(set(found)) == len(found)
         assert all(p.where.split(".")[0] in {*FULL, "sources"} for p in found)
