@@ -1,11 +1,16 @@
 """Our transforms under the laws that hold for every transform; `test_transforms_properties.py` draws their arguments."""
 
+import ast
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+import transferpipe as tp
 from transferpipe.errors import TransferError
 from transferpipe.planning.transforms import MERGES, TRANSFORMS, Goal, TransformError, apply_chain, infer
 from transferpipe.testing import TransformLaws
@@ -13,6 +18,7 @@ from transferpipe.weights.spec import numpy_dtype
 
 SQUARE, MAP = (3, 3), (2, 3, 4)
 OLD, NEW = (str(Path(__file__).parent / "names" / name) for name in ("old.txt", "new.json"))
+RECIPES = Path(__file__).parents[3] / "conf" / "recipe"
 LEADING = {"dequantize": ("int8",)}  # what the first inputs are, whatever the rest
 # By name: arguments, the shapes of inputs, what NumPy makes of them, and the shape that is wanted where it is asked for.
 CASES = {
@@ -220,9 +226,87 @@ CASES = {
 }  # fmt: skip
 
 
+# Of those whose cases have no formula, where another's code or a forward pass is compared with what they give.
+COMPARED = {
+    "noise": "computing/test_arithmetic.py::test_noise_has_the_deviation_that_was_asked_for",
+    "weight_norm": "computing/test_combine.py::test_weight_norm",
+    "spectral_norm": "computing/test_combine.py::"
+    "test_a_spectral_norm_of_torch_gives_the_weight_that_the_module_computes_with",
+    "dequantize": "computing/test_dequantize.py::test_the_numbers_are_those_that_were_quantized",
+    "resize_patches": "resizing/test_resize.py::test_a_larger_patch_has_the_product_that_the_smaller_had",
+    "breadcrumbs": "merging/test_merge_reference.py::test_a_merge_gives_what_mergekit_gives",
+    "della": "merging/test_task_vectors.py::test_della_keeps_large_numbers_more_often",
+    "model_stock": "merging/test_task_vectors.py::test_model_stock_goes_as_far_as_the_models_agree",
+}
+SOURCE = re.compile(r"arXiv:\d{4}\.\d{5}|`numpy\.[a-z_.A-Z]+`|\b(?:torch|timm|Keras|keras|mergekit|Hugging Face)\b")
+SHAPES = r"\((?:\d+,|\d+(?:, \d+)+)\)"
+EXAMPLE = re.compile(rf"Example: ``(\{{.+?\}})``, ({SHAPES}(?:, {SHAPES})*) to ({SHAPES})\.")
+BY_THE_GRAPH = {"units": "wider"}  # what a rule writes in another way, and the shipped recipe that is the example
+KINDS = [pytest.param(kind, id=f"{place}{name}") for place, table in (("", TRANSFORMS), ("merge-", MERGES))
+         for name, kind in table.items()]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [*TRANSFORMS, *MERGES])
 def test_every_transform_is_tried(name):
     assert name in CASES
+
+
+def as_text(kind):
+    """Return what the help says of a transform, without its breaks of lines."""
+    return " ".join(kind.__doc__.split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_transform_says_where_it_comes_from_and_gives_an_example_with_shapes(kind):
+    """A paper, or the function of a library that does the same; a whole rule; and the shapes that go in and come out."""
+    doc = as_text(kind)
+    assert SOURCE.search(doc), "name a source"
+    if kind.name in BY_THE_GRAPH:
+        recipe = BY_THE_GRAPH[kind.name]
+        assert f"recipe={recipe}" in doc and re.search(SHAPES, doc)
+        assert re.search(rf"\b{kind.name}: ", (RECIPES / f"{recipe}.yaml").read_text())
+    else:
+        ((rule, _, _),) = EXAMPLE.findall(doc)
+        written = yaml.safe_load(rule)
+        assert re.search(rf"\b{kind.name}\b", str(written.get("transform", written.get("merge"))))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_transform_is_compared_with_code_that_is_not_its_own(kind):
+    """By a formula of its cases, or by the test that `COMPARED` names, which is there and names it."""
+    if any(compute for _, _, compute, *_ in CASES[kind.name]):
+        assert kind.name not in COMPARED
+    else:
+        path, _, test = COMPARED[kind.name].partition("::")
+        text = (Path(__file__).parent / path).read_text()
+        assert re.search(rf"^def {test}\(", text, re.MULTILINE) and re.search(rf"\b{kind.name}\b", text)
+
+
+def test_the_examples_of_the_help_are_recipes_that_run(tmp_path, monkeypatch):
+    """All rules of the docstrings in one recipe, from files of their shapes to one of the shapes that they promise."""
+    monkeypatch.chdir(tmp_path)
+    for path in (OLD, NEW):
+        shutil.copy(path, tmp_path)
+    sources, target, mapping = {}, {}, {}
+    rng = np.random.default_rng(0)
+    for kind in dict.fromkeys([*TRANSFORMS.values(), *MERGES.values()]):
+        for rule, shapes, result in EXAMPLE.findall(as_text(kind)):
+            written, prefix = yaml.safe_load(rule), f"{len(mapping)}_{kind.name}"
+            names = written["from"] if isinstance(written["from"], list) else [written["from"]]
+            places = [name.rpartition(":")[::2] for name in names]
+            for k, ((source, name), shape) in enumerate(zip(places, re.findall(SHAPES, shapes), strict=True)):
+                dtype = "int8" if k < len(LEADING.get(kind.name, ())) else "float32"
+                values = rng.uniform(1, 9, ast.literal_eval(shape)).astype(dtype)
+                values = values if name != "lm_head" else sources["main"][f"{prefix}/wte"]
+                sources.setdefault(source or "main", {})[f"{prefix}/{name}"] = values
+            origins = [f"{source or 'main'}:{prefix}/{name}" for source, name in places]
+            target[f"{prefix}/{written['to']}"] = np.zeros(ast.literal_eval(result), "float32")
+            mapping[prefix] = {**written, "to": f"{prefix}/{written['to']}", "from": origins}
+    for name, arrays in {**sources, "target": target}.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+    report = tp.transfer({name: f"{name}.npz" for name in sources}, "target.npz", mapping=mapping, save="out.npz")
+    made = np.load(tmp_path / "out.npz")
+    assert report.compared == len(made) == len(mapping) == len(KINDS) - len(BY_THE_GRAPH)
 
 
 def misfits(shapes):

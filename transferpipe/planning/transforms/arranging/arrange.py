@@ -36,6 +36,10 @@ _INTERLEAVE, _REPEAT = "{interleave: {axis: -1, parts: 2}}", "{repeat: {axis: 0,
 class Split(Transform):
     """Cut an axis into parts, and take one of them: of ``(3n, ...)`` one third. Three rules take the three thirds.
 
+    Source: `numpy.split`.
+
+    Example: ``{to: key, from: qkv, transform: [{split: {axis: 0, parts: 3, part: 1}}]}``, (12, 4) to (4, 4).
+
     Attributes:
         axis: the axis.
         shares: how large each part is beside the others: 1, 1, 1 for three equal ones.
@@ -114,6 +118,10 @@ _MOST_PARTS = 1_000_000  # more than any axis is cut into, and few enough to be 
 @dataclass(frozen=True, slots=True)
 class Unstack(Transform):
     """Take one of what lies one behind the other along an axis, which disappears: one layer of several in one weight.
+
+    Source: `numpy.take` of one index.
+
+    Example: ``{to: expert_1, from: experts, transform: [{unstack: {axis: 0, index: 1}}]}``, (4, 8, 16) to (8, 16).
 
     Attributes:
         index: which, counted from 0; negative ones from the end.
@@ -230,6 +238,11 @@ class InterleaveParts(Transform):
 class Interleave(Transform):
     """Join the inputs along an axis in turns: ``a b a b``. Of one input, lay its equal parts between each other so.
 
+    With ``parts: 2`` and as many ``groups`` as heads, queries and keys whose rotary embedding turns halves become those
+    of pairs, which is the way back from the `permute` of Hugging Face's ``convert_llama_weights_to_hf.py``.
+
+    Example: ``{to: gate_up, from: [gate, up], transform: [{interleave: {axis: -1}}]}``, (8, 4), (8, 4) to (8, 8).
+
     Attributes:
         axis: the axis, which all inputs have with one size.
     """
@@ -290,6 +303,8 @@ class Repeat(Transform):
 
     Heads that share a key and a value among several queries get one of their own each in this way, and compute the
     same (Ainslie et al. 2023, arXiv:2305.13245).
+
+    Example: ``{to: key, from: k, transform: [{repeat: {axis: 1, times: target}}]}``, (8, 2, 4) to (8, 6, 4).
 
     Attributes:
         axis: the axis.
@@ -385,7 +400,10 @@ class Repeat(Transform):
 
 @dataclass(frozen=True, slots=True)
 class NewAxis(Transform):
-    """Put in an axis of size 1, as `numpy.expand_dims` does; `axis` counts in the result."""
+    """Put in an axis of size 1, as `numpy.expand_dims` does; `axis` counts in the result.
+
+    Example: ``{to: prelu, from: act.weight, transform: [{new_axis: 0}, {new_axis: 0}]}``, (16,) to (1, 1, 16).
+    """
 
     axis: int
     name: ClassVar[str] = "new_axis"

@@ -90,6 +90,9 @@ class UnfuseQkv(Transform):
     then it, then its value. Where several queries share a key, ``kv_heads`` is the number of keys. The result has its
     heads one behind the other along the axis; ``reshape: target`` behind it gives Keras's axes of heads.
 
+    Example: ``{to: key, from: query_key_value, transform: [{unfuse_qkv: {part: k, order: by_head, heads: 2}}]}``, (24,
+    8) to (8, 8).
+
     Attributes:
         part: ``q``, ``k`` or ``v``.
         heads: how they lie along the axis.
@@ -144,6 +147,11 @@ class FuseQkv(Transform):
     """Join query, key and value, three inputs in this order, into the one weight that holds all three.
 
     The orders are those of unfuse_qkv, which is the way back.
+
+    Source: torch's ``in_proj_weight``, and ``query_key_value`` of GPT-NeoX and BLOOM.
+
+    Example: ``{to: in_proj_weight, from: [q, k, v], transform: [{fuse_qkv: {axis: 0}}]}``, (8, 8), (8, 8), (8, 8) to
+    (24, 8).
 
     Attributes:
         heads: how they lie along the axis.

@@ -17,6 +17,8 @@ from transferpipe.planning.transforms.protocol import NO_GOAL, Goal, PartialShap
 class Transpose(Transform):
     """Permute the axes as `numpy.transpose` does: axis i of the result is axis ``axes[i]`` of the input.
 
+    Example: ``{to: fc/kernel, from: fc.weight, transform: [transpose]}``, (10, 64) to (64, 10).
+
     Attributes:
         axes: a permutation, negative axes counted from the end; None reverses all axes.
     """
@@ -82,6 +84,8 @@ class Transpose(Transform):
 @dataclass(frozen=True, slots=True)
 class Reshape(Transform):
     """Give the values, read in C order, another shape, as `numpy.reshape` does.
+
+    Example: ``{to: att/query/kernel, from: att.query, transform: [{reshape: [8, 2, -1]}]}``, (8, 6) to (8, 2, 3).
 
     Attributes:
         sizes: the new shape; one of them may be -1 and is then worked out from the others; None for that of the target.

@@ -25,6 +25,10 @@ class FlattenOrder(Transform):
     ``(h*W + w)*C + c``. It serves a vector of one number a row, such as a normalization's, as well. Behind a
     Concatenate the row is joined of several parts: maps that were flattened, and values that stay in their order.
 
+    Source: ``torch.nn.Flatten`` and ``keras.layers.Flatten``, which both read their input in C order.
+
+    Example: ``{to: fc, from: fc.weight, transform: [transpose, {flatten_order: [4, 2, 3]}]}``, (10, 24) to (24, 10).
+
     Attributes:
         parts: of a map its channels, then its spatial sizes; of anything else the count of its values.
     """

@@ -27,7 +27,10 @@ _ARGUMENTS = ("axis",)
 
 @dataclass(frozen=True, slots=True)
 class Concat(Transform):
-    """Join the inputs, in their order, along an axis they have, as `numpy.concatenate` does."""
+    """Join the inputs, in their order, along an axis they have, as `numpy.concatenate` does.
+
+    Example: ``{to: qkv, from: [q, k, v], transform: [{concat: -1}]}``, (8, 4), (8, 4), (8, 4) to (8, 12).
+    """
 
     axis: int
     name: ClassVar[str] = "concat"
@@ -78,7 +81,10 @@ class Concat(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Stack(Transform):
-    """Join the inputs, in their order, along a new axis, as `numpy.stack` does; `axis` counts in the result."""
+    """Join the inputs, in their order, along a new axis, as `numpy.stack` does; `axis` counts in the result.
+
+    Example: ``{to: experts, from: [one, two], transform: [{stack: 0}]}``, (8, 4), (8, 4) to (2, 8, 4).
+    """
 
     axis: int
     name: ClassVar[str] = "stack"
@@ -126,6 +132,11 @@ class Same(Transform):
     """Take inputs that are the same, bit for bit, as one: a tied weight that two layers hold; others are refused.
 
     All have one shape, which the result has. Running a recipe backwards writes it, where two weights took one tensor.
+
+    Source: torch's weight sharing, of which a checkpoint holds every name (``lm_head.weight`` of GPT-2 is
+    ``wte.weight``).
+
+    Example: ``{to: embedding, from: [wte, lm_head], transform: [same]}``, (20, 8), (20, 8) to (20, 8).
     """
 
     name: ClassVar[str] = "same"

@@ -24,6 +24,8 @@ class Flip(Transform):
 
     Theano's convolutions run through their kernel backwards; Keras 2 flipped the spatial axes of such a file
     (``keras/utils/conv_utils.py``, ``convert_kernel``).
+
+    Example: ``{to: conv, from: theano, transform: [{flip: [0, 1]}]}``, (3, 3, 4, 8) to (3, 3, 4, 8).
     """
 
     axes: tuple[int, ...]
@@ -72,6 +74,8 @@ class FromCudnn(Transform):
 
     As Keras 2 did (``keras/engine/saving.py``, ``_convert_rnn_weights``): cuDNN keeps every gate of both kernels
     transposed, the input kernel's in the other order of memory, and adds two biases where an LSTM has one.
+
+    Example: ``{to: bias, from: cudnn, transform: [{from_cudnn: {part: bias, gates: 4}}]}``, (64,) to (32,).
 
     Attributes:
         part: ``kernel``, ``recurrent_kernel`` or ``bias``.

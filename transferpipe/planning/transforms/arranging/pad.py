@@ -31,6 +31,8 @@ _CROP_EXAMPLE = "{crop_or_pad: {at: centre, axes: [0, 1], value: 0}}"
 class Pad(Transform):
     """Add `value` before and after, as `numpy.pad` does in its constant mode.
 
+    Example: ``{to: embedding, from: table, transform: [{pad: {axis: 0, after: 4}}]}``, (60, 8) to (64, 8).
+
     Attributes:
         widths: (before, after) for every axis in turn, or only for `axis` where one is given.
         value: what is added; the weight's dtype must be able to hold it.
@@ -111,6 +113,10 @@ class CropOrPad(Transform):
     * ``centre``: the element at (size - 1) // 2 stays there, so that a kernel with zeros around it computes what it did
       where Keras pads its input as ``same`` and the stride is 1.
     * ``corner``: the first element stays the first.
+
+    Source: the kernels of 1x1 that RepVGG makes 3x3 (Ding et al. 2021, arXiv:2101.03697, section 3.3).
+
+    Example: ``{to: conv, from: conv, transform: [{crop_or_pad: {axes: [0, 1]}}]}``, (3, 3, 4, 8) to (5, 5, 4, 8).
 
     Attributes:
         at: one of the above.

@@ -30,6 +30,10 @@ _TAKE_EXAMPLE = "{take: {axis: -1, indices: [2, 1, 0]}}"
 class Slice(Transform):
     """Select as NumPy's basic indexing does, except that nothing may run out of range or select nothing.
 
+    Source: NumPy's basic indexing (`numpy.s_`).
+
+    Example: ``{to: positions, from: table, transform: [{slice: {axis: 0, size: target}}]}``, (512, 8) to (128, 8).
+
     Attributes:
         parts: for one axis each, a range, or an index that removes the axis.
         axis: the axis of the first part; None stands for 0 in a slice that was given axis by axis.
@@ -213,7 +217,10 @@ class SizedSlice(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Take(Transform):
-    """Select `indices` along `axis`, in that order and as often as listed, as `numpy.take` does."""
+    """Select `indices` along `axis`, in that order and as often as listed, as `numpy.take` does.
+
+    Example: ``{to: head/kernel, from: fc, transform: [{take: {axis: -1, indices: [2, 0]}}]}``, (8, 3) to (8, 2).
+    """
 
     indices: tuple[int, ...]
     axis: int

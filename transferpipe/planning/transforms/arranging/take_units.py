@@ -26,6 +26,8 @@ class TakeUnits(Transform):
     gets what it got (Net2WiderNet of arXiv:1511.05641). With `root`, by the root of that: whoever makes the units and
     whoever takes them have both, and a norm over all units stays as it is.
 
+    Example: ``{to: '.*', units: {widen: copies}}`` (`recipe=wider`), a kernel (3, 3, 8, 16) to (3, 3, 16, 32).
+
     Attributes:
         axis: the axis.
         size: how many units there are.

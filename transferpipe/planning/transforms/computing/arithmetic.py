@@ -44,7 +44,14 @@ class Arithmetic(Blockwise):
 
 @dataclass(frozen=True, slots=True)
 class Add(Arithmetic):
-    """Add a number to every value."""
+    """Add a number to every value.
+
+    A normalization that computes ``x * (1 + weight)`` becomes one that computes ``x * weight``, as with Gemma's.
+
+    Source: `numpy.add`.
+
+    Example: ``{to: gamma, from: norm.weight, transform: [{add: 1}]}``, (16,) to (16,).
+    """
 
     number: float
     name: ClassVar[str] = "add"
@@ -69,7 +76,13 @@ class Add(Arithmetic):
 
 @dataclass(frozen=True, slots=True)
 class Zero(Arithmetic):
-    """Put zero in the place of every value, and keep shape and dtype."""
+    """Put zero in the place of every value, and keep shape and dtype.
+
+    A branch that ends in zeros adds nothing: the last gamma of each residual block begins so (Goyal et al. 2017,
+    arXiv:1706.02677, section 5.1).
+
+    Example: ``{to: gamma, from: gamma, transform: [zero]}``, (16,) to (16,).
+    """
 
     name: ClassVar[str] = "zero"
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -94,6 +107,10 @@ class Zero(Arithmetic):
 @dataclass(frozen=True, slots=True)
 class Noise(Arithmetic):
     """Add normally distributed noise, which depends on the seed and on the target weight's name alone.
+
+    Source: `numpy.random.Generator.standard_normal`.
+
+    Example: ``{to: fc, from: fc, transform: [{noise: {std: 0.01, relative: true}}]}``, (64, 10) to (64, 10).
 
     Attributes:
         std: its standard deviation.
@@ -160,6 +177,10 @@ class Normalize(Transform):
     """Divide by the L2 norm, so that it is 1: of the whole weight, or of every slice along some axes.
 
     With `axis: 0` every column of a Dense kernel gets a norm of 1. What has a norm of 0 stays as it is.
+
+    Source: `numpy.linalg.norm`; as ``keras.constraints.UnitNorm``, but without its epsilon.
+
+    Example: ``{to: head, from: classes, transform: [{normalize: 0}]}``, (64, 10) to (64, 10).
 
     Attributes:
         axis: the axis, or a list of them, over which each norm is taken; all where it is left out.

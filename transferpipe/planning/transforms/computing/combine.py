@@ -31,6 +31,9 @@ class WeightNorm(Transform):
 
     The norm is over the axes along which g has size 1; over all of them if g is a scalar. Source: Salimans, Kingma
     2016, arXiv:1602.07868, equation 2; torch.nn.utils.parametrizations.weight_norm.
+
+    Example: ``{to: fc, from: [original0, original1], transform: [weight_norm, transpose]}``, (10, 1), (10, 64) to (64,
+    10).
     """
 
     name: ClassVar[str] = "weight_norm"
@@ -77,6 +80,9 @@ class SpectralNorm(Transform):
 
     With W as a matrix whose rows are along `axis`, the value is ``u @ W @ v``. Source: Miyato et al. 2018,
     arXiv:1802.05957, equation 2; torch.nn.utils.spectral_norm (``weight_orig``, ``weight_u``, ``weight_v``).
+
+    Example: ``{to: fc, from: [weight_orig, weight_u, weight_v], transform: [spectral_norm, transpose]}``, (10, 64),
+    (10,), (64,) to (64, 10).
 
     Attributes:
         axis: the axis of u, which torch calls dim: 0, of a transposed convolution 1.

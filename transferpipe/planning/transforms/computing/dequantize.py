@@ -29,6 +29,8 @@ class Dequantize(Transform):
     share a byte along the last axis, the first of them in its lower half. Computed in float64 and rounded once to the
     scale's dtype.
 
+    Example: ``{to: fc, from: [fc, scale], transform: [dequantize]}``, (64, 10), (10,) to (64, 10).
+
     Attributes:
         bits: of one value, 8 or 4.
         axes: the axes of the result that the scale goes along, of a Dense the last one, of an Embedding the first one;

@@ -34,6 +34,9 @@ class FoldBatchNorm(Transform):
     one, and a branch without a kernel is a normalization of the input itself. Source: RepVGG, Ding et al. 2021,
     arXiv:2101.03697, section 3.3.
 
+    Example: ``{to: conv, from: [conv, gamma, variance], transform: [{fold_batchnorm: {of: [kernel, gamma, variance],
+    epsilon: 0.001}}]}``, (3, 3, 4, 8), (8,), (8,) to (3, 3, 4, 8).
+
     Attributes:
         branches: of each branch what its inputs are, in the order of the inputs: ``kernel``, ``gamma``, ``variance``
             for a kernel; ``bias``, ``gamma``, ``beta``, ``mean``, ``variance`` for a bias. Those that a layer does not

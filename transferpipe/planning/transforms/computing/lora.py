@@ -36,6 +36,9 @@ class MergeLora(Transform):
 
     Computed in float64, block by block, and rounded once to W's dtype.
 
+    Example: ``{to: fc, from: [fc, a, b], transform: [{merge_lora: {alpha: 4}}]}``, (64, 10), (64, 2), (2, 10) to (64,
+    10).
+
     Attributes:
         alpha: the numerator of the factor.
         style: whose factors these are.

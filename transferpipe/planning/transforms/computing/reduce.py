@@ -109,6 +109,10 @@ class Sum(Transform):
     """Add the inputs, which have one shape, in their order; or, with an axis, what lies along it in the one input.
 
     A first convolution for RGB takes grey images with the sum along its channels: each channel would see the same.
+
+    Source: `numpy.sum`.
+
+    Example: ``{to: stem, from: conv1, transform: [{sum: {axis: 2, keep: true}}]}``, (3, 3, 3, 16) to (3, 3, 1, 16).
     """
 
     name: ClassVar[str] = "sum"
@@ -147,6 +151,8 @@ class MeanAlong(Along):
 
     Heads that share a key and a value begin with the mean of those that each had of its own (Ainslie et al. 2023,
     arXiv:2305.13245, section 2.1).
+
+    Example: ``{to: key, from: k, transform: [{reshape: [8, 2, 3, 4]}, {mean: {axis: 2}}]}``, (8, 6, 4) to (8, 2, 4).
     """
 
     name: ClassVar[str] = "mean"
@@ -186,6 +192,10 @@ class Max(Transform):
     """The largest of the inputs at each place; or, with an axis, the largest along it in the one input.
 
     The maximum over the biases of layers, or over the ranges of quantized ones, is such a number.
+
+    Source: `numpy.maximum`, `numpy.max`.
+
+    Example: ``{to: range, from: [one, two], transform: [max]}``, (16,), (16,) to (16,).
     """
 
     name: ClassVar[str] = "max"

@@ -30,6 +30,8 @@ class Cast(Transform):
 
     A number that the dtype cannot hold becomes what NumPy makes of it; whoever sees both values reports that.
 
+    Example: ``{to: fc, from: fc, transform: [{cast: float32}]}``, (64, 10) to (64, 10).
+
     Attributes:
         to: one of `DTYPES`.
     """
@@ -76,7 +78,12 @@ class Cast(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Scale(Transform):
-    """Multiply every value by a number; the product is computed in float64 and rounded once to the weight's dtype."""
+    """Multiply every value by a number; the product is computed in float64 and rounded once to the weight's dtype.
+
+    Source: `numpy.multiply`.
+
+    Example: ``{to: embedding, from: table, transform: [{scale: 0.125}]}``, (60, 64) to (60, 64).
+    """
 
     by: float
     name: ClassVar[str] = "scale"
@@ -116,7 +123,12 @@ class Scale(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Fill(Transform):
-    """Put one number in the place of every value, and keep shape and dtype."""
+    """Put one number in the place of every value, and keep shape and dtype.
+
+    Source: `numpy.full_like`.
+
+    Example: ``{to: gamma, from: weight, transform: [{fill: 1}]}``, (16,) to (16,).
+    """
 
     value: float
     name: ClassVar[str] = "fill"
@@ -157,6 +169,8 @@ class Identity(Transform):
     That of a Dense layer is the identity matrix; a convolution's has it at the place of its window that meets the
     output's own pixel under ``padding: same``, and zeros around. Source: Net2DeeperNet of Chen, Goodfellow, Shlens,
     "Net2Net: Accelerating Learning via Knowledge Transfer", arXiv:1511.05641.
+
+    Example: ``{to: deeper, from: before, transform: [identity]}``, (3, 3, 8, 16) to (3, 3, 16, 16).
 
     Attributes:
         size: the shape of the kernel, (..., inputs, outputs): the target's; that of the input where nobody knows it.

@@ -44,7 +44,10 @@ class Merge(Blockwise):
 
 @dataclass(frozen=True, slots=True)
 class Mean(Merge):
-    """The arithmetic mean, as in model soups (Wortsman et al. 2022, arXiv:2203.05482)."""
+    """The arithmetic mean, as in model soups (Wortsman et al. 2022, arXiv:2203.05482).
+
+    Example: ``{to: fc, from: ['one:fc', 'two:fc', 'base:fc'], merge: mean}``, (64, 10), (64, 10), (64, 10) to (64, 10).
+    """
 
     name: ClassVar[str] = "mean"
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +83,8 @@ class Linear(Merge):
 
     mergekit's method of this name divides by the sum of the weights by default; here `normalize: true`
     does that. Task vectors: Ilharco et al. 2023, arXiv:2212.04089.
+
+    Example: ``{to: fc, from: ['one:fc', 'two:fc'], merge: {linear: [0.3, 0.7]}}``, (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         weights: a number for each input.
@@ -137,6 +142,8 @@ class Lerp(Merge):
 
     Evaluated at many t it shows whether a barrier lies between two networks (Frankle et al. 2020, arXiv:1912.05671).
 
+    Example: ``{to: fc, from: ['one:fc', 'two:fc'], merge: {lerp: 0.25}}``, (64, 10), (64, 10) to (64, 10).
+
     Attributes:
         t: how far; 0 is the first input, 1 the second.
     """
@@ -176,6 +183,10 @@ class Slerp(Merge):
 
     The angle is that of the whole weights, each seen as one vector. Where they are nearly parallel or opposite (the
     cosine's size is beyond 0.9995), the way is the straight one of `lerp`. As in mergekit.
+
+    Source: "Animating Rotation with Quaternion Curves", SIGGRAPH 1985; mergekit's ``slerp``.
+
+    Example: ``{to: fc, from: ['one:fc', 'two:fc'], merge: {slerp: 0.5}}``, (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         t: how far; 0 is the first input, 1 the second.
@@ -220,6 +231,9 @@ class Fisher(Merge):
 
     `from` names the weights first, then the diagonal of the Fisher information of each, in the same order (the mean of
     the squared gradients of the log-likelihood): sum of w·F·x over sum of w·F, arXiv:2111.09832.
+
+    Example: ``{to: fc, from: ['one:fc', 'two:fc', 'one_fisher:fc', 'two_fisher:fc'], merge: fisher}``, (64, 10), (64,
+    10), (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         weights: a number for each model; 1 each where it is left out.

@@ -54,6 +54,9 @@ class Dare(RandomDrops):
     the seed, the target weight's name and the model's place, not on the order of the weights. mergekit instead scales
     what stays to the sum of magnitudes before, and draws other numbers.
 
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {dare: {base: base, density: 0.5, seed: 1}}}``,
+    (64, 10), (64, 10), (64, 10) to (64, 10).
+
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.
         density: which part of the numbers is kept, above 0 and up to 1; one for all, or one for each other model.
@@ -99,6 +102,9 @@ class Della(RandomDrops):
     rank of the magnitude, from density - epsilon to density + epsilon, and what stays is divided by it. Which numbers
     are dropped depends on the seed, the target weight's name and the model's place, not on the order of the weights.
     mergekit instead scales what stays to the sum of magnitudes before, and draws other numbers.
+
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {della: {base: base, density: 0.5, epsilon: 0.1,
+    seed: 1}}}``, (64, 10), (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.

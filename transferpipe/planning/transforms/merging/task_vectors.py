@@ -88,6 +88,9 @@ class TaskArithmetic(TaskVectors):
 
     base + scale · sum of weight · (model - base): Ilharco et al. 2023, arXiv:2212.04089.
 
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {task_arithmetic: {base: base, scale: 0.4}}}``,
+    (64, 10), (64, 10), (64, 10) to (64, 10).
+
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.
         weights: a number for each other model; 1 each where it is left out.
@@ -112,6 +115,9 @@ class Ties(TaskVectors):
     Yadav et al. 2023, arXiv:2306.01708, with mergekit's conventions: of each weight int(density · size) numbers are
     kept, counted weight by weight where the paper counts over the whole model; weights enter before the election; the
     sign of a sum of zero is +; the average is over the weights of those that agree.
+
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {ties: {base: base, density: 0.2}}}``, (64, 10),
+    (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.
@@ -159,6 +165,9 @@ class Breadcrumbs(TaskVectors):
 
     Davari and Belilovsky 2023, arXiv:2312.06795; int(gamma · size) of the largest go, and of the smallest as many as
     leave int(density · size).
+
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {breadcrumbs: {base: base, density: 0.9, gamma:
+    0.01}}}``, (64, 10), (64, 10), (64, 10) to (64, 10).
 
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.
@@ -209,6 +218,9 @@ class ModelStock(Merge):
 
     t · mean + (1 - t) · base with t = N·cos / (1 + (N - 1)·cos), where cos is the mean cosine between two task vectors
     of a weight: Jang et al. 2024, arXiv:2403.19522. Where a task vector is zero, its cosines are.
+
+    Example: ``{to: fc, from: ['base:fc', 'one:fc', 'two:fc'], merge: {model_stock: {base: base}}}``, (64, 10), (64,
+    10), (64, 10) to (64, 10).
 
     Attributes:
         base: the source that is the base, by its name or by its place in `from`.

@@ -44,6 +44,8 @@ class Channels(Transform):
     Sources: ``auto`` does what timm's ``adapt_input_conv`` does for RGB (its `sum` and `repeat`); ``spread`` is the
     cross-modality initialization of Wang et al. 2016, arXiv:1608.00859, section 3.2, but for the factor n / m.
 
+    Example: ``{to: stem, from: conv1, transform: [channels]}``, (3, 3, 3, 16) to (3, 3, 1, 16).
+
     Attributes:
         how: one of the above.
         rescale: whether to multiply by n / m; None is as said above.

@@ -30,6 +30,11 @@ _CLASS_NAMES = "{class_names: {from: old.txt, to: new.txt, new: mean}}"
 class Classes(Rows):
     """Give a head other classes by their indices: a kernel and a bias have them along their last axis.
 
+    Sources: the mean is that of Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language Models", for
+    classes; ``reset_classifier`` of timm draws all anew instead.
+
+    Example: ``{to: head/kernel, from: fc, transform: [{classes: {new: zero}}]}``, (64, 10) to (64, 12).
+
     Attributes:
         indices: for every class of the target the source's index, or None for a new class. None as a whole keeps the
             source's classes in their places, and makes or leaves out what the target has more or fewer of.
@@ -108,6 +113,10 @@ class ClassNames(NamedRows):
     """Give a head other classes by their names, which two files list: one name for every class, in their order.
 
     A class that both have is copied, wherever it stands; so the same names in another order are a permutation.
+
+    Source: ``id2label`` of the configurations of Hugging Face.
+
+    Example: ``{to: head, from: fc, transform: [{class_names: {from: old.txt, to: new.json}}]}``, (64, 3) to (64, 4).
 
     Attributes:
         source: the source's names: a text file with one a line, a JSON list, or ``id2label``.

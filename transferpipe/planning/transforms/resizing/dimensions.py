@@ -37,6 +37,8 @@ class Inflate(Transform):
     Sources: ``mean`` is I3D, Carreira and Zisserman 2017, arXiv:1705.07750, section 2.4.1; ``centre`` the central frame
     initialization of ViViT, Arnab et al. 2021, arXiv:2103.15691, section 3.4.
 
+    Example: ``{to: conv, from: conv, transform: [inflate]}``, (3, 3, 4, 8) to (5, 3, 3, 4, 8).
+
     Attributes:
         how: one of the above.
         axis: the new axis, as it is counted in the result.
@@ -119,6 +121,11 @@ class Deflate(Transform):
     * ``sum``: of what lies along it. What is the same all along the axis gives what it gave before.
     * ``mean``: the sum divided by t.
     * ``centre``: the middle alone.
+
+    Source: it turns I3D's ``inflate`` round, Carreira and Zisserman 2017, arXiv:1705.07750, section 2.4.1; the sum is
+    `numpy.sum`.
+
+    Example: ``{to: conv, from: conv, transform: [deflate]}``, (5, 3, 3, 4, 8) to (3, 3, 4, 8).
 
     Attributes:
         how: one of the above.

@@ -42,6 +42,9 @@ class ResizePositions(Transform):
     Sources: timm's ``resample_abs_pos_embed`` and ``resize_rel_pos_bias_table_simple``; ``interpolate_pos_encoding`` of
     ViTEmbeddings in transformers; torch.nn.functional.interpolate with ``align_corners=False``.
 
+    Example: ``{to: positions, from: pos_embed, transform: [{resize_positions: {prefix: 1}}]}``, (1, 17, 8) to (1, 37,
+    8).
+
     Attributes:
         grid: the source's sizes; a single -1 is a line of any length, two are a square.
         to: the target's sizes; None works them out as those of the source are.

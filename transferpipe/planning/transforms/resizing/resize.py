@@ -94,6 +94,9 @@ class Resize(Transform):
     Without `antialias` (Hugging Face's way for positions) a smaller result may miss samples; with it (timm's way)
     it is a weighted mean of all.
 
+    Example: ``{to: positions, from: table, transform: [{resize: {axes: [1, 2], antialias: true}}]}``, (1, 7, 7, 16) to
+    (1, 12, 12, 16).
+
     Attributes:
         axes: the axes.
         method: ``bicubic``, ``bilinear`` or ``nearest``.
@@ -180,6 +183,8 @@ class ResizePatches(Resize):
 
     Sources: FlexiViT, Beyer et al. 2022, arXiv:2212.08013, section 3.4; timm's ``resample_patch_embed``. For separable
     interpolation the pseudoinverse is that of each axis.
+
+    Example: ``{to: patch, from: patch, transform: [resize_patches]}``, (4, 4, 3, 16) to (8, 8, 3, 16).
 
     Attributes:
         pseudoinverse: False interpolates the kernel itself, as `Resize` does.

@@ -35,6 +35,9 @@ class VocabularyRows(NamedRows):
     A token that both have is copied, wherever it stands. Every weight along one axis of which the tokens lie takes the
     same steps: the embedding (tokens, dimensions), an output of its own (dimensions, tokens), its bias (tokens,).
 
+    Example: ``{to: embedding, from: table, transform: [{vocabulary: {from: old.txt, to: new.json}}]}``, (3, 8) to (4,
+    8).
+
     Attributes:
         source: the source's tokens: a text file with one a line, a JSON list, ``vocab.json`` or ``tokenizer.json``.
         target: the target's tokens.
