@@ -145,18 +145,29 @@ class Subclassed(keras.Model):
         return self.bn(self.dense(inputs))
 
 
-CLASSES = {"functional": Backbone, "forgetful": Forgetful, "subclassed": Subclassed}
+@keras.saving.register_keras_serializable("frozen_parts")
+class Keeping(Backbone):
+    """The same, but it sets its flag once its parts are there, so that they have it when it is loaded."""
+
+    def __init__(self, units=3, trainable=True, **options):
+        super().__init__(units, **options)
+        self.trainable = trainable
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_frozen_model_of_a_class_of_its_own_is_judged_as_keras_loads_it(name, tmp_path):
+CLASSES = {"functional": Backbone, "forgetful": Forgetful, "subclassed": Subclassed, "keeping": Keeping}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*((name, "live") for name in CLASSES), ("keeping", "file"), ("forgetful", "file")]
+)
+def test_a_frozen_model_of_a_class_of_its_own_is_judged_as_keras_loads_it(name, kind, tmp_path):
     keras.utils.clear_session()
     inputs = keras.Input((5,))
     model = keras.Model(inputs, layers.Dense(2, name="head")(CLASSES[name](name="m")(inputs)))
     model.save(tmp_path / "source.keras")
     report = tp.transfer(
-        tmp_path / "source.keras", model, folder=tmp_path, mapping={"all": {"to": ".*"}}, freeze=["m"],
-        save={"path": "out.keras"},
+        tmp_path / "source.keras", model if kind == "live" else tmp_path / "source.keras", folder=tmp_path,
+        mapping={"all": {"to": ".*"}}, freeze=["m"], save={"path": "out.keras"},
     )  # fmt: skip
     loaded = keras.models.load_model(tmp_path / "out.keras")
     x = np.random.default_rng(0).normal(size=(8, 5))

@@ -298,11 +298,7 @@ def _prove(temporary: Path, prepared: Prepared, on_progress: Progress | None, pl
     try:
         proof = verify_file(temporary, target, prepared.plan, _values(prepared), on_progress)
         verify_archive(proof.source, prepared.opened.target, _values(prepared))
-        if (
-            proof.freezing.startswith(UNRECORDED)
-            and isinstance(prepared.opened.target, ModelTarget)
-            and proof.source.config
-        ):
+        if proof.freezing.startswith(UNRECORDED) and proof.source.config:
             judged = prove_freezing(proof.source.config, prepared.plan, prepared.opened.target)
             proof = replace(proof, freezing=judged or proof.freezing)
     except (FileError, zipfile.BadZipFile) as error:

@@ -15,18 +15,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.errors import RecipeError
-from transferpipe.models.deferred.attempt import draw_pending
+from transferpipe.models.building.build import import_keras
+from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared, draw_pending
 from transferpipe.models.keras_private import get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
-from transferpipe.models.target import ModelTarget, Target
+from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import Walked, walk
+from transferpipe.packages import is_installed
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.plan import Plan
 
 NOT_SAVED = "freeze-not-saved"
 _UNINITIALIZED = "uninitialized_variables"
 _SCOPE = "stateless_scope"
+# Beside four times the bytes of a file, which may hold its weights in a narrower dtype than they are built in.
+_LITTLE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,10 @@ def _numbers_allowed() -> Iterator[None]:
 def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
     """Return what trains in the model that Keras builds of `config`; None if it cannot build it.
 
-    Only for configurations of models that were built in this process, whose classes are vouched for.
+    Only for configurations whose classes are vouched for: those of models that were built in this process, and those of
+    files that are targets, which `check_classes` has passed.
     """
-    import keras
-
+    keras = import_keras()
     pending = get_global(_UNINITIALIZED)
     with keras_settings_kept():
         try:
@@ -113,16 +117,36 @@ def _walk_loaded(model: Any) -> Walked:
         return walk(model, "")
 
 
+def _loaded(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
+    """Return what trains in the model that Keras builds of a configuration of `target`; None if that stays open."""
+    if isinstance(target, FileTarget):
+        if not is_installed("keras"):  # a file is a target without it
+            return None
+        keras = import_keras()
+        try:
+            with keras_settings_kept():
+                check_declared(
+                    keras,
+                    lambda: keras.saving.deserialize_keras_object(json.loads(json.dumps(config))),
+                    4 * target.source.catalog.nbytes + _LITTLE,
+                )
+        except DeclaredTooMuchError:
+            return None
+    found = flags_after_loading(config)
+    # A file that another version of Keras wrote may keep its weights elsewhere than this one looks for them.
+    return found if found is not None and {w.where for w in target.structure.catalog} <= found.places else None
+
+
 def judge_freezing(plan: Plan, target: Target) -> Plan:
     """Return `plan` with what Keras will make of its freezing, where the configuration alone leaves that open."""
     open_ones = [w for w in plan.warnings if w.code == NOT_SAVED and w.where == "freeze"]
-    if not open_ones or not isinstance(target, ModelTarget):
+    if not open_ones:
         return plan
     try:
         config = target.config(plan.freezing.layers)
     except RecipeError:  # no configuration can be written, so no model will be saved that could be loaded
         return plan
-    found = flags_after_loading(json.loads(config))
+    found = _loaded(json.loads(config), target) if config is not None else None
     if found is None:
         return plan
     where = {w.name: w.where for w in target.structure.catalog}
@@ -134,9 +158,9 @@ def judge_freezing(plan: Plan, target: Target) -> Plan:
     return dataclasses.replace(plan, warnings=(*(w for w in plan.warnings if w not in open_ones), *judged))
 
 
-def prove_freezing(config: Mapping[str, Any], plan: Plan, target: ModelTarget) -> str | None:
+def prove_freezing(config: Mapping[str, Any], plan: Plan, target: Target) -> str | None:
     """Return what a finished file's own configuration makes of the planned freezing; None if Keras cannot build it."""
-    found = flags_after_loading(config)
+    found = _loaded(config, target)
     if found is None:
         return None
     where = {w.name: w.where for w in target.structure.catalog}

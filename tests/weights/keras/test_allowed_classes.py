@@ -38,6 +38,8 @@ HOSTILE = {
     "program in a folder": layer("TFSMLayer", filepath="/tmp/x"),
     "pickle": layer("TorchModuleWrapper", weights=CODE),
     "vocabulary as a path": layer("StringLookup", vocabulary="/etc/passwd"),
+    "merges as a path": layer("BytePairTokenizer", module="keras_hub.tokenizers", merges="/etc/passwd"),
+    "tokenizer as a path": layer("SentencePieceTokenizer", module="keras_hub.tokenizers", proto="/etc/passwd"),
     "spec from elsewhere": {"class_name": "__typespec__", "spec_name": "Popen", "module": "subprocess", "config": []},
     "operation that writes": op("io.write_file"),
     "operation of Python": op("py_function"),

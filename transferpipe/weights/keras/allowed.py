@@ -46,6 +46,8 @@ _REFUSED = {
     "TFSMLayer": "a TFSMLayer, which runs the program in another folder",
     "TorchModuleWrapper": "a TorchModuleWrapper, which is a pickle",
 }
+# What layers and tokenizers take as the path of a file as well as in full; what they save holds no path.
+_READ = ("vocabulary", "vocabulary_file", "merges", "proto")
 _CLASS = re.compile(r"_{0,2}[A-Z]\w*")
 # What Keras writes for plain values: https://github.com/keras-team/keras, serialization_lib.py.
 _VALUES = frozenset(
@@ -102,7 +104,7 @@ def check_classes(config: Any, label: str, vouched: Vouched, values: int | None 
             _check_class(name, inner, where, vouched)
         elif isinstance(module, str) and "config" in inner:
             raise UnsafeError(Problem(where, f"its configuration names no class of {module!r}", _OWN_CODE))
-        if isinstance(path := inner.get("vocabulary"), str) or isinstance(path := inner.get("vocabulary_file"), str):
+        if path := next((p for key in _READ if isinstance(p := inner.get(key), str)), None):
             what = f"its configuration names the file {path!r} as a vocabulary, which Keras would read"
             raise UnsafeError(Problem(where, what, "save the model again"))
         _check_sizes(inner, where, values)
