@@ -20,7 +20,7 @@ from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_dec
 from transferpipe.models.keras_private import get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
-from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.models.target import FileTarget, Target
 from transferpipe.models.walk import Walked, walk
 from transferpipe.packages import is_installed
 from transferpipe.planning.freezing import warn_of_loading
