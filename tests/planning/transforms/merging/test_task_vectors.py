@@ -326,17 +326,19 @@ def test_what_is_wrong_with_a_merge_and_what_is_right(merge, count, what, right)
     assert np.isfinite(merged(merge if right is None else right, *arrays)).all()
 
 
-@follows("TaskVectors.shape: give … …, or")
+@follows("TaskVectors.shape: give a list of")
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "dare", "della"])
 @pytest.mark.parametrize("key", ["weights", "density"])
-def test_a_number_for_each_model(key):
-    merge = {"ties": {"base": 0, "density": 0.5, key: [0.5, 0.5, 0.5]}}
+@pytest.mark.parametrize("numbers", [[0.5], [0.5] * 3])
+def test_a_list_has_a_number_for_each_model(method, key, numbers):
+    """A list of one is not a number for all: what a list was copied from may have had another number of models."""
+    merge = {method: {"base": 0, "density": 0.5, key: numbers}}
     found = advice(merge)
-    assert "3 weights" in found.what or "3 densities" in found.what
+    assert f" {len(numbers)} number" in found.what and "there are 2 models" in found.what and key in found.what
     count = int(re.findall(r"\d+", found.fix)[0])
     arrays = [normal(2, 2, seed=i) for i in range(3)]
-    merge["ties"][key] = [0.5] * count
-    one_for_all = {"ties": {**merge["ties"], key: 0.5}}
-    assert np.array_equal(merged(merge, *arrays), merged(one_for_all, *arrays))
+    each, one_for_all = ({method: {**merge[method], key: value}} for value in ([0.5] * count, 0.5))
+    assert np.array_equal(merged(each, *arrays), merged(one_for_all, *arrays))
 
 
 @follows("Della.parse: give an epsilon below")

@@ -14,6 +14,7 @@ from transferpipe.planning.transforms.draws import draw_uniform
 from transferpipe.planning.transforms.merging.task_vectors import (
     COMMON,
     TASKS,
+    EachModel,
     TaskVectors,
     for_each,
     number_or_list,
@@ -26,7 +27,7 @@ from transferpipe.planning.transforms.protocol import Goal, TransformError
 class RandomDrops(TaskVectors, abc.ABC):
     """What these methods share: which numbers are dropped is drawn, by the seed, the target weight and the model."""
 
-    density: tuple[float, ...] = (1.0,)
+    density: EachModel = 1.0
     seed: int | None = None
     elect: bool = False
     rescale: bool = True
@@ -42,8 +43,8 @@ class RandomDrops(TaskVectors, abc.ABC):
         seed = goal.seed if self.seed is None else self.seed
         return self if self.weight else replace(self, weight=goal.name, seed=seed)
 
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
-        return [("weights", self.weights), ("densities", self.density)]
+    def _for_each_model(self) -> Sequence[tuple[str, EachModel]]:
+        return [("weights", self.weights), ("density", self.density)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class Della(RandomDrops):
         normalize: false adds up instead of averaging.
     """
 
-    density: tuple[float, ...] = (0.5,)
+    density: EachModel = 0.5
     elect: bool = True
     epsilon: float = 0.1
     name: ClassVar[str] = "della"
@@ -129,7 +130,7 @@ class Della(RandomDrops):
         """Return the method for ``della: {base: pretrained, density: 0.5, epsilon: 0.1, seed: 7}``."""
         others = {"normalize": True, "epsilon": 0.1, "seed": None, "elect": True, "rescale": True}
         given = parse_method(cls, data, TASKS | others, ("density",))
-        for density in given["density"]:
+        for density in for_each(given["density"], 1):
             # A density of 1 keeps all, whatever epsilon says.
             if density < 1 and not given["epsilon"] < min(density, 1 - density):
                 what = f"della keeps numbers with probabilities from {density:g} - {given['epsilon']:g} to their sum"
@@ -172,7 +173,7 @@ def _seed_text(seed: int | None) -> list[str]:
     return [] if seed is None else [f"seed {seed}"]
 
 
-def _check_above_zero(name: str, densities: Sequence[float]) -> None:
-    if 0 in densities:
+def _check_above_zero(name: str, density: EachModel) -> None:
+    if 0 in for_each(density, 1):
         what = f"{name} divides what it keeps by the density, which is 0"
         raise TransformError(what, "give a density above 0, such as 0.1")

@@ -27,8 +27,11 @@ from transferpipe.planning.transforms.blocks import Block, Floats, Inputs, as_fl
 from transferpipe.planning.transforms.merging.cut import Cut, Keys, find_cuts, magnitude_keys
 from transferpipe.planning.transforms.merging.merge import Merge, products
 from transferpipe.planning.transforms.protocol import TransformError
+from transferpipe.text.collapse import counted
 
 COMMON = ("base", "weights", "scale", "normalize")
+EachModel = float | tuple[float, ...]
+"""One number for all models beside the base, or a list with one for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ class TaskVectors(Merge, abc.ABC):
     """What these methods share: the base plus a scaled sum of weighted task vectors, of which a part may be dropped."""
 
     base: int | str
-    weights: tuple[float, ...] = ()
+    weights: EachModel = 1.0
     scale: float = 1.0
     normalize: bool = False
 
@@ -46,13 +49,16 @@ class TaskVectors(Merge, abc.ABC):
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         check_base(self, self.base, len(shapes))
+        models = len(shapes) - 1
         for what, given in self._for_each_model():
-            if given and len(given) not in (1, len(shapes) - 1):
-                problem = f"{self} has {len(given)} {what}, but there are {len(shapes) - 1} models beside the base"
-                raise TransformError(problem, f"give {len(shapes) - 1} {what}, or one number for all")
+            # A list has one number for each, also where it has one: for all there is the number without a list.
+            if isinstance(given, tuple) and len(given) != models:
+                problem = f"{self} has {counted(len(given), 'number')} in its list of {what}, but there "
+                problem += f"{'is 1 model' if models == 1 else f'are {models} models'} beside the base"
+                raise TransformError(problem, f"give a list of {counted(models, 'number')}, or one number for all")
         return Merge.shape(self, shapes)
 
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
+    def _for_each_model(self) -> Sequence[tuple[str, EachModel]]:
         return [("weights", self.weights)]
 
     def kept(self, deltas: Sequence[Floats], block: Block, measured: Any) -> Sequence[Floats]:  # most keep all
@@ -66,7 +72,7 @@ class TaskVectors(Merge, abc.ABC):
         deltas = [as_floats(a) for a in without(block.arrays, int(self.base))]
         for delta in deltas:
             delta -= base
-        weights = for_each(self.weights or (1.0,), len(deltas))
+        weights = for_each(self.weights, len(deltas))
         total = sum_up(self.kept(deltas, block, measured), weights, elect=self.elects, normalize=self.normalize)
         if self.scale != 1:
             total *= self.scale
@@ -77,7 +83,7 @@ class TaskVectors(Merge, abc.ABC):
         return f"{self.name}({', '.join(self._texts())})"
 
     def _texts(self) -> list[str]:
-        weights = [f"weights {number_or_list(self.weights)}"] if self.weights else []
+        weights = [f"weights {number_or_list(self.weights)}"] if self.weights != 1 else []
         scale = [f"scale {self.scale}"] if self.scale != 1 else []
         return [f"base {self.base}", *weights, *scale, *["normalize"] * self.normalize]
 
@@ -127,7 +133,7 @@ class Ties(TaskVectors):
         normalize: false adds up those that agree instead of averaging them.
     """
 
-    density: tuple[float, ...] = (1.0,)
+    density: EachModel = 1.0
     name: ClassVar[str] = "ties"
     arguments: ClassVar[tuple[str, ...]] = (*COMMON, "density")
     elects: ClassVar[bool] = True
@@ -137,8 +143,8 @@ class Ties(TaskVectors):
         """Return the method for ``ties: {base: pretrained, density: 0.5, weights: [0.6, 0.4]}``."""
         return cls(**parse_method(cls, data, TASKS | {"normalize": True}, ("density",)))
 
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
-        return [("weights", self.weights), ("densities", self.density)]
+    def _for_each_model(self) -> Sequence[tuple[str, EachModel]]:
+        return [("weights", self.weights), ("density", self.density)]
 
     def measure(self, inputs: Inputs) -> list[list[Cut]]:
         """Return which numbers are kept of each model."""
@@ -178,7 +184,7 @@ class Breadcrumbs(TaskVectors):
         normalize: whether the sum is divided by that of the weights.
     """
 
-    density: tuple[float, ...] = (1.0,)
+    density: EachModel = 1.0
     gamma: float = 0.01
     name: ClassVar[str] = "breadcrumbs"
     arguments: ClassVar[tuple[str, ...]] = (*COMMON, "density", "gamma")
@@ -188,8 +194,8 @@ class Breadcrumbs(TaskVectors):
         """Return the method for ``breadcrumbs: {base: pretrained, density: 0.9, gamma: 0.01}``."""
         return cls(**parse_method(cls, data, TASKS | {"gamma": 0.01}, ("density",)))
 
-    def _for_each_model(self) -> Sequence[tuple[str, tuple[float, ...]]]:
-        return [("weights", self.weights), ("densities", self.density)]
+    def _for_each_model(self) -> Sequence[tuple[str, EachModel]]:
+        return [("weights", self.weights), ("density", self.density)]
 
     def measure(self, inputs: Inputs) -> list[list[Cut]]:
         """Return, of each model, which numbers are too large, and which are large enough."""
@@ -318,9 +324,9 @@ def without(arrays: Sequence[Any], place: int) -> list[Any]:
     return [a for i, a in enumerate(arrays) if i != place]
 
 
-def for_each(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
+def for_each(numbers: EachModel, count: int) -> tuple[float, ...]:
     """Return as many numbers as there are models."""
-    return numbers * count if len(numbers) == 1 else numbers
+    return numbers if isinstance(numbers, tuple) else (numbers,) * count
 
 
 def check_base(transform: Merge, base: int | str, count: int) -> None:
@@ -344,7 +350,7 @@ def _delta_keys(block: Block, base: int) -> list[Keys]:
     return [magnitude_keys(delta) for delta in _deltas(block, base)]
 
 
-TASKS: dict[str, Any] = {"weights": (), "scale": 1.0, "normalize": False}
+TASKS: dict[str, Any] = {"weights": 1.0, "scale": 1.0, "normalize": False}
 
 
 def parse_method(
@@ -356,8 +362,7 @@ def parse_method(
     name = kind.name
     given = defaults | parse_named(name, data, example, kind.arguments or (), ("base", *required))
     given["base"] = _parse_base(name, given["base"], example)
-    if given["weights"] != ():
-        given["weights"] = _parse_numbers(parse_number, f"each of the weights of {name}", given["weights"], example)
+    given["weights"] = _parse_numbers(parse_number, f"each of the weights of {name}", given["weights"], example)
     for key in ("normalize", "elect", "rescale"):
         if key in given:
             given[key] = parse_flag(f"{key} of {name}", given[key])
@@ -376,11 +381,12 @@ def _parse_base(name: str, data: Any, example: str) -> int | str:
     return data if isinstance(data, str) else parse_integer(f"the base of {name}", data, example)
 
 
-def _parse_numbers(parse: Any, where: str, data: Any, example: str) -> tuple[float, ...]:
-    items = data if isinstance(data, list | tuple) and data else (data,)
-    return tuple(float(parse(where, item, example)) for item in items)
+def _parse_numbers(parse: Any, where: str, data: Any, example: str) -> EachModel:
+    if isinstance(data, list | tuple) and data:
+        return tuple(float(parse(where, item, example)) for item in data)
+    return float(parse(where, data, example))
 
 
-def number_or_list(numbers: tuple[float, ...]) -> str:
+def number_or_list(numbers: EachModel) -> str:
     """Return how messages and plans show a number for all models, or one for each."""
-    return str(numbers[0]) if len(numbers) == 1 else f"({', '.join(map(str, numbers))})"
+    return f"({', '.join(map(str, numbers))})" if isinstance(numbers, tuple) else str(numbers)
