@@ -61,6 +61,22 @@ def test_sub_tokens_are_the_mean_of_the_pieces(files):
     )
 
 
+def test_sub_tokens_need_no_token_that_both_lists_have(files, tmp_path):
+    """Where all new ones are compounds; with nothing of the source in them, or by another way, nothing is known."""
+    other = {**files, "to": str(tmp_path / "other.json"), "axis": 0}
+    (tmp_path / "other.json").write_text(json.dumps(["dogcat", "owls", "zzz"]))
+    cat, dog, owl, _, s = ROWS
+    found = take("vocabulary", {**other, "new": "sub_tokens"}, ROWS)
+    np.testing.assert_allclose(found, [(dog + cat) / 2, (owl + s) / 2, ROWS.mean(0)], rtol=1e-6)
+    pinned = parse_transform({"vocabulary": {**other, "new": "sub_tokens"}}).pinned()
+    assert pinned["vocabulary"]["common"] == 0
+    assert np.array_equal(take("vocabulary", pinned["vocabulary"], ROWS), found)
+    for new, tokens in (("mean", ["dogcat"]), ("sub_tokens", ["ZZZ", "Y"])):
+        (tmp_path / "other.json").write_text(json.dumps(tokens))
+        with pytest.raises(TransformError, match="have no name in common"):
+            take("vocabulary", {**other, "new": new}, ROWS)
+
+
 @pytest.mark.parametrize(
     ("token", "pieces"),
     [

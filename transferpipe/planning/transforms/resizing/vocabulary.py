@@ -85,6 +85,19 @@ class VocabularyRows(NamedRows):
         more |= {"padded": True} if self.padded else {}
         return {**super(VocabularyRows, self).written(), **more, **({} if self.size is None else {"size": self.size})}
 
+    def _is_made_of_the_source(self) -> bool:
+        """See `NamedRows`: compounds need no token that both have."""
+        if self.new != SUB_TOKENS:
+            return False
+        place, longest = self._places()
+        return any(split_token(name, place, longest) for name in self.target.names())
+
+    def _places(self) -> tuple[dict[str, int], int]:
+        """Return the place of each of the source's tokens, and how long the longest is."""
+        place = {name: i for i, name in enumerate(self.source.names())}
+        # Looking for longer ones would only cost time.
+        return place, max(map(len, place), default=0)
+
     def fit(self, shapes: Sequence[tuple[int, ...]], goal: Goal) -> Transform:
         """See `Transform`."""
         size = self.size
@@ -134,9 +147,7 @@ class VocabularyRows(NamedRows):
             # With slots, `dataclass` makes another class of this one, which a bare super() does not know.
             super(VocabularyRows, self)._make(ours, new, theirs)
             return
-        place = {name: i for i, name in enumerate(self.source.names())}
-        # No token is longer: looking further would only cost time.
-        longest = max(map(len, place))
+        place, longest = self._places()
         names, mean = self.target.names(), mean_row(theirs)
         for row in new.tolist():
             at = row - self.reserved
