@@ -632,6 +632,51 @@ def test_what_is_written_instead(tmp_path):
     assert [c.indices for c in tp.plan(path, less, mapping={"all": right}).units] == [(3, 0), (0, 1, 2)]
 
 
+def recurrent(units):
+    x = steps = keras.Input((5, 6))
+    x = layers.Bidirectional(layers.LSTM(units, name="lstm"), name="both")(x)
+    return keras.Model(steps, layers.Dense(3, name="last")(x))
+
+
+def einsum(units):
+    x = steps = keras.Input((5, 6))
+    x = layers.EinsumDense("abc,cd->abd", (None, units), bias_axes="d", activation="relu", name="einsum")(x)
+    return keras.Model(steps, layers.Dense(3, name="last")(x))
+
+
+WIDER = {"repeat": {"axis": -1, "times": "target"}}
+TAKEN = [{"repeat": {"axis": 0, "times": "target"}}, {"scale": 0.5}]
+
+
+@follows("_Chooser._note_unknown: give … and what")
+@pytest.mark.parametrize("make", [einsum, recurrent])
+def test_layers_whose_units_are_not_known_get_rules_of_their_own(make, tmp_path):
+    """Copies by hand compute the same; taken by number, they are those of the source."""
+    few, many = filled(make(4)), filled(make(8), seed=1)
+    few.save(tmp_path / "few.keras")
+    said = str(refused(tmp_path / "few.keras", many, {"to": ".*", "units": {"widen": "copies"}}))
+    name, kind = few.layers[1].name, type(few.layers[1]).__name__
+    assert f"{name} is a {kind}" in said and "(6, " in said and "{repeat: " in said and "{scale: 0.5}" in said
+    inner = {"recurrent_kernel": [WIDER, *TAKEN]} if make is recurrent else {}
+    rules = {
+        "wide": {"to": f"{name}(/.*)?", "transform": {"kernel": [WIDER], "bias": [WIDER], **inner}},
+        "last": {"to": "last", "transform": {"kernel": TAKEN}},
+    }
+    tp.transfer(str(tmp_path / "few.keras"), many, mapping=rules)
+    steps = np.random.default_rng(5).normal(size=(2, 5, 6)).astype("float32")
+    np.testing.assert_allclose(many(steps), few(steps), rtol=1e-4, atol=1e-5)
+    many.save(tmp_path / "many.keras")
+    assert "{take: " in str(refused(tmp_path / "many.keras", few, {"to": ".*", "units": {"keep": "largest"}}))
+    if make is einsum:
+        take = {"take": {"axis": -1, "indices": [1, 3, 4, 7]}}
+        rules = {
+            "few": {"to": name, "transform": {"kernel": [take], "bias": [take]}},
+            "last": {"to": "last", "transform": {"kernel": [{"take": {"axis": 0, "indices": [1, 3, 4, 7]}}]}},
+        }
+        tp.transfer(str(tmp_path / "many.keras"), few, mapping=rules)
+        assert np.array_equal(few.get_layer("last").kernel, np.asarray(many.get_layer("last").kernel)[[1, 3, 4, 7]])
+
+
 @follows("choose_units: give the target as", "_Chooser.align: claim a layer together")
 def test_what_alignment_needs(tmp_path):
     source = built(dense, 4, 6)

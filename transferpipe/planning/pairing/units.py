@@ -158,6 +158,7 @@ class _Chooser:
             if layer not in known:
                 fix = did_you_mean(layer, known) or f"the layers are {listed(list(known), 4)}"
                 self._note(f"{layer!r} is not a layer of the target whose units could be chosen", fix)
+        self._note_unknown(spaces)
         # All sizes before the first choice: what is concatenated shifts by those of the other spaces.
         sizes: dict[int, tuple[int, int]] = {}
         for place, space in enumerate(spaces):
@@ -169,6 +170,28 @@ class _Chooser:
         for place in sizes:
             if self.units.method != "widen" or self._is_even(spaces, place, sizes):
                 yield self._choice(spaces[place], 0, sizes[place], sizes)
+
+    def _note_unknown(self, spaces: Sequence[UnitSpace]) -> None:
+        """Note the layers of other shapes in the source whose units nothing here can choose."""
+        chosen = {use.weight for space in spaces for use in space.uses}
+        network = self.pairing.target.network
+        for node in network.nodes if network is not None else ():
+            # Of a layer that is known, every weight along its units is in a space.
+            below = [w for w in self.pairing.target.layers.get(node.name, ()) if w in self.found and w not in chosen]
+            for weight in below:
+                here, there = self._shape(self._entry(self.found[weight][0])), self.pairing.target[weight].shape
+                if len(here) != len(there) or here == there or chosen & set(self.pairing.target.layers[node.name]):
+                    continue
+                what = f"{weight} has shape {here} in the source and {there} in the target, and {node.name} is a "
+                what += f"{node.layer_class}, whose units are not chosen by `units`"
+                self._note(what, f"give {node.name} and what takes its output rules of their own, {self._by_hand()}")
+                break
+
+    def _by_hand(self) -> str:
+        """Return the steps that do what the rule's method does, in words."""
+        if self.units.method == "widen":
+            return "with {repeat: {axis: ..., times: target}}, and {scale: 0.5} where two copies are taken"
+        return "with {take: {axis: ..., indices: [...]}}, or give it the source's width"
 
     def _is_even(self, spaces: Sequence[UnitSpace], place: int, sizes: Mapping[int, tuple[int, int]]) -> bool:
         """Tell whether all units that are normalized together get as many copies."""
