@@ -1,4 +1,4 @@
-"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--readers NAME …] [--json] [--write-table]``."""
+"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--readers NAME …] [--json] [--write-table [--add]]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--write-table", action="store_true", help=f"write {TABLE.name}; rows that were not measured stay"
     )
+    parser.add_argument("--add", action="store_true", help="to the cases of other seeds in the table, which stay")
     options = parser.parse_args(argv)
     os.environ["COLUMNS"] = "400"  # that no message is folded
     rows = []
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(*(f"    {example}\n" for example in row["examples"]), sep="", end="", flush=True)
             rows += measured
             if options.write_table:
-                write_table(measured, is_part=bool(options.readers))
+                write_table(measured, is_part=bool(options.readers) or options.add, adds=options.add)
     if options.json:
         print(json.dumps(rows))
     return int(any(row["bad"] for row in rows))
@@ -94,14 +96,18 @@ def _rows_of(name: str, options: argparse.Namespace, folder: Path) -> Iterator[d
         yield {**row.as_data(), "group": name, "seed": options.seed, "seconds": round(took, 1)}
 
 
-def write_table(rows: list[dict], is_part: bool = False) -> None:
+def write_table(rows: list[dict], is_part: bool = False, adds: bool = False) -> None:
     """Write the page, and beside it, in a comment, the rows that it is made of.
 
-    What was measured takes the place of rows of its name, and where all of a group was, of all rows of the group.
+    What was measured takes the place of rows of its name, or is added to them where their seeds are others; and where all
+    of a group was measured, it takes the place of all rows of the group.
     """
     text = TABLE.read_text(encoding="utf-8") if TABLE.exists() else ""
     kept = json.loads(text.rpartition("<!-- ")[2].removesuffix(" -->\n")) if text else []
     new = {row["name"]: row for row in rows}
+    for row in kept if adds else []:
+        if row["name"] in new and not {*_seeds(row)} & {*_seeds(new[row["name"]])}:
+            new[row["name"]] = _sum(row, new[row["name"]])
     groups = set() if is_part else {row["group"] for row in rows}
     stay = [new.pop(row["name"], row) for row in kept if row["group"] not in groups]
     rows = sorted([*stay, *new.values()], key=lambda row: list(MEASUREMENTS).index(row["group"]))
@@ -123,6 +129,17 @@ def write_table(rows: list[dict], is_part: bool = False) -> None:
         "",
     ]
     TABLE.write_text("\n".join([*lines, f"<!-- {json.dumps(rows)} -->", ""]), encoding="utf-8")
+
+
+def _seeds(row: dict) -> list[str]:
+    return str(row["seed"]).split(", ")
+
+
+def _sum(row: dict, other: dict) -> dict:
+    """Return the row of the cases of both, which were drawn with different seeds."""
+    counts = {key: row[key] + other[key] for key in ("cases", "bad", "examples", "seconds")}
+    seen = dict(Counter(row["seen"]) + Counter(other["seen"]))
+    return {**other, **counts, "seen": seen, "seed": ", ".join(sorted({*_seeds(row), *_seeds(other)}, key=int))}
 
 
 def _line(row: dict) -> str:

@@ -55,9 +55,7 @@ SEARCH = (
 _WANTED = "0 repeated, 0 lost, 0 different, nothing left running or half done"
 _LONGEST = 900.0  # seconds
 _POLL = 0.01  # seconds
-_GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second
-# Ray's own agents, which are no workers, look five times at their parent before they end.
-_GONE_BY_ENGINE = {"Ray": 60.0}
+_GONE = 10.0  # seconds that a worker has to see that its sweep is gone: it looks every second, and is ended by others after three more
 
 State = dict[str, tuple[int, int]]
 """The file and the time of each result that says that its variant is done."""
@@ -73,7 +71,6 @@ class Sweeps:
         whole: what an undisturbed sweep came to: the digests of the files of each variant.
         seconds: how long that took.
         first: when its first variant was begun.
-        gone: how many seconds its processes have to end when it has.
         seen: of the case at hand, the results when they were first seen.
         repeated: variants whose result was written over or is gone since.
     """
@@ -83,7 +80,6 @@ class Sweeps:
     whole: dict[str, list[str]] = field(default_factory=dict)
     seconds: float = 0
     first: float = 0
-    gone: float = _GONE
     seen: State = field(default_factory=dict)
     repeated: set[str] = field(default_factory=set)
 
@@ -160,7 +156,7 @@ class Sweeps:
 
     def orphans(self) -> list[int]:
         """Return processes that work in this folder, once they have had the time to end."""
-        until = time.monotonic() + self.gone
+        until = time.monotonic() + _GONE
         while (left := self._here()) and time.monotonic() < until:
             time.sleep(_POLL)
         return left
@@ -279,7 +275,6 @@ def measure_engine(name: str, folder: Path, most: int, drawn: random.Random) -> 
     if not _is_installed(module):
         return
     there = make_sweeps(folder / name, words)
-    there.gone = _GONE_BY_ENGINE.get(name, _GONE)
     yield _worker_killed(there, f"a sweep of 12 variants, a worker of {name} killed", most, drawn)
     yield _ended(there, f"a sweep of 12 variants by {name}, SIGKILL", [signal.SIGKILL], most, drawn)
 

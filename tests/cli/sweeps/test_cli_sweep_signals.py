@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sweeps import OUT, calls, results, rows
 
-from transferpipe.cli.sweeps.workers import Leader
+from transferpipe.sweep.running.leader import Leader
 
 LOSING = {
     "caught": "try:\n        hit()\n    except BaseException:\n        pass",
@@ -134,6 +134,44 @@ def test_a_worker_that_starts_after_its_sweep_was_killed_begins_nothing(here):
     argv = [sys.executable, "-m", "transferpipe.cli.sweeps.workers"]
     ended = subprocess.run(argv, input=json.dumps(task), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr, list(folder.iterdir())) == (1, "", [])
+
+
+STARTING = """
+import subprocess, sys
+from transferpipe.sweep.running import leader
+leader._GRACE = 0.1
+HIDING = '''
+import ctypes, os, subprocess, sys, time
+if sys.argv[1] == "hides":  # as a process does that writes its title over its environment
+    time.sleep(0.8)
+    environ = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
+    for i in range(len(os.environ)):
+        if ctypes.string_at(environ[i]).startswith(b"TRANSFERPIPE"):
+            ctypes.memset(environ[i], 0, len(ctypes.string_at(environ[i])))
+print(os.getpid(), flush=True)
+time.sleep(60)
+'''
+before = subprocess.Popen([sys.executable, "-c", HIDING, "before"], stdout=subprocess.PIPE)
+with leader.guarded(leader.Leader.here()):
+    words = ("waits", "hides")
+    started = [subprocess.Popen([sys.executable, "-c", HIDING, word], stdout=subprocess.PIPE) for word in words]
+for process in (before, *started):
+    print(process.stdout.readline().decode().strip(), flush=True)
+input()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the processes of a sweep are seen in /proc")
+def test_what_an_engine_started_ends_with_a_killed_sweep_though_it_never_came_to_a_variant():
+    command = [sys.executable, "-c", STARTING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        before, *started = (int(running.stdout.readline()) for _ in range(3))
+        running.kill()
+    try:
+        _until(lambda: not any(_alive(pid) for pid in started), 10)
+        assert _alive(before)
+    finally:
+        os.kill(before, signal.SIGKILL)
 
 
 def test_joblib_is_given_what_ends_workers_that_wait_when_their_sweep_is_killed(here, recipe):

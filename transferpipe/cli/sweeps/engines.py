@@ -31,6 +31,7 @@ from transferpipe.sweep.running.job import (
     read_result,
     wait_until_free,
 )
+from transferpipe.sweep.running.leader import guarded
 
 _POLL = 0.2  # seconds
 _JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
@@ -163,7 +164,7 @@ def _launch_once(composed: Composed, folders: Sequence[Path], terms: Terms) -> N
     # A job is composed anew, of what was said and what stands here.
     place = f"hydra.sweep.dir={as_override(str(folders[0].parent))}"
     jobs = [[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders]
-    with composed.composer.lent(ours):
+    with composed.composer.lent(ours), guarded(terms.leader):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context_of(composed.composer.loader),
             task_function=functools.partial(run_task, terms),

@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,61 +23,13 @@ from transferpipe.interruption import interruptions
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.sweep.running.job import DONE, STARTED, Result, read_result, run_variant
+from transferpipe.sweep.running.leader import Leader
 from transferpipe.sweep.running.steering import Steering
 from transferpipe.sweep.variant import read_variant
 
 PAGE, SWEEP_PAGE = "report.html", "sweep.html"
 _LEADER_POLL = 1.0  # seconds
 _running: list[Path] = []
-
-
-@dataclass(frozen=True)
-class Leader:
-    """The process that runs the sweep.
-
-    Attributes:
-        host: the computer on which it runs, and in which of its spaces of process numbers (a container has its own).
-        pid: its number there.
-        started: when, as the system says it, for numbers are used again; empty where it does not say.
-    """
-
-    host: str
-    pid: int
-    started: str
-
-    @classmethod
-    def here(cls) -> Leader:
-        """Return this process."""
-        return cls(_host(), os.getpid(), _started(os.getpid()))
-
-    def is_alive(self) -> bool:
-        """Tell whether it lives, as seen from its own computer."""
-        return bool(self.started) and _started(self.pid) == self.started
-
-    def is_watched_from_here(self) -> bool:
-        """Tell whether the process runs on this computer, or is the parent, and is not this one."""
-        near = self.host == _host() and self.is_alive()
-        return self.pid != os.getpid() and (near or os.getppid() == self.pid)
-
-    def is_gone(self) -> bool:
-        """Tell whether it is known to have ended: it was seen on this computer, and is not there any more."""
-        return self.host == _host() and bool(self.started) and not self.is_alive()
-
-
-def _host() -> str:
-    try:
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _started(pid: int) -> str:
-    """Return when a process that is not a zombie was started; empty if there is none, or no /proc to look into."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]  # proc(5): the state, and field 22 counted from the name
 
 
 @dataclass(frozen=True)
