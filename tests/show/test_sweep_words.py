@@ -67,6 +67,16 @@ def test_why_there_is_nothing_to_rank(entries, words):
     assert words in text(entries)
 
 
+def test_of_many_variants_without_a_score_all_are_listed_where_they_are_asked_for():
+    entries = [
+        Entry({"seed": str(k)}, None, f"v{k:03}", "p", {"status": "done", "score": None, "seconds": 1.0})
+        for k in range(300)
+    ]
+    whole, short = (leaderboard_text(leaderboard(entries), width=80, lines=lines) for lines in (None, 24))
+    assert all(f"v{k:03}" in whole for k in range(300))
+    assert len(short.splitlines()) < 5 and "transferpipe report FOLDER --all lists 300 rows" in " ".join(short.split())
+
+
 def test_a_failure_names_its_log_and_a_blank_its_meaning():
     shown = text([*found([None], f="a", key="v1"), *found([0.5]), *found([0.4], "random")])
     assert "1 failed: score: odd (v1/run.log)" in shown

@@ -38,9 +38,11 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
     """
     words, flags, values = _split(argv)
     verb = _take_verb(words)
+    is_multirun = MULTIRUN in flags and verb in (DEFAULT, PLAN)
+    called = f"{verb.name} -m" if is_multirun else verb.name
     for flag in (*flags, *values):
-        _check_goes_with(flag, verb)
-    if MULTIRUN in flags and verb in (DEFAULT, PLAN):
+        _check_goes_with(flag, SWEEP if is_multirun else verb, called)
+    if is_multirun:
         flags |= {DRY_RUN} if verb is PLAN else set()
         verb = SWEEP
     elif DRY_RUN in flags and verb is DEFAULT:
@@ -104,10 +106,10 @@ def _take_verb(words: list[str]) -> Verb:
     return DEFAULT
 
 
-def _check_goes_with(flag: str, verb: Verb) -> None:
+def _check_goes_with(flag: str, verb: Verb, called: str) -> None:
     verbs = verbs_with(flag)
     if verb.name not in verbs:
-        what = f"{flag} does not go with {verb.name!r}"
+        what = f"{flag} does not go with {called!r}"
         raise RecipeError(Problem("command line", what, f"it goes with {', '.join(verbs)}"))
 
 

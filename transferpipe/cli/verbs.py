@@ -144,7 +144,7 @@ _FLAGS = (
     Flag(QUIET, "print nothing but warnings and errors", short="-q"),
     Flag(
         "--all",
-        "list everything: what is not a weight (inspect), layers (parity), weights (diff), rows (report)",
+        "list everything: what is not a weight (inspect), layers (parity), weights (diff), rows (report, sweep)",
     ),
     Flag("--inputs", "an npz file with one array an input, in place of random ones", takes_value=True),
     Flag("--atol", "the largest difference allowed", takes_value=True),
@@ -208,7 +208,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "sweep",
             "run a recipe in many variants: sweep vars.cut=1,2,3 'seed=range(5)'",
             OVERRIDES,
-            (JSON, QUIET, DRY_RUN, "--skip-broken", STRICT, *_OF_RECIPES, *_OF_HYDRA),
+            (JSON, QUIET, DRY_RUN, "--all", "--skip-broken", STRICT, *_OF_RECIPES, *_OF_HYDRA),
             "sweeps.verb:sweep",
             "transferpipe sweep recipe=same_layer seed=1,2 --dry-run",
             has_bar=True,

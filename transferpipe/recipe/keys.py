@@ -404,7 +404,7 @@ _SWEEP = (
     ),
     Key("x", "text", "the key along the x axis of the curves", "vars.cut"),
     Key("limit", "integer", "the largest number of variants; only the command line can raise it above 200", 100, 200),
-    Key("budget", "integer", "seconds after which no further variant is begun", 3600),
+    Key("budget", "number", "seconds after which no further variant is begun", 3600),
     Key("fail_fast", "flag", "whether no further variant is begun once one has failed", True, False),
     Key("retries", "integer", "how often a variant that failed is tried again", 2, 0),
     Key(

@@ -21,6 +21,7 @@ _TYPES: Mapping[Kind, Any] = {
     "mappings": list,
     **dict.fromkeys(("text", "choice"), str),
     "integer": int,
+    "number": int | float,
     "flag": bool,
 }
 
@@ -39,7 +40,7 @@ class SweepSettings:
     failed: Failed = "worst"
     x: str | None = None
     limit: int = 200
-    budget: int | None = None
+    budget: float | None = None
     fail_fast: bool = False
     retries: int = 0
     halving: Halving | None = None
@@ -115,7 +116,7 @@ def _check_parts(data: Mapping[str, Any], problems: Problems) -> None:
     if isinstance(data.get("limit"), int) and data["limit"] < 1:
         problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
     for key in ("budget", "retries"):
-        if isinstance(data.get(key), int) and data[key] < 0:
+        if isinstance(data.get(key), int | float) and not data[key] >= 0:  # nor NaN
             problems.add(f"sweep.{key}", f"is {data[key]}, but must be at least 0")
 
 

@@ -15,6 +15,7 @@ OWN = ("plan", "recipe=own")
         (["own"], ["unknown verb 'own'", "recipe=own"]),
         (["plan", "--jsn"], ["unknown flag '--jsn'", "did you mean '--json'?"]),
         (["run", "--stats"], ["--stats does not go with 'run'", "it goes with inspect"]),
+        (["plan", "recipe=own", "-m", "--against", "plan.json"], ["--against does not go with 'plan -m'"]),
         (
             ["plan", "recipe=own", "--resolve"],
             ["--resolve: goes with --cfg, which is not given", "add --cfg job"],

@@ -1,5 +1,6 @@
 """Sweeps through the command line: planned first, run, told."""
 
+import hashlib
 import json
 import shlex
 
@@ -175,10 +176,22 @@ def test_a_report_builds_the_same_files_again(cli, here):
     assert answer.out.splitlines()[0] in printed
 
 
-def test_without_a_score_there_is_nothing_to_rank(cli, here):
+def test_without_a_score_the_variants_are_listed_with_their_folders_and_compared_by_their_files(cli, here):
     answer = cli("sweep", "recipe=own", "seed=0,1")
     assert answer.status == 0
     assert "2 done, 0 failed, 0 pending. Not ranked: the recipe has no `score`" in answer.out
+    found = {row["seed"]: row["folder"] for row in rows(here / OUT)}
+    lines = [line.split() for line in answer.out.splitlines()]
+    assert [line[-1] for line in lines if line[:2] in (["seed=0", "done"], ["seed=1", "done"])] == [*found.values()]
+    assert cli("sweep", "recipe=own", "seed=1,2", "hydra.sweep.dir=other", "--all", "-q").status == 0
+    answer = cli("report", OUT, "other")
+    assert answer.status == 0
+    assert "1 variant in both: the same plans, and equal files" in answer.out
+    assert "only in a: seed=0" in answer.out and "only in b: seed=2" in answer.out
+    data = json.loads(cli("report", OUT, "other", "--json").out)
+    digests = [hashlib.sha256((folder / found["1"] / "model.keras").read_bytes()).hexdigest()
+               for folder in (here / OUT, here / "other")]  # fmt: skip
+    assert data["shared"][0]["same_files"] == (digests[0] == digests[1]) and data["score"] is None
 
 
 def test_the_best_variant_is_named_with_a_recipe_that_makes_it_again(cli, here):

@@ -34,7 +34,7 @@ def _status(here):
 
 
 def test_no_variant_is_begun_after_the_budget(cli, here):
-    answer = cli(*ARGV, "score.seconds=2", "sweep.budget=1")
+    answer = cli(*ARGV, "score.seconds=2", "sweep.budget=0.5")
     assert answer.status == 0
     assert "stopped  by sweep.budget: 2 of 3 variants were not begun; repeat the command to go on" in answer.out
     assert _status(here) == ["done", "open", "open"]
@@ -69,6 +69,8 @@ def test_workers_go_by_the_same(here):
     assert _status(here) == ["failed", "open", "open"]
 
 
-@pytest.mark.parametrize("word", ["sweep.budget=-1", "sweep.retries=-1", "sweep.fail_fast=3", "sweep.budget=true"])
+@pytest.mark.parametrize(
+    "word", ["sweep.budget=-0.5", "sweep.budget=nan", "sweep.retries=-1", "sweep.fail_fast=3", "sweep.budget=true"]
+)
 def test_refused(refuses, word):
     refuses(2, [*ARGV, word], word.partition("=")[0])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from transferpipe.cli.sweeps.engines import leave_missing_pages
 from transferpipe.cli.sweeps.results import table_of, write_results
@@ -12,7 +14,9 @@ from transferpipe.cli.terminal import height, in_colour, is_terminal, muted, wid
 from transferpipe.cli.verbs import JSON, Arguments
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.show.sweeps.two_sweeps_table import two_sweeps_text
-from transferpipe.sweep.comparing.two_sweeps import compare_sweeps
+from transferpipe.show.sweeps.two_unscored_table import two_unscored_text
+from transferpipe.sweep.comparing.two_sweeps import compare_sweeps, has_scores
+from transferpipe.sweep.comparing.two_unscored import compare_unscored
 from transferpipe.sweep.record import read_contents, read_data, require_sweep
 from transferpipe.sweep.running.job import is_finished
 from transferpipe.sweep.running.lock import is_running
@@ -49,12 +53,18 @@ def _compare(arguments: Arguments) -> int:
     folders = [Path(word) for word in arguments.positional]
     for folder in folders:
         require_sweep(folder)
-    found = compare_sweeps(*map(read_contents, folders))
-    if JSON in arguments.flags:
-        print(json.dumps(found.to_data(), indent=1))
-        return 0
+    a, b = map(read_contents, folders)
+    if a.name == b.name:  # two sweeps of one recipe
+        a, b = (replace(sweep, name=str(folder)) for sweep, folder in zip((a, b), folders, strict=True))
     lines = None if "--all" in arguments.flags else height()
-    print(two_sweeps_text(found, colour=in_colour(), width=width(), lines=lines))
+    data: dict[str, Any]
+    if has_scores(a) and has_scores(b):
+        scored = compare_sweeps(a, b)
+        data, text = scored.to_data(), two_sweeps_text(scored, colour=in_colour(), width=width(), lines=lines)
+    else:
+        found = compare_unscored(a, b)
+        data, text = found.to_data(), two_unscored_text(found, colour=in_colour(), width=width(), lines=lines)
+    print(json.dumps(data, indent=1) if JSON in arguments.flags else text)
     return 0
 
 

@@ -54,7 +54,7 @@ def sweep(arguments: Arguments) -> int:
 
 def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
     """Return the exit status, and what is to be said in JSON, if anything is."""
-    trusted = arguments.values.get("--trust", ())
+    trusted, every = arguments.values.get("--trust", ()), "--all" in arguments.flags
     with builds_kept():
         composer, overrides = Composer.of(arguments.overrides, arguments.value("--config-dir"))
         base, axes, settings = read_sweep(composer, overrides)
@@ -81,7 +81,7 @@ def _sweep(arguments: Arguments) -> tuple[int, Mapping[str, Any] | None]:
             begin_steering(found.folder)
             logs = Logs(settings.log, found.folder, found.name)
             terms = Terms.of(trusted, _steering(settings))
-            status = _run(_Running(base, found, settings, tuple(arguments.overrides), engine, terms, logs))
+            status = _run(_Running(base, found, settings, tuple(arguments.overrides), engine, terms, logs, every))
         return status, read_data(found.folder)
 
 
@@ -105,7 +105,7 @@ def _optimise(
             if record.entries:
                 write_results(folder, record)
             logs.tell(record.entries)
-        return _end(folder, record, record.entries), read_data(folder)
+        return _end(folder, record, record.entries, "--all" in arguments.flags), read_data(folder)
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class _Running:
         engine: runs variants.
         terms: what its processes go by.
         logs: where results are logged.
+        every: whether all rows are shown, of whatever number.
     """
 
     base: Composed
@@ -129,6 +130,7 @@ class _Running:
     engine: Engine
     terms: Terms
     logs: Logs
+    every: bool
 
     def record(self, entries: Sequence[Entry]) -> SweepRecord:
         """Return what the folder will know of: what earlier commands planned there, and `entries` of this one."""
@@ -162,7 +164,7 @@ def _run(running: _Running) -> int:
             below = plan_rung(running.base, found, rung, running.terms.trusted, on_progress)
         record, here = _run_variants(running, below, stopped)
         if any(not e.result for e in here):
-            return _end(found.folder, record, _those_begun(running, [*stopped, *here]))
+            return _end(found.folder, record, _those_begun(running, [*stopped, *here]), running.every)
         assert settings.halving
         decision = decide(here, settings.halving.keep, settings.failed, spared)
         print(decision_text(decision), flush=True)
@@ -171,7 +173,7 @@ def _run(running: _Running) -> int:
     if settings.halving:
         print(rung_text(settings.halving.steps[-1], found), flush=True)
     record, here = _run_variants(running, found, stopped)
-    return _end(found.folder, record, _those_begun(running, [*stopped, *here]))
+    return _end(found.folder, record, _those_begun(running, [*stopped, *here]), running.every)
 
 
 def _those_begun(running: _Running, mine: Sequence[Entry]) -> list[Entry]:
@@ -222,8 +224,8 @@ def _run_variants(running: _Running, found: SweepPlan, stopped: Sequence[Entry])
     return record, [e for e in said.values() if e.stop is None]
 
 
-def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry]) -> int:
-    print(table_of(record))
+def _end(folder: Path, record: SweepRecord, mine: Sequence[Entry], every: bool) -> int:
+    print(table_of(record, whole=every))
     failed = [e for e in mine if e.result and e.result["status"] == FAILED]
     controls = [e for e in failed if e.control]
     if controls:

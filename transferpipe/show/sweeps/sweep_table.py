@@ -19,11 +19,11 @@ from transferpipe.show.sweeps.sweep_words import (
     label_of,
     notes_of,
     ranks,
-    reason,
     said,
     value_under,
     verdicts,
 )
+from transferpipe.show.sweeps.unscored_table import unscored_text
 from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.text.table import PLAIN_WIDTH, cell, render
 from transferpipe.text.visible import visible
@@ -51,7 +51,7 @@ class _Column:
 def leaderboard_text(
     board: Leaderboard, *, colour: bool = False, width: int = PLAIN_WIDTH, lines: int | None = None
 ) -> str:
-    """Return the ranked table, and what it allows to be said; without scores only how many are done.
+    """Return the ranked table, and what it allows to be said; without scores, what became of each variant.
 
     Args:
         board: the rows.
@@ -61,7 +61,7 @@ def leaderboard_text(
             those to compare with, but at least a few, and all that is to be said. None shows all rows.
     """
     if not any(row.score for row in board.rows):
-        return _unscored(board, lines)
+        return unscored_text(board, colour=colour, width=width, lines=lines)
     count = len(board.rows)
     text = _ranked_text(board, range(count), colour, width)
     if lines is None or count <= MOST_WHOLE:
@@ -155,19 +155,6 @@ def _records(board: Leaderboard, kept: Sequence[int]) -> list[RenderableType]:
 
 def _label(row: Row) -> str:
     return label_of(row.setting, row.control)
-
-
-def _unscored(board: Leaderboard, most: int | None) -> str:
-    failed = sum(row.failed for row in board.rows)
-    open_ones = sum(1 for row in board.rows for e in row.entries if e.result is None)
-    done = sum(len(row.entries) for row in board.rows) - failed - open_ones
-    why = "the recipe has no `score`" if done else "none is finished"
-    lines = [f"{done} done, {failed} failed, {open_ones} pending. Not ranked: {why}"]
-    told = [f"failed   {visible(_label(row))}: {visible(reason(row))}" for row in board.rows if row.failed]
-    if most is not None and len(told) > MOST_WHOLE:
-        told = [*told[:_FEW], f"{len(told) - _FEW:,} more failed: transferpipe report FOLDER --all lists them"]
-    lines += told
-    return "\n".join([*lines, *_verdicts(board)])
 
 
 def _verdicts(board: Leaderboard) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group
 from rich.table import Table
@@ -38,8 +38,11 @@ def two_sweeps_text(
         left = len(found.shared) - len(rows)
         parts.append(cell(f"{left:,} more settings in between: transferpipe report A B --all prints them", "dim"))
     better = "higher" if found.higher_is_better else "lower"
-    words = [f"a: {found.names[0]}; b: {found.names[1]}; {found.score}, {better} is better", *_changed(found.changed)]
-    words += [_verdict(found), *_only(found)]
+    words = [
+        f"a: {found.names[0]}; b: {found.names[1]}; {found.score}, {better} is better",
+        *changed_text(found.changed),
+    ]
+    words += [_verdict(found), *only_text(found.only)]
     return render(Group(*parts, *map(cell, words)), colour=colour, width=width)
 
 
@@ -62,7 +65,8 @@ def _notes(row: SharedSetting) -> list[str]:
     return notes if row.gap else [*notes, "no seed in common"]
 
 
-def _changed(changed: Mapping[str, tuple[str, str]]) -> list[str]:
+def changed_text(changed: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Return what is fixed within each sweep and differs between them, as a line; none where nothing does."""
     told = [f"{key}: {a or '(recipe)'} in a, {b or '(recipe)'} in b" for key, (a, b) in changed.items()]
     return [f"changed between them: {'; '.join(told)}"] if told else []
 
@@ -83,9 +87,10 @@ def _verdict(found: TwoSweeps) -> str:
     return f"{parts} of {settings}; ± is the 95 % interval that holds for all of them at once"
 
 
-def _only(found: TwoSweeps) -> list[str]:
+def only_text(only: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+    """Return what only one of the two has, a line for each that has any."""
     lines = []
-    for name, settings in zip("ab", found.only, strict=True):
+    for name, settings in zip("ab", only, strict=True):
         labels = [" ".join(f"{k}={v}" for k, v in setting.items()) or "(as it is)" for setting in settings]
         lines += [f"only in {name}: {listed(labels, _LABELS)}"] if labels else []
     return lines

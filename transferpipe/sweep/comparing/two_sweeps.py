@@ -8,13 +8,18 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.sweep.comparing.entry import Entry
-from transferpipe.sweep.comparing.leaderboard import varying_keys
+from transferpipe.sweep.comparing.settings_shared import (
+    Place,
+    changed_between,
+    only_in,
+    place_of,
+    present_in,
+    varying_in,
+)
 from transferpipe.sweep.comparing.simultaneous import family
 from transferpipe.sweep.comparing.statistics import Estimate, differences, estimate, meant
 from transferpipe.sweep.record import SweepRecord
 from transferpipe.sweep.running.job import FAILED
-
-_Place = tuple[str | None, tuple[tuple[str, str], ...]]
 
 
 @dataclass(frozen=True)
@@ -88,28 +93,26 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     of settings that were stopped before the last rung, are left out.
 
     Raises:
-        RecipeError: their scores do not measure the same, or one has none.
+        RecipeError: their scores do not measure the same, or one has none (`compare_unscored` compares such).
     """
-    present = [[e for e in record.entries if not e.stale and (e.rung is None or e.rung.is_last)] for record in (a, b)]
+    present = [present_in(record) for record in (a, b)]
     scores = [_score_of(record.name, entries) for record, entries in zip((a, b), present, strict=True)]
     if scores[0] != scores[1]:
         what = f"the sweeps measure different things: {scores[0][0]} and {scores[1][0]}"
         raise RecipeError(Problem("report", what, "compare sweeps of one score"))
-    varying = dict.fromkeys(
-        k for entries in present for k in varying_keys([e.overrides for e in entries if not e.control])
-    )
-    one, other = (_groups(entries, [*varying]) for entries in present)
+    varying = varying_in(present)
+    one, other = (_groups(entries, varying) for entries in present)
     shared = [_shared(place, one[place], other[place]) for place in one if place in other]
     known = [pair for pair in shared if pair is not None]
     sign = -1 if scores[0][1] else 1
     ordered = sorted(_at_once(known), key=lambda s: sign * (s.b.mean - s.a.mean))
-    mine, theirs = (
-        tuple({**dict(place[1]), **({"control": place[0]} if place[0] else {})} for place in group if place not in rest)
-        for group, rest in ((one, other), (other, one))
-    )
-    return TwoSweeps(
-        (a.name, b.name), *scores[0], tuple(ordered), (mine, theirs), _changed(present[0], present[1], [*varying])
-    )
+    changed = changed_between(present[0], present[1], varying)
+    return TwoSweeps((a.name, b.name), *scores[0], tuple(ordered), only_in(one, other), changed)
+
+
+def has_scores(record: SweepRecord) -> bool:
+    """Tell whether any of its variants of today has one."""
+    return any(e.value is not None for e in present_in(record))
 
 
 def _score_of(name: str, entries: Sequence[Entry]) -> tuple[str, bool]:
@@ -121,18 +124,17 @@ def _score_of(name: str, entries: Sequence[Entry]) -> tuple[str, bool]:
     return found.pop()
 
 
-def _groups(entries: Sequence[Entry], keys: Sequence[str]) -> dict[_Place, list[Entry]]:
-    groups: dict[_Place, list[Entry]] = {}
+def _groups(entries: Sequence[Entry], keys: Sequence[str]) -> dict[Place, list[Entry]]:
+    groups: dict[Place, list[Entry]] = {}
     for entry in entries:
-        setting = tuple((k, entry.overrides[k]) for k in keys if k in entry.overrides)
-        groups.setdefault((entry.control, setting), []).append(entry)
+        groups.setdefault(place_of(entry, keys), []).append(entry)
     return {place: group for place, group in groups.items() if any(e.value is not None for e in group)}
 
 
 _Pair = tuple[SharedSetting, list[float]]
 
 
-def _shared(place: _Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
+def _shared(place: Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
     values = [{e.seed: meant(e.value) for e in group if e.value is not None} for group in (one, other)]
     failed = [sum(1 for e in group if e.result and e.result["status"] == FAILED) for group in (one, other)]
     means = [estimate([*found.values()]) for found in values]
@@ -153,16 +155,3 @@ def _at_once(pairs: Sequence[_Pair]) -> list[SharedSetting]:
             gap = replace(gap, half_width=None)
         done.append(replace(row, gap=gap))
     return done
-
-
-def _changed(one: Sequence[Entry], other: Sequence[Entry], varying: Sequence[str]) -> dict[str, tuple[str, str]]:
-    fixed = [_fixed(entries) for entries in (one, other)]
-    keys = [key for key in dict.fromkeys([*fixed[0], *fixed[1]]) if key not in varying and key != "seed"]
-    pairs = {key: (fixed[0].get(key, ""), fixed[1].get(key, "")) for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def _fixed(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return what all variants have in common."""
-    own = [e.overrides for e in entries if not e.control]
-    return {k: v for k, v in own[0].items() if all(o.get(k) == v for o in own)} if own else {}
