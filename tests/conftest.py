@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from transferpipe.collector import collector_paused
+
 # How long an example takes is a matter of the machine. The suite tries enough of them to notice what breaks; `.ci/run`
 # tries many more in a step of its own: `pytest --hypothesis-profile=thorough -m hypothesis`.
 settings.register_profile("suite", deadline=None, max_examples=40)
@@ -69,7 +71,8 @@ def pytest_collection_finish():
     all of it back for the tests that follow; and Python's own 700 new objects before it looks are few for building models.
     """
     gc.collect()
-    gc.freeze()
+    with collector_paused():  # freezes what it finds at its end, and remembers that
+        pass
     gc.unfreeze = lambda: None
     gc.set_threshold(10_000, 10, 10)
     if "keras" in sys.modules:

@@ -28,6 +28,7 @@ def collector_paused() -> Iterator[None]:
         finally:
             if _SWITCHED_OFF:
                 gc.freeze()
+                _FROZEN.append(None)
 
 
 @contextmanager
@@ -45,6 +46,7 @@ def collector_resting(last: bool = False) -> Iterator[None]:
 
 
 _SWITCHED_OFF: list[None] = []  # an entry while it is off, and it was us
+_FROZEN: list[None] = []  # an entry for each time that imports were frozen; counting what is frozen looks at all of it
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def _switched_off(at_the_end: Callable[[], object] = lambda: None) -> Iterator[N
 
 
 def _make_old() -> None:
-    if not gc.get_freeze_count():  # else what stays as long as the process would be looked at again
+    if not _FROZEN:  # else what stays as long as the process would be looked at again
         gc.freeze()
         gc.unfreeze()
 

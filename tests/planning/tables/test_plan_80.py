@@ -1,5 +1,6 @@
 """Plans of large networks fit a screen of 80 columns and 25 lines, and leave out nothing."""
 
+import functools
 import itertools
 
 import keras
@@ -12,9 +13,21 @@ from transferpipe.planning.tables.plan_rows import plan_rows
 from transferpipe.planning.tables.plan_table import plan_text
 
 
+@functools.cache  # nothing here changes a model
+def other_classes(name, classes=10):
+    return getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), classes=classes)
+
+
+@functools.cache
+def below_a_head(name):
+    base = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), include_top=False)
+    pooling = keras_layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input((64, 64, 3)), base, pooling, keras_layers.Dense(3, name="head")])
+
+
 @pytest.mark.parametrize("name", ["EfficientNetV2B0", "ResNet152"])
 def test_a_large_network_fits_a_screen(name):
-    model = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), classes=10)
+    model = other_classes(name)
     plan = tp.plan(source=model, target=model, unmatched="same_name")
     lines = plan_text(plan, width=80).splitlines()
     assert len(lines) < 25
@@ -26,16 +39,6 @@ def test_a_large_network_fits_a_screen(name):
     assert all(row.origin == "=" for row in plan_rows(plan))
 
 
-def other_classes(name, classes=10):
-    return getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), classes=classes)
-
-
-def below_a_head(name):
-    base = getattr(keras.applications, name)(weights=None, input_shape=(64, 64, 3), include_top=False)
-    pooling = keras_layers.GlobalAveragePooling2D()
-    return keras.Sequential([keras.Input((64, 64, 3)), base, pooling, keras_layers.Dense(3, name="head")])
-
-
 HEAD = {"to": "predictions", "from": None}
 TRUNK = {"to": "[^/]*(?:net|-b0|152)[^/]*/(.*)", "from": r"\1"}
 
@@ -44,10 +47,10 @@ TRUNK = {"to": "[^/]*(?:net|-b0|152)[^/]*/(.*)", "from": r"\1"}
 def test_a_large_network_fits_a_screen_with_another_head_nested_and_backwards(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source, target = other_classes(name), below_a_head(name)
-    same = {"trunk": {"to": ".*", "except": "predictions"}, "head": HEAD}
-    nested = {"trunk": TRUNK, "head": {"to": "head", "from": None}}
     source.save("a.keras")
     target.save("b.keras")
+    same = {"trunk": {"to": ".*", "except": "predictions"}, "head": HEAD}
+    nested = {"trunk": TRUNK, "head": {"to": "head", "from": None}}
     plans = [
         tp.plan(source, other_classes(name, 7), mapping=same),
         tp.plan(source, target, mapping=nested),

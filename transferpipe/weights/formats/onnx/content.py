@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import re
 from collections import ChainMap, Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as with_default
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,9 @@ _MOST_NODES = 500_000
 # What torch calls a parameter or a buffer; what it computes has a path with slashes, or a number.
 _PARAMETER = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 AGAIN = "the file is damaged or truncated: download or save it again"
+
+
+_Called: TypeAlias = tuple[str, str, str]  # what calls a function: its domain, its name and its overload
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class OnnxContent:
         self._read, self._places = read, dict[str, int]()
         self._functions = {key: function for field in functions for key, function in _read_function(read, field)}
         self._taken, self._homes, self._count = Counter[tuple[str, str]](), dict[int, str](), 0
+        if self._functions:
+            self._check_count(self._count_called(read_nodes(read, graph, NODES), {}))
         self._read_graph(graph, _Scope())
         # Only now: whether a shorter name is free shows when all of them are known.
         self._shorten()
@@ -133,6 +138,33 @@ class OnnxContent:
         self._add_copies()
         self.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in self.tensors}
         self._read_small()
+
+    def _count_called(self, nodes: Iterable[GraphNode], sizes: dict[_Called, int], depth: int = 0) -> int:
+        """Return how many nodes functions make of these, before any is made.
+
+        Args:
+            nodes: those of a graph, or of a function.
+            sizes: of the functions counted so far: each is counted once, however often it is called.
+            depth: how many graphs and functions are around them. Deeper ones count nothing, and are refused when read.
+        """
+        count = 0
+        for node in nodes if depth <= _DEEPEST else ():
+            count += 1
+            called = (node.domain, node.op, node.overload)
+            if called in self._functions:
+                if called not in sizes:
+                    sizes[called] = 0  # of one that calls itself
+                    sizes[called] = self._count_called(self._functions[called].nodes, sizes, depth + 1)
+                count += sizes[called]
+            else:
+                inner = (read_nodes(self._read, graph, NODES) for _, graph in node.graphs)
+                count += sum(self._count_called(graph, sizes, depth + 1) for graph in inner)
+        return count
+
+    @staticmethod
+    def _check_count(nodes: int) -> None:
+        if nodes > _MOST_NODES:
+            raise ValueError(f"its graph and its functions give more than {_MOST_NODES:,} nodes")
 
     def _read_graph(self, graph: Field, scope: _Scope) -> None:
         if scope.depth > _DEEPEST:
@@ -155,8 +187,7 @@ class OnnxContent:
         """Add nodes, those inside of them before them; in place of a call the nodes of its function."""
         for written in nodes:
             self._count += 1
-            if self._count > _MOST_NODES:
-                raise ValueError(f"its functions give more than {_MOST_NODES:,} nodes")
+            self._check_count(self._count)
             node = _resolved(written, scope.call)
             if node.op == "Constant" and node.output and self._add_constant(node, written, scope):
                 names = tuple(scope.names.get(name, name) for name in node.outputs)
@@ -311,7 +342,7 @@ class OnnxContent:
         return _read_numbers(self.path, self.stamp, tensor)
 
 
-def _read_function(read: Read, message: Field) -> Iterator[tuple[tuple[str, str, str], _Function]]:
+def _read_function(read: Read, message: Field) -> Iterator[tuple[_Called, _Function]]:
     """Yield a function by its domain, its name and its overload."""
     texts: dict[int, list[str]] = {n: [] for n in (_FUNCTION_NAME, _TAKES, _GIVES, _DOMAIN, _OVERLOAD)}
     defaults = {}
