@@ -80,6 +80,17 @@ def transferred(case, **more):
             case.target.set_weights(before)
 
 
+def planned(case):
+    """Tell what the plan of a case says."""
+    try:
+        found = tp.plan(case.source, case.target, **case.recipe)
+    except TransferError as error:
+        return Said("refused", (), f"{type(error).__name__}: {error}")
+    except Exception as error:
+        return Said("crashed", (), f"{type(error).__name__}: {error}"[:500])
+    return Said("done", _told(found.warnings))
+
+
 def parity_files(case, folder):
     """Write the files of a parity check as somebody without transferpipe makes them, and return the recipe's part."""
     inputs, expected = folder / "inputs.npz", folder / "expected.npz"

@@ -6,9 +6,9 @@ The whole measurement is `python -m tests.faults.run`; `--write-table` makes TAB
 import pytest
 
 from .expected import NOISY, SILENT
-from .judge import is_right
+from .judge import is_right, planned, transferred
 from .kinds import FAULTS, TWINS
-from .run import Row, count_twin, judge_fault, make, transferred
+from .run import Row, count_twin, judge_fault, make
 from .twins import FAMILIES
 
 SEED = 1
@@ -36,9 +36,11 @@ def test_a_fault(name, tmp_path):
     _need(name)
     kind = FAULTS[name]
     row, (pair, _) = Row(name, kind.group, kind.seen), make(kind, SEED, 0, tmp_path)
-    said = transferred(pair.wrong)
+    said = planned(pair.wrong)
+    if said.status == "done" and not said.warnings:  # then what the run says counts, and what it comes to
+        said = transferred(pair.wrong)
     # Only a warning that the right twin does not get counts: where there is none, the twin need not be asked.
-    right = count_twin(row, pair.right) if pair.right and said.warnings else None
+    right = count_twin(row, pair.right, planned(pair.right)) if pair.right and said.warnings else None
     judge_fault(row, said, right)
     assert not row.said["crashed"], row.errors
     assert kind.seen == "forward" or not row.said["silent"] or name in SILENT
