@@ -13,6 +13,7 @@ from typing import Any
 
 from transferpipe.weights.channel_moves import transposed
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
+from transferpipe.weights.keras.selected_places import one_place
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, spell_activation
 from transferpipe.weights.network import Network, Node
 
@@ -100,11 +101,11 @@ def _between(node: Node, network: Network) -> LayerFunction:
 def _moved(node: Node) -> LayerFunction | None:
     """Return what an operator does that moves or takes values; None for any other, and where it is not certain."""
     stated, kind = node.settings, node.layer_class
-    place = next((o for o in stated.get("operands", ()) if o is not None), ())
+    place: tuple[Any, ...] = next((o for o in stated.get("operands", ()) if o is not None), ())
     # The last step of a recurrent layer that runs forwards is what it gives by itself.
     is_own = place == (_LAST,) and stated.get("way") == "forward"
     if kind == "Gather" and len(place) == 1 and stated.get("axis") == 1 and not is_own:
-        return LayerFunction("GetItem", {"arguments": place})
+        return one_place(1, place[0], (None, None, None), keepdims=False) if type(place[0]) is int else None
     if kind in ("Squeeze", "Transpose", "Reshape", "Gather", "Slice") and stated.get("behind") in _RECURRENT:
         return LayerFunction(NEUTRAL)
     is_row = kind in ("Reshape", "Squeeze") and stated.get("rank") == _OF_ROWS

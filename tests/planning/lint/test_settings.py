@@ -77,7 +77,50 @@ def halves(way, *, swap=False, gate="sigmoid", merge=kl.Multiply):
 
 
 # A pair of models that hold the same weights; whether they compute the same, a forward pass tells.
+def taken(part, units=4):
+    """A sequence of which one part goes on."""
+    return row(dense("a", units), part, dense("b"))
+
+
+def first(x):
+    return x[:, 0]
+
+
 PAIRS = {
+    "the first place, and the mean": (lambda: taken(first), lambda: taken(kl.GlobalAveragePooling1D())),
+    "the first place, and the last": (lambda: taken(first), lambda: taken(lambda x: x[:, -1])),
+    "the last place, counted from both ends": (lambda: taken(lambda x: x[:, 4]), lambda: taken(lambda x: x[..., -1, :])),
+    "the first place, by take": (lambda: taken(first), lambda: taken(lambda x: ops.take(x, 0, axis=1))),
+    "the first place, by a slice": (lambda: taken(first), lambda: taken(lambda x: ops.squeeze(x[:, :1], 1))),
+    "the last place, by cropping": (
+        lambda: taken(first), lambda: row(dense("a"), kl.Cropping1D((4, 0)), kl.Flatten(), dense("b"))
+    ),
+    "the first place, by cropping": (
+        lambda: taken(first), lambda: row(dense("a"), kl.Cropping1D((0, 4)), kl.Flatten(), dense("b"))
+    ),
+    "the maximum, by another name": (
+        lambda: taken(lambda x: ops.amax(x, axis=1)), lambda: taken(kl.GlobalMaxPooling1D())
+    ),
+    "the median, and the mean": (
+        lambda: taken(lambda x: ops.median(x, axis=1)), lambda: taken(lambda x: ops.mean(x, axis=1))
+    ),
+    "a sum over how many there are": (
+        lambda: taken(lambda x: ops.sum(x, axis=1) / 5), lambda: taken(kl.GlobalAveragePooling1D())
+    ),
+    "a sum over another number": (
+        lambda: taken(lambda x: ops.sum(x, axis=1) / 4), lambda: taken(kl.GlobalAveragePooling1D())
+    ),
+    "the last of all outputs": (
+        lambda: row(kl.LSTM(4, name="a"), dense("b")),
+        lambda: row(kl.LSTM(4, return_sequences=True, name="a"), lambda x: x[:, -1], dense("b")),
+    ),
+    "the first of all outputs": (
+        lambda: row(kl.LSTM(4, name="a"), dense("b")),
+        lambda: row(kl.LSTM(4, return_sequences=True, name="a"), first, dense("b")),
+    ),
+    "all places but the first": (lambda: taken(lambda x: x[:, 1:]), lambda: taken(kl.Cropping1D((1, 0)))),
+    "all places but the last": (lambda: taken(lambda x: x[:, 1:]), lambda: taken(lambda x: x[:, :-1])),
+    "all places, and all but the first": (lambda: taken(lambda x: x[:, :]), lambda: taken(lambda x: x[:, 1:])),
     "a softmax behind the last layer": (lambda: row(dense(), kl.Softmax()), lambda: row(dense(activation="softmax"))),
     "no softmax behind the last layer": (lambda: row(dense(), kl.Softmax()), lambda: row(dense())),
     "a scale behind the last layer": (lambda: row(dense(), kl.Rescaling(2.0)), lambda: row(dense())),
@@ -507,8 +550,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize(
-    "kind", ["Conv2D", "BatchNormalization", "LSTM", "ZeroPadding2D", "Rescaling", "ReLU", "Add", "MaxPooling3D"]
-)
+    "kind",
+    ["Conv2D", "BatchNormalization", "LSTM", "ZeroPadding2D", "Rescaling", "ReLU", "Add", "MaxPooling3D", "GetItem",
+     "Take", "Squeeze"],
+)  # fmt: skip
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)
 def test_settings_of_any_kind_are_read(kind, value):
     keys = (
@@ -524,7 +569,9 @@ def test_settings_of_any_kind_are_read(kind, value):
         "kernel_size",
     )
     for key in keys:
-        node = Node("a", kind, {key: value}, ("b",), ((None, 4),))
+        node = Node("a", kind, {key: value}, ("b",), ((None, 4, 3),))
+        layer_function(node, Network((node,), keras_version="3.0"))
+        node = Node("a", kind, {"axis": 1, "arguments": [None, value]}, ("b",), ((None, 4, 3),))
         layer_function(node, Network((node,), keras_version="3.0"))
 
 

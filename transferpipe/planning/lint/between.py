@@ -24,6 +24,7 @@ from transferpipe.planning.lint.settings_paired import ComparedPair
 from transferpipe.planning.lint.steps import AROUND, GraphStep, explicit_padding, pool_padding, simplify
 from transferpipe.weights.keras.layer_settings import ACTIVATION
 from transferpipe.weights.keras.operation_settings import ARGUMENTS, OPERATION
+from transferpipe.weights.keras.selected_places import FROM_END, PLACE
 from transferpipe.weights.keras.setting_values import LINEAR
 from transferpipe.weights.network import Network
 
@@ -200,7 +201,7 @@ class BetweenComparison(ComparedSides):
             names = a.function.activation, b.function.activation
             if None not in names and names[0] != names[1] and a.function.kind == ACTIVATION:
                 self.add_difference(pair, "between", *names)
-            for key in sorted(a.function.settings.keys() & b.function.settings.keys()):
+            for key in _to_compare(a.function.settings, b.function.settings):
                 values = a.function.settings[key], b.function.settings[key]
                 if key in ("padding", AROUND) and "Pooling" in a.function.kind:
                     # What lies around means nothing without how much: `_pools` compares the two together.
@@ -272,6 +273,15 @@ class BetweenComparison(ComparedSides):
         """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
         graph = self.source.network.framework == "onnx" and pair.target_function.activation == LINEAR
         return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
+
+
+def _to_compare(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
+    """Return the settings of two steps that both tell; a place is the same if it is so counted from either end."""
+    shared = one.keys() & two.keys()
+    counted = shared & {PLACE, FROM_END}
+    if any(one[key] == two[key] for key in counted):
+        return sorted(shared - counted)
+    return sorted(shared - {FROM_END} if PLACE in counted else shared)
 
 
 # What a class is called that changes nothing at inference, or only moves values.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
+from transferpipe.weights.keras.selected_places import FROM_END, cropped
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR
 from transferpipe.weights.network import Network
 
@@ -49,13 +50,15 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
             continue
         # GlobalAveragePooling2D(keepdims=True) and a Flatten are one without keepdims; torch's AdaptiveAvgPool2d is the
         # former.
-        if before and here.function.kind == "Flatten" and before.function.kind.startswith("Global"):
+        if before and here.function.kind == "Flatten" and _leaves_one_place(before, here, network):
             found[-1] = GraphStep(before.node, _without_axes(before.function))
             continue
         if before and before.function.kind.startswith("ZeroPadding") and (pool := _padded_pool(found, here)):
             found[-1] = pool
         elif before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
             found[-1] = both
+        elif before and (one := _mean_of_sum(before, here, network) or _last_output(before, here, network)):
+            found[-1] = one
         # One order for what computes the same in two, or every network written the other way would be warned of.
         elif before and _commute(before.function, here.function):
             found.insert(-1, here)
@@ -63,6 +66,42 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
             found.append(here)
     # Last, since two that undo each other, [0, 1] to [-1, 1] and back, are nothing together.
     return [s for s in found if s.function.kind != "Rescaling" or dict(s.function.settings) != _IDENTITY]
+
+
+def _leaves_one_place(before: GraphStep, flatten: GraphStep, network: Network) -> bool:
+    """Tell whether all that a Flatten does is to leave out the axes that the step before it has kept."""
+    if before.function.kind.startswith("Global"):
+        return True
+    node = network.by_name.get(flatten.node)
+    shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
+    return before.function.settings.get("keepdims") is True and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
+
+
+def _last_output(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
+    """Return what a recurrent layer gives by itself, where the last of all its outputs is taken; None for any other."""
+    settings = here.function.settings
+    last = here.function.kind.startswith("one place") and settings.get(FROM_END) == -1 and not settings["keepdims"]
+    if before.function.settings != {"return_sequences": True} or not last:
+        return None
+    holder = network.by_name.get(before.node.rpartition("/")[0])
+    if holder is not None and holder.layer_class == "Bidirectional":  # whose layer that runs backwards ends elsewhere
+        return None
+    return GraphStep(before.node, dataclasses.replace(before.function, settings={"return_sequences": False}))
+
+
+def _mean_of_sum(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
+    """Return the pooling over the whole map that a sum over it is, divided by how many places it has."""
+    node, settings = network.by_name.get(before.node), before.function.settings
+    shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
+    scale, offset = here.function.settings.get("scale"), here.function.settings.get("offset")
+    inner = tuple(range(1, len(shape) - 1))
+    if before.function.kind != "Sum" or here.function.kind != "Rescaling" or settings.get("axis") != inner or offset:
+        return None
+    count = math.prod(shape[a] or 0 for a in inner)
+    if not isinstance(scale, int | float) or not inner or not math.isclose(scale * count, 1, rel_tol=1e-5):
+        return None
+    keeps = {"keepdims": bool(settings.get("keepdims"))}
+    return GraphStep(before.node, LayerFunction(f"GlobalAveragePooling{len(inner)}D", keeps))
 
 
 def _flat(step: GraphStep, network: Network) -> GraphStep | None:
@@ -75,7 +114,8 @@ def _flat(step: GraphStep, network: Network) -> GraphStep | None:
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
-    if (same := _whole_pool(function, shape) or _enlarged(function, shape) or _scaled(function)) is not None:
+    same = _whole_pool(function, shape) or _enlarged(function, shape) or _scaled(function) or cropped(function, shape)
+    if same is not None:
         return GraphStep(step.node, same)
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
         return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None

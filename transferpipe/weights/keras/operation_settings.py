@@ -18,6 +18,7 @@ from transferpipe.weights.keras.layer_settings import (
     keras_function,
     plain_settings,
 )
+from transferpipe.weights.keras.selected_places import selection
 from transferpipe.weights.keras.setting_values import is_storable_number, spell_activation, spell_axis, version_of
 from transferpipe.weights.network import Network, Node
 
@@ -41,7 +42,10 @@ _OF_VALUES = frozenset([
     "threshold", "celu", "glu", "power", "pow", "logsumexp", "erf", "arctan", "sinh", "cosh",
 ])  # fmt: skip
 _POOLED = {"mean": "Average", "max": "Max"}
-_REDUCTIONS = ("mean", "max", "min", "sum", "prod", "std", "var")
+_REDUCTIONS = (
+    "mean", "max", "min", "sum", "prod", "std", "var", "median", "norm", "logsumexp", "argmax", "argmin", "any", "all",
+)  # fmt: skip
+_SAME = {"amax": "max", "amin": "min", "absolute": "abs"}
 _ARITHMETIC = {
     **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
     "truedivide": "divide",
@@ -65,6 +69,7 @@ def keras_node_function(node: Node, network: Network) -> LayerFunction:
 def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     called = str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
     name = called.replace("_", "").lower()
+    name = _SAME.get(name, name)
     settings = {k: v for k, v in node.settings.items() if k not in (OPERATION, ARGUMENTS, "function")}
     constants = [n for n in _flat_constants(node.settings.get(ARGUMENTS), 0) if not isinstance(n, bool)]
     if name in ("identity", "stopgradient", "cast"):
@@ -85,10 +90,10 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     if name in ("concatenate", "concat"):
         return LayerFunction("Concatenate", {"axis": spell_axis(settings["axis"], node)} if "axis" in settings else {})
     as_layer = _reduction(name, settings, node) or _moved(name, settings, node) or _padded(name, settings, node)
+    as_layer = as_layer or selection(name, settings, node.settings.get(ARGUMENTS), node)
     if as_layer is not None:
         return as_layer
     more = {ARGUMENTS: tuple(constants)} if constants else {}
-    name = "abs" if name == "absolute" else name
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
 
@@ -123,7 +128,8 @@ def _reduction(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunct
         return None
     rank = len(node.input_shapes[0]) if node.input_shapes else None
     axes = settings["axis"] if isinstance(settings["axis"], list | tuple) else [settings["axis"]]
-    keeps = {"keepdims": bool(settings.get("keepdims"))}
+    further = {k: v for k, v in plain_settings(settings).items() if k not in ("axis", "keepdims")}
+    keeps = {**further, "keepdims": bool(settings.get("keepdims"))}
     if rank is None or not all(type(a) is int for a in axes):
         return LayerFunction(name.capitalize(), keeps)
     places = sorted(a % rank for a in axes)
