@@ -43,7 +43,7 @@ def arrange(source: str, spec: WeightSpec, choice: Adapted, weight: str, pairing
     if _begins_with_transpose(weight, pairing):
         return untold
     if not _is_matrix(spec, choice, by_class):
-        return by_class if spec.axes or _is_regrouped(spec, by_class) else untold
+        return by_class if spec.axes or _is_regrouped(spec, choice, by_class) else untold
     axes = spec.axes or _by_evidence(source, spec, pairing)
     if axes == IN_OUT:
         return Taken(source, names, _turned(choice, spec, target), adapted=True)
@@ -61,9 +61,10 @@ def _is_matrix(spec: WeightSpec, choice: Adapted, by_class: Taken) -> bool:
     return len(spec.shape) == 2 and (by_class.steps[:1] == (_TURN,) or choice.third is not None)
 
 
-def _is_regrouped(spec: WeightSpec, by_class: Taken) -> bool:
-    """Tell whether the class takes a vector in groups, such as a bias by the heads of an attention."""
-    return len(spec.shape) == 1 and all(isinstance(step, Mapping) and "reshape" in step for step in by_class.steps)
+def _is_regrouped(spec: WeightSpec, choice: Adapted, by_class: Taken) -> bool:
+    """Tell whether the class takes a vector in groups, as the bias of an attention's heads, or a third of one."""
+    in_groups = all(isinstance(step, Mapping) and "reshape" in step for step in by_class.steps)
+    return len(spec.shape) == 1 and (in_groups or choice.third is not None)
 
 
 def _turned(choice: Adapted, spec: WeightSpec, target: tuple[int, ...]) -> tuple[Any, ...]:

@@ -19,6 +19,7 @@ from transferpipe.planning.pairing.layouts import (
     take_namesake,
     vouched,
 )
+from transferpipe.planning.pairing.projections import advise_projections
 from transferpipe.planning.pairing.taken import (
     Pairing,
     Taken,
@@ -225,7 +226,7 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     layers = [tuple(f"{name}/{place}".strip("/") for name in (wanted.unit.name, wanted.name)) for place in inside]
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
     unclear = next((what for what in found if what), None)
-    apart = _advise_parts(wanted, lacking, pairing)
+    apart = _advise_parts(wanted, lacking, pairing) or advise_projections(wanted, lacking, pairing)
     if apart:
         fix = apart
     elif unclear:

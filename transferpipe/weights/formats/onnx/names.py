@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.uses import RECURRENT, Use
+from transferpipe.weights.spec import IN_OUT
 
 FindLayer = Callable[[GraphNode], str]
 # Names that exporters count up: onnx::MatMul_123 and val_4 of torch's two, Constant_5_output_0 of nodes,
@@ -62,6 +63,7 @@ def name_weights(
         # A name that nodes wanted to replace by one that another has, or that is a path, is better than a number.
         left = [n for n in names if find_layer in (_module, _whole_name) or not (n in asked or "/" in n)]
         wanted = {name: found for name in left if (found := _from_nodes(name, uses.get(name, ()), biases, find_layer))}
+        wanted |= {n: fused for n, new in wanted.items() if (fused := _of_attention(new, uses[n], plain.values()))}
         # What stays counts too: a name from a node must not be one that the file gives to something else.
         taken = Counter([*wanted.values(), *(plain[n] for n in names if n not in wanted)])
         plain |= {name: new for name, new in wanted.items() if taken[new] == 1 and plain[name] != new}
@@ -88,6 +90,17 @@ def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], find_
     if not layer and recurrent and len({id(use.node) for use in uses}) == 1:
         layer = _split(uses[0].node.name)
     return f"{layer}/{role}" if layer else None
+
+
+def _of_attention(name: str, uses: Sequence[Use], names: Collection[str]) -> str:
+    """Return what torch.nn.MultiheadAttention calls a weight, if it is its projection of query, key and value at once.
+
+    That is a parameter of the module itself, which its exporter folds into the product: three times as wide as it is
+    long, beside the matrix of ``out_proj``.
+    """
+    module, _, own = name.rpartition("/")
+    fused = all(len(use.shape) == 2 and use.shape[1] == 3 * use.shape[0] and use.axes == IN_OUT for use in uses)
+    return f"{module}/in_proj_weight" if own == "weight" and fused and f"{module}/out_proj/weight" in names else ""
 
 
 def _biases(uses: Mapping[str, Sequence[Use]], names: Mapping[str, str]) -> dict[int, str]:
