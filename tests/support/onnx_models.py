@@ -13,14 +13,14 @@ def rand(*shape):
     return RNG.normal(size=shape).astype("float32")
 
 
-def write_onnx(tmp_path, nodes, tensors, shape, out_rank):
+def write_onnx(tmp_path, nodes, tensors, shape, out_rank, opset=17):
     """Write a model that takes `x` of `shape`, without the batch, and gives `y`; return its path."""
     helper = onnx.helper
     io = [("x", [None, *shape]), ("y", [None] * out_rank)]
     given, made = ([helper.make_tensor_value_info(n, 1, s)] for n, s in io)
     values = [onnx.numpy_helper.from_array(v, n) for n, v in tensors.items()]
     graph = helper.make_graph(nodes, "g", given, made, values)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 21 else 10)
     onnx.checker.check_model(model)
     path = str(tmp_path / "m.onnx")
     onnx.save(model, path)

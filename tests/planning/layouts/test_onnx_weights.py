@@ -19,9 +19,9 @@ def constant(name, value):
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(value), name + "_value"))
 
 
-def write(tmp_path, nodes, tensors, x, out_rank):
+def write(tmp_path, nodes, tensors, x, out_rank, opset=17):
     """Write a model, and return its path and what onnxruntime computes."""
-    path = write_onnx(tmp_path, nodes, tensors, x.shape[1:], out_rank)
+    path = write_onnx(tmp_path, nodes, tensors, x.shape[1:], out_rank, opset)
     return path, run_onnx(path, x)
 
 
@@ -87,6 +87,16 @@ WAYS = {
         {"k": INT8, "s": SCALES, "z": ZEROS},
         lambda t: (t["k"].astype("float32") - t["z"]) * t["s"],
     ),
+    "dequantized in blocks of three": (
+        [node("DequantizeLinear", "k", "s", "z", to="w", axis=0, block_size=3)],
+        {"k": INT8, "s": np.stack([SCALES, 2 * SCALES]), "z": np.stack([ZEROS, ZEROS + np.int8(1)])},
+        lambda t: (t["k"].astype("float32") - t["z"][[0, 0, 0, 1]]) * t["s"][[0, 0, 0, 1]],
+    ),
+    "dequantized in one block": (
+        [node("DequantizeLinear", "k", "s", to="d", axis=-1, block_size=8), node("Transpose", "d", to="w")],
+        {"k": np.ascontiguousarray(INT8.T), "s": np.float32([[0.5], [0.25], [2.0]])},
+        lambda t: (t["k"].astype("float32") * t["s"]).T,
+    ),
     "dequantized and transposed": (
         [node("DequantizeLinear", "k", "s", to="d"), node("Transpose", "d", to="w")],
         {"k": np.ascontiguousarray(INT8.T), "s": np.float32(0.5)},
@@ -101,7 +111,8 @@ def test_the_way_to_the_matrix(case, tmp_path):
     for made in nodes:
         for attribute in made.attribute:
             attribute.name = attribute.name.rstrip("_")
-    path, y = write(tmp_path, [*nodes, node("MatMul", "x", "w")], tensors, x := rand(2, 4), 2)
+    opset = 21 if "block" in case else 17
+    path, y = write(tmp_path, [*nodes, node("MatMul", "x", "w")], tensors, x := rand(2, 4), 2, opset)
     model = keras.Sequential([keras.Input((4,)), kl.Dense(3, use_bias=False, name="d")])
     plan = tp.plan(path, model, mapping={"d": {"to": "d/kernel", "from": "k"}})
     assert [w.code for w in plan.warnings] == [] and not plan.unused

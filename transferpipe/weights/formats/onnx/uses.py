@@ -224,11 +224,11 @@ def _dequantized(
 ) -> tuple[tuple[TensorStep, ...], Shape] | None:
     if steps and steps[-1].kind == "quantize":  # a float that the runtime rounds; the file has it unrounded
         return steps[:-1], shape
-    axis = node.attributes.get("axis", 1)
-    if node.attributes.get("block_size") or not isinstance(axis, int) or len(node.inputs) < 2:
+    axis, block = node.attributes.get("axis", 1), node.attributes.get("block_size", 0)
+    if not isinstance(axis, int) or not isinstance(block, int) or block < 0 or len(node.inputs) < 2:
         return None
     zero = node.inputs[2] if len(node.inputs) > 2 else ""
-    return (*steps, TensorStep("dequantize", (node.inputs[1], zero, axis))), shape
+    return (*steps, TensorStep("dequantize", (node.inputs[1], zero, axis, block))), shape
 
 
 def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
@@ -304,7 +304,7 @@ def _turned(use: Use) -> Axes | None:
 def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
     """Return what `steps` make of the value of a tensor.
 
-    Dequantizing is (x - zero point) * scale, one scale for all or one for each place along an axis:
+    Dequantizing is (x - zero point) * scale, one scale for all, or one for each place or block along an axis:
     https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html.
 
     Args:
@@ -323,25 +323,40 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
         elif step.kind == "scale":
             value = value * value.dtype.type(step.data[0])
         else:
-            scale_name, zero_name, axis = step.data
+            scale_name, zero_name, axis, block = step.data
             scale = read(scale_name)
             zero = read(zero_name) if zero_name else np.zeros((), value.dtype)
             # x - zero point leaves the range of 8 bits, so it is taken in wider numbers and is exact.
             wide = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)
             zero = zero.astype(wide.dtype)
-            value = ((wide - _along(zero, value, axis)).astype(scale.dtype) * _along(scale, value, axis)).astype(
-                scale.dtype
-            )
+            zero, each = _along(zero, value, axis, block), _along(scale, value, axis, block)
+            value = ((wide - zero).astype(scale.dtype) * each).astype(scale.dtype)
     return np.ascontiguousarray(value)
 
 
-def _along(numbers: NDArray[Any], value: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return one number, or one a place along an axis, in the shape that goes with `value`."""
-    if numbers.size == 1:
+def _along(numbers: NDArray[Any], value: NDArray[Any], axis: int, block: int) -> NDArray[Any]:
+    """Return one number, or one a place or a block along an axis, in the shape that goes with `value`."""
+    if numbers.ndim < 2 and numbers.size == 1:
         return numbers.reshape(())
+    if block:
+        return _by_block(numbers, value, axis, block)
     if not -value.ndim <= axis < value.ndim or numbers.shape != (value.shape[axis],):
         raise ValueError(f"has scales of shape {numbers.shape} along axis {axis} of {value.shape}")
     return numbers.reshape([-1 if i == axis % value.ndim else 1 for i in range(value.ndim)])
+
+
+def _by_block(numbers: NDArray[Any], value: NDArray[Any], axis: int, block: int) -> NDArray[Any]:
+    """Return the number of each place, of which `block` neighbours along an axis share one; the last may be fewer."""
+    rank = value.ndim
+    if not -rank <= axis < rank:
+        raise ValueError(f"has scales along axis {axis} of {value.shape}")
+    length = value.shape[axis]
+    each = min(block, max(1, length))  # a file may say any number
+    blocks = [-(-n // each) if i == axis % rank else n for i, n in enumerate(value.shape)]
+    if list(numbers.shape) != blocks:
+        where = f"blocks of {block} along axis {axis} of {value.shape}"
+        raise ValueError(f"has scales of shape {numbers.shape} for {where}")
+    return np.take(np.repeat(numbers, each, axis), np.arange(length), axis)
 
 
 def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors: Mapping[str, Any]) -> set[str]:
