@@ -84,8 +84,8 @@ def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:
     """Return the verdict with what running the model found of its function; as it is where nobody asked."""
     if parity is None:
         return verdict
-    equal = f"{parity.compared} outputs equal those of {parity.against}, {parity.inputs}"
-    return replace(verdict, function=parity.verdict, reason=equal if parity.verdict == PASS else parity.reason)
+    reason = parity.agreement if parity.verdict == PASS else parity.reason
+    return replace(verdict, function=parity.verdict, reason=reason)
 
 
 def verdict_from_data(data: Any) -> Verdict:

@@ -49,6 +49,14 @@ def test_by_name_with_a_layer_of_a_nest(models):
     assert (found.verdict, [e.name for e in found.entries]) == ("pass", ["body/conv", "one", "two"])
 
 
+def test_what_differs_in_between_is_told_beside_a_pass(models):
+    _, _, _, y = models
+    found = check(models, expected=y | {"body/conv": y["body/conv"] + 1})
+    assert found.verdict == "pass"
+    assert found.headline.startswith("pass: 2 outputs equal those of y.npz")
+    assert found.headline.endswith("1 in between differs and the end does not: body/conv by 1")
+
+
 def test_by_order(models):
     _, _, x, y = models
     inputs, expected = {f"arr_{i}": v for i, v in enumerate(x.values())}, {"a": y["one"], "b": y["two"]}
@@ -78,6 +86,11 @@ WRONG = {
     "shape": ({"words": lambda v: v[:, :4], "image": 0}, {}, r"has shape \(3, 4\); the model takes \(None, 5\)"),
     "dtype": ({"words": lambda v: v + 0.5, "image": 0}, {}, "has dtype float64; the model takes int32"),
     "text": ({"words": 0, "image": lambda v: v.astype("U3")}, {}, "has dtype <U3"),
+    "samples in": (
+        {"words": lambda v: v[:2], "image": 0},
+        {},
+        "different numbers of samples: words 2, image 3",
+    ),
     "range": ({"words": lambda v: v + 2**40, "image": 0}, {}, "has values that int32 cannot hold"),
     "NaN in": ({"words": 0, "image": lambda v: v * np.nan}, {}, "image: holds NaN or infinity"),
     "empty": ({"words": lambda v: v[:0], "image": lambda v: v[:0]}, {}, "has no elements"),
@@ -89,7 +102,11 @@ WRONG = {
 }
 
 
-FOLLOWED = {"samples": "_check_shapes: compute it from the", "other shape": "_check_shapes: compute it from the"}
+FOLLOWED = {
+    "samples in": "_check_samples: write as many of",
+    "samples": "_check_shapes: compute it from the",
+    "other shape": "_check_shapes: compute it from the",
+}
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,21 @@ def as_inputs(arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], wh
         problems.add(where, what, f"write numpy.savez(path, {', '.join(f'{_key(n)}=...' for n in names)})")
         found = {}
     data = [_fitted(found[s.name], s, where, problems) for s in specs if s.name in found]
+    if not problems.found:
+        _check_samples(found, specs, where, problems)
     problems.raise_as(RecipeError)
     return data
+
+
+def _check_samples(
+    arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], where: str, problems: Problems
+) -> None:
+    """Add a problem where inputs of any number of samples have different numbers of them."""
+    counts = {s.name: arrays[s.name].shape[0] for s in specs if s.shape and s.shape[0] is None and s.name in arrays}
+    # One sample may stand for all, which a model of the user's own may do on purpose.
+    if len(set(counts.values()) - {1}) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in counts.items())
+        problems.add(where, f"its inputs have different numbers of samples: {told}", "write as many of each")
 
 
 def _plain(name: str) -> str:
@@ -174,7 +187,8 @@ def _transposed(array: NDArray[Any], spec: InputSpec) -> str:
     last = (0, *range(2, array.ndim), 1)
     if array.ndim > 2 and fits([array.shape[i] for i in last], spec.shape):
         return f"its channels come first: write x.transpose{last}"
-    return f"write it with shape {tuple(n or 'any' for n in spec.shape)}"
+    sizes = ", ".join(str(n or "any") for n in spec.shape)
+    return f"write it with shape ({sizes})"
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,9 @@ def describe_error(error: BaseException) -> str:
     """Return what an error says in a line; Keras says on one which layer raised, and on the next, in bold, what."""
     import re
 
-    lines = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines())
+    # TensorFlow also says which of its kernels it was, and on which device.
+    noise = r"\x1b\[\d+m|\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\]( name:)?"
+    lines = (re.sub(noise, "", line).strip() for line in str(error).splitlines())
     text = " ".join([line for line in lines if line][:2])
     return f"{type(error).__name__}: {text}"[:300]
 

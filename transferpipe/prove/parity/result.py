@@ -65,10 +65,21 @@ class Parity:
         return sum(e.status != "not compared" for e in self.entries)
 
     @property
+    def agreement(self) -> str:
+        """What a pass rests on: how many outputs are equal, and what differs in between and is gone at the end."""
+        differing = [e for e in self.entries if e.status == "differs"]
+        equal = f"{self.compared - len(differing)} outputs equal those of {self.against}, {self.inputs}"
+        if not differing:
+            return equal
+        verb = "differ" if len(differing) > 1 else "differs"
+        first = f"{differing[0].name} by {differing[0].difference:.2g}"
+        return f"{equal}; {len(differing)} in between {verb} and the end does not: {first}"
+
+    @property
     def headline(self) -> str:
         """The verdict in one line."""
         if self.verdict == PASS:
-            return f"pass: {self.compared} outputs equal those of {self.against}, {self.inputs}"
+            return f"pass: {self.agreement}"
         return f"{self.verdict}: {self.reason}"
 
     def to_data(self) -> dict[str, Any]:
