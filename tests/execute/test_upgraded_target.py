@@ -257,6 +257,28 @@ def test_a_lambda_is_refused_by_name_and_a_builder_takes_its_place(tmp_path):
     np.testing.assert_allclose(model(x), 2 * x @ held["head/kernel:0"] + held["head/bias:0"], atol=1e-5)
 
 
+@follows("_refuse_bare: name the file with", "open_target: name a file that")
+def test_a_configuration_without_weights_is_said_in_one_line(tmp_path):
+    """Keras 2 lists its layers all the same; a file may lack even these."""
+    path, stored = dense_file(tmp_path / "old.h5")
+    bare, barest = str(tmp_path / "bare.h5"), str(tmp_path / "barest.h5")
+    with h5py.File(path) as old, h5py.File(bare, "w") as new, h5py.File(barest, "w") as less:
+        new.attrs.update(old.attrs)
+        less.attrs.update(old.attrs)
+        new.create_group("model_weights").attrs.update(old["model_weights"].attrs)
+        for layer in stored:
+            new.create_group(f"model_weights/{layer}").attrs["weight_names"] = np.array([], "S1")
+    made = {"unmatched": "same_name", "save": "model.keras"}
+    for source, target, says in ((bare, bare, "source.path"), (path, bare, "target.path"), (path, barest, "target")):
+        with pytest.raises(RecipeError, match="no weights") as refused:
+            tp.plan(source, target, **made)
+        (problem,) = refused.value.problems
+        assert problem.where == says and "target: {_target_: my_module.build}" in problem.fix
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="d"), keras.layers.Dense(2, name="head")])
+    tp.transfer(path, model, unmatched="same_name")
+    assert np.array_equal(model.get_weights()[0], stored["d"]["d/kernel:0"])
+
+
 @follows("_build: give the Python function")
 def test_what_keras_cannot_build_is_said_and_a_builder_takes_its_place(tmp_path):
     path, stored = dense_file(tmp_path / "old.h5", units="many")

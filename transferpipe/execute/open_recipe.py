@@ -197,7 +197,17 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str],
     """Open one source; `recipe` is the name of the recipe that a command can choose."""
     if origin.build:
         return ModelSource(_build_source(origin.build, seed, trusted, recipe))
-    return open_file(origin, f"{where}.path")
+    file = open_file(origin, f"{where}.path")
+    _refuse_bare(file, origin, f"{where}.path")
+    return file
+
+
+def _refuse_bare(file: FileSource, origin: Origin, where: str) -> None:
+    """Refuse a file with the configuration of a model alone: else each weight would be called missing, and not why."""
+    if file.config is not None and not (len(file.catalog) or file.catalog.unread or lookups_of(file.catalog)):
+        what = f"{describe_origin(origin)} has the configuration of a model and no weights"
+        fix = "name the file with its weights as the source, and the function that builds it as the target: "
+        raise RecipeError(Problem(where, what, f"{fix}target: {{_target_: my_module.build}}"))
 
 
 def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Target:
@@ -210,6 +220,7 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
     else:
         file = open_file(origin, "target.path")
         if is_to_upgrade(file, recipe):
+            _refuse_bare(file, origin, "target.path")
             target = build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
             file = held_in_memory(target, file) if origin.repeat else file
         elif not origin.repeat:
@@ -218,7 +229,10 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
             return _repeated_target(file, origin, recipe, trusted)
     if not len(target.structure.catalog) and not lookups_of(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
-        raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
+        if origin.build:
+            raise RecipeError(Problem("target", what, "name another, or build all its layers in the builder"))
+        fix = "name a file that holds them, or build the model in Python: target: {_target_: my_module.build}"
+        raise RecipeError(Problem("target", what, fix))
     return target
 
 
