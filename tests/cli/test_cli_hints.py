@@ -368,6 +368,45 @@ def test_modules_that_were_meant(hint, planned, here):
     assert moved(planned(*OWN, "target._target_=zzz.build")) == BODY
 
 
+@follows("_check_modules: did you mean …?")
+def test_a_module_in_a_folder_that_was_meant(hint, planned, here):
+    (here / "parts").mkdir()
+    (here / "parts" / "models.py").write_text(
+        "from transferpipe.zoo import small_mlp\n\n\ndef build():\n    return small_mlp()\n"
+    )
+    name = meant(hint(2, *OWN, "target._target_=parts.model.build"))
+    assert moved(planned(*OWN, f"target._target_=parts.{name}.build")) == BODY
+
+
+@pytest.mark.parametrize(
+    "line, advice, better",
+    [
+        pytest.param(
+            "vars: {v: !!float os}", "write a text in quotes, without a tag", "vars: {v: 'os'}",
+            marks=follows("_refusal: write a text in")),
+        pytest.param("seed: 0x_", "write a text in quotes, without a tag", "seed: 3"),
+        pytest.param("vars: !!map x", "write a text in quotes, without a tag", "vars: {v: 'x'}"),
+        pytest.param("vars: {null: 1}", "give it a name", "vars: {v: 1}", marks=follows("_refusal: give it a name")),
+        pytest.param(
+            "vars: {v: '${'}", r"write ${KEY} with a key of this recipe, or \${ for these very characters",
+            "vars: {v: '${unmatched}', w: '\\${'}", marks=follows("_refusal: write ${KEY} with a")),
+        pytest.param(
+            "vars: {v: '${:x}'}", r"write ${KEY} with a key of this recipe, or \${ for these very characters",
+            "vars: {v: '${unmatched}'}"),
+    ],
+)  # fmt: skip
+def test_values_that_no_parser_takes_are_named_with_their_line(cli, here, line, advice, better):
+    path = here / "recipes" / "own.yaml"
+    text = path.read_text()
+    path.write_text(f"{line}\n{text}")
+    answer = cli(*OWN)
+    assert answer.status == 2
+    assert "recipes/own.yaml, line 1" in answer.err
+    assert advised(answer) == advice
+    path.write_text(f"{better}\n{text}")
+    assert cli(*OWN).status == 0
+
+
 # Sweeps ---------------------------------------------------------------------------------------------------------------
 
 SWEEP = ("sweep", "recipe=own")

@@ -51,9 +51,19 @@ def test_plain_http_is_for_this_machine():
     check_address("http://[::1]/a.h5", "")
 
 
-@pytest.mark.parametrize("text", ["https:///a.h5", "https://x:port/a.h5", "https://[x/a.h5", "s3://", "hf://"])
+@pytest.mark.parametrize(
+    "text",
+    ["https:///a.h5", "https://x:port/a.h5", "https://[x/a.h5", "s3://", "hf://", "s3://x", "gs://x/", "s3://x y/a.h5"],
+)
 def test_what_is_no_address(text):
     refused(text, FileError)
+
+
+@pytest.mark.parametrize("name", ["../a.h5", "a/../../b.h5", "./a.h5", "a/.."])
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_dots_in_the_name_of_an_object(scheme, name):
+    assert "in an object's name" in refused(f"{scheme}://bucket/{name}", UnsafeError)
+    check_address(f"{scheme}://my-bucket_1.v2/{name.replace('./', '.../')}.h5", "")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors.index.json", "model.weights.json", "model.json", "ckpt.index", ""])

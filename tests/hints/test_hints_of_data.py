@@ -363,6 +363,12 @@ def test_a_digest_of_a_folder():
         pytest.param(
             "s3:///a.npz", "check how it is written", "a.npz", marks=follows("check_address: check how it is #2")
         ),
+        pytest.param(
+            "s3://bucket:9/a.npz", "check how it is", "a.npz", marks=follows("_check_object: check how it is")
+        ),
+        pytest.param(
+            "gs://bucket/../a.npz", "download the", "a.npz", marks=follows("_check_object: download the file yourself")
+        ),
         pytest.param("https://u:p@h/a.npz", "take it out", "a.npz", marks=follows("check_address: take it out; where")),
         pytest.param(
             "https://h/a.npz?X-Amz-Signature=1",

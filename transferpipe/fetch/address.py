@@ -25,6 +25,9 @@ SCHEMES: Mapping[str, str | None] = {
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # Other paths that are written like an address and are none.
 _NOT_REMOTE = frozenset({"pkg", "live"})
+# Where an address names a bucket and an object in it, whose name is a text, with no folders to go up in.
+_STORES = frozenset({"s3", "gs"})
+_BUCKET = re.compile(r"[A-Za-z0-9](?:[._-]?[A-Za-z0-9_-])*")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".intranet", ".private", ".corp", ".home", ".home.arpa")
 # What presigned addresses and download links carry in place of a password.
@@ -47,8 +50,8 @@ def check_address(text: str, where: str) -> None:
     """Refuse what must not be asked for. Messages never repeat a credential.
 
     Raises:
-        FileError: there is no such scheme, or no host or bucket.
-        UnsafeError: credentials in the address, or plain http to another machine.
+        FileError: there is no such scheme, or no host, bucket or object.
+        UnsafeError: credentials in the address, dots that lead elsewhere, or plain http to another machine.
     """
     scheme = scheme_of(text)
     if scheme not in SCHEMES:
@@ -69,9 +72,19 @@ def check_address(text: str, where: str) -> None:
         raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
     if not host:
         raise FileError(Problem(where, f"{text!r} names no host, repository or bucket", "check how it is written"))
+    if scheme in _STORES:
+        _check_object(parts.netloc, text.partition("://")[2].partition("/")[2], text, where)
     if scheme == "http" and not is_local(host):
         what = f"{host} would be reached over plain http, which can be changed on the way"
         raise UnsafeError(Problem(where, what, "write https://"))
+
+
+def _check_object(bucket: str, name: str, text: str, where: str) -> None:
+    """Refuse what no object is called, before the packages of object stores make something of it."""
+    if not _BUCKET.fullmatch(bucket) or not name.strip("/"):
+        raise FileError(Problem(where, f"{text!r} names no object in a bucket", "check how it is written"))
+    if found := [part for part in name.split("/") if part in (".", "..")]:
+        raise UnsafeError(Problem(where, f"{text!r} has {found[0]!r} in an object's name", _FETCH_YOURSELF))
 
 
 def is_local(host: str | None) -> bool:

@@ -22,6 +22,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Callable, Collection
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,8 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
         raise _refused_name(dotted, where, top)
+    if spec is not None and spec.origin is None and len(places) == 1:
+        _check_modules(dotted, where, Path(places[0]))
     return _check_imported(dotted, where, trusted, folder)
 
 
@@ -177,6 +180,24 @@ def _refused_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeEr
 def _may_be_vouched(top: str) -> bool:
     """Tell whether a word on the command line should open a package to recipes."""
     return bool(top) and top not in _OF_PYTHON and top not in _NEVER_VOUCHED
+
+
+def _check_modules(dotted: str, where: str, place: Path) -> None:
+    """Refuse a name that leads through `place`, a folder without an `__init__.py`, to no module in it.
+
+    Such a folder has nothing but modules. What those hold, importing them shows.
+    """
+    parts = dotted.split(".")
+    for i, part in enumerate(parts[1:], 1):
+        inner = place / part
+        if any(place.joinpath(f"{part}{suffix}").is_file() for suffix in all_suffixes()):
+            return
+        if not inner.is_dir():
+            near = did_you_mean(part, [path.stem for path in place.glob("*.py")])
+            raise RecipeError(Problem(where, f"{'.'.join(parts[:i])} has no {part!r}", near))
+        if (inner / "__init__.py").is_file():
+            return
+        place = inner
 
 
 def _check_imported(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:

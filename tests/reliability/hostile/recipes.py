@@ -190,6 +190,19 @@ def yaml_objects() -> Iterator[Pair]:
     yield Pair(recipe_case("tag, by a directive", text, (INVALID, UNSAFE)), recipe_case("twin", twin, (0,)))
 
 
+def unreadable_values() -> Iterator[Pair]:
+    """Values and keys at which YAML's constructors or OmegaConf's grammar stop."""
+    for tag in ("!!float os", "!!int 0x", "!!int ''", "!!bool 7", "!!map x", "!!seq x", "!!str {a: 1}", "!!int [1]"):
+        yield pair(f"tag of another type, {tag}", f"vars: {{v: {tag}}}{HERE}", "vars: {v: !!int 3}", (INVALID,))
+    yield pair("an integer without digits", f"seed: 0x_{HERE}", "seed: 0x1", (INVALID,))
+    for key in ("null", "~", "!!float os", "!!null ''"):
+        yield pair(f"key, {key}", f"vars: {{{key}: 1}}{HERE}", "vars: {!!str a: 1}", (INVALID,))
+    for text in ("${", "${}", "${vars.[}", "${vars.a", "${:x}", "$${", "${a b}", "${x:[}"):
+        for place in ("vars", "source.path", "mapping.to", "freeze", "builder", "score"):
+            if found := at_place(f"interpolation, {text}", place, f"'{text}'", (INVALID,)):
+                yield found
+
+
 def bombs() -> Iterator[Pair]:
     """A few bytes that stand for very many, or very deep ones."""
     tens = "\n".join(f"  b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 10)}]" for i in range(1, 9))
@@ -323,6 +336,14 @@ def addresses() -> Iterator[Pair]:
     for scheme in ("ftp://example.com/", "gopher://example.com/", "file:///etc/", "data:text/plain,", "javascript:", "ssh://h/",
                    "http://example.com/", "https://localhost/", "s3://../"):  # fmt: skip
         yield pair(f"scheme, {scheme}", f"source: {{path: '{scheme}a.keras'}}{HERE}", "source: {path: a.keras}", ANY)
+    for text in (
+        "s3://bucket/../a.keras",
+        "s3://bucket/a/./b.keras",
+        "gs://../a.keras",
+        "s3://bucket",
+        "gs://bucket:9/a.keras",
+    ):
+        yield pair(f"object, {text}", f"source: {{path: '{text}'}}{HERE}", "source: {path: a.keras}", ANY)
     for place in ("target", "save: {path: m.npz, like"):
         text = f"{place}: {{path: 'http://169.254.169.254/a.keras'}}"
         text += "}" if "save" in place else ""
@@ -384,7 +405,7 @@ def builder_arguments() -> Iterator[Pair]:
 
 def hostile_recipes() -> Iterator[Pair]:
     """Yield all of them."""
-    for kind in (hydra_keys, sweep_axes, environment, yaml_objects, bombs, odd_texts, big_numbers, paths, addresses,
+    for kind in (hydra_keys, sweep_axes, environment, yaml_objects, unreadable_values, bombs, odd_texts, big_numbers, paths, addresses,
                  builder_arguments):  # fmt: skip
         yield from kind()
 

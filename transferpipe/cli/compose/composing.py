@@ -16,14 +16,15 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import GrammarParseError
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
 from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
-from transferpipe.cli.compose.recipe_file import find_hydra
-from transferpipe.cli.compose.resolving import resolve
+from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
+from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
@@ -195,7 +196,11 @@ class Composer:
             RecipeError: an override is refused, names nothing, or an interpolation cannot be resolved.
         """
         config = self.configuration(overrides)
-        data = dict(resolve(without_hydra(config), config))
+        try:
+            data = dict(resolve(without_hydra(config), config))
+        except RecipeError as error:
+            unreadable = find_unreadable(self.loaded.files) if find_cause(error, GrammarParseError) else None
+            raise (RecipeError(unreadable) if unreadable else error) from error
         sweep = data.pop("sweep", None)
         if isinstance(sweep, str):
             fix = "write its settings here, or choose their file on the command line, recipes/sweep/"

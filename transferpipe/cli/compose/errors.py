@@ -15,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from transferpipe.cli.compose.folders import Loaded
-from transferpipe.cli.compose.recipe_file import LOADER, find_default, shown, yaml_problem
+from transferpipe.cli.compose.recipe_file import LOADER, find_default, find_unreadable, shown, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.cli.compose.shorthand import quote_text
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
@@ -89,7 +89,8 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
         problem = _unknown_key(key[1], str(error), overrides, known)
         typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
         return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
-    return RecipeError(_list_for_mapping(str(error), known.loaded.files) or _plain(error))
+    files = known.loaded.files
+    return RecipeError(_list_for_mapping(str(error), files) or find_unreadable(files) or _plain(error))
 
 
 def _list_for_mapping(error: str, files: Sequence[Path]) -> Problem | None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from omegaconf.errors import GrammarParseError
+from omegaconf.grammar_parser import parse as parse_interpolations
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.files.os_errors import cannot_be_read
@@ -116,6 +118,52 @@ def find_default(paths: Sequence[Path], group: str, option: str) -> str:
             if item.value == option and group == "recipe":
                 return f"{shown(path)}, line {item.start_mark.line + 1}"
     return ""
+
+
+def find_unreadable(paths: Sequence[Path]) -> Problem | None:
+    """Return the last key or value that a parser refuses of what `paths` hold; None where they refuse none.
+
+    YAML's constructors and OmegaConf's grammar say what they miss in a text, and not in which line that stands.
+    """
+    for path in reversed(paths):
+        node = yaml.compose(_read(path), Loader=LOADER)
+        for inner in _scalars(node) if node else ():
+            if problem := _refusal(*inner, path):
+                return problem
+    return None
+
+
+def _scalars(node: yaml.Node, is_key: bool = False) -> Iterator[tuple[yaml.Node, bool]]:
+    """Yield keys and values, and for each whether it is a key."""
+    # A text may have the tag of a list or a mapping.
+    if is_key or isinstance(node.value, str):
+        yield node, is_key
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(key, is_key=True)
+            yield from _scalars(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _scalars(value)
+
+
+def _refusal(node: yaml.Node, is_key: bool, path: Path) -> Problem | None:
+    """Return what is wrong with a key or a value, and what to write; None if nothing is."""
+    where = f"{shown(path)}, line {node.start_mark.line + 1}"
+    try:
+        value = LOADER("").construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError):
+        what = f"{str(node.value)[:40]!r} cannot be read as the YAML type {node.tag.rpartition(':')[2]}"
+        return Problem(where, what, "write a text in quotes, without a tag")
+    if is_key and value is None:
+        return Problem(where, "a key is empty, or null", "give it a name")
+    try:
+        if not is_key and isinstance(value, str) and "${" in value:
+            parse_interpolations(value)
+    except GrammarParseError as error:
+        what = f"{value[:80]!r} has an interpolation that cannot be read: {str(error).splitlines()[0]}"
+        return Problem(where, what, r"write ${KEY} with a key of this recipe, or \${ for these very characters")
+    return None
 
 
 def find_hydra(paths: Sequence[Path]) -> str:

@@ -97,7 +97,7 @@ def guarded(leader: Leader) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if guard:  # what is at work still has no use any more
-            atexit.unregister(guard.terminate)
+            atexit.unregister(_dismiss)
         raise
     finally:
         os.environ.pop(_MARK)
@@ -111,8 +111,13 @@ def _guard_of(leader: Leader) -> subprocess.Popen[bytes]:
     nothing = subprocess.DEVNULL
     # A session of its own: what reaches every process of a terminal does not reach it.
     guard = subprocess.Popen(words, cwd="/", stdin=nothing, stdout=nothing, start_new_session=True)  # noqa: S603 - ours
-    atexit.register(guard.terminate)
+    atexit.register(_dismiss, guard)
     return guard
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    guard.terminate()
+    guard.wait()
 
 
 def _guard(leader: Leader, grace: float) -> None:
