@@ -1,5 +1,6 @@
 """`optimizer: transfer`: slots go along the mapping, and Keras goes on training from them as the original does."""
 
+import operator
 import re
 
 import keras
@@ -14,6 +15,7 @@ from transferpipe.planning.reading.read_plan import plan_from_data
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(32, 4)).astype("float32"), RANDOM.normal(size=(32, 2)).astype("float32")
+follows = pytest.mark.follows
 ALL = {"all": {"to": ".*"}}
 
 
@@ -64,6 +66,10 @@ OPTIMIZERS = {
 }
 
 
+def scaled_nadam():
+    return keras.optimizers.LossScaleOptimizer(OPTIMIZERS["nadam"]())
+
+
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_training_goes_on_as_that_of_the_original(kind, tmp_path):
     original = fit(make(optimizer=OPTIMIZERS[kind]()))
@@ -94,14 +100,41 @@ def test_several_optimizers_in_one(tmp_path):
     assert not slots(target)["b_kernel_momentum"].any() and "z/kernel has none" in str(report.plan.optimizer)
 
 
-@pytest.mark.parametrize(("source", "target"), [("scaled", "adam"), ("adam", "scaled")])
-def test_a_scale_of_the_loss_is_no_part_of_the_state(source, target, tmp_path):
-    original = fit(make(optimizer=OPTIMIZERS[source]()))
-    original.save(tmp_path / "s.keras")
-    goes_on = make(optimizer=OPTIMIZERS[target]())
-    tp.transfer(tmp_path / "s.keras", goes_on, mapping=ALL, optimizer="transfer")
+@pytest.mark.parametrize(
+    ("source", "target", "form"),
+    [("scaled", "adam", ".keras"), ("adam", "scaled", ".keras"), ("nadam", "scaled_nadam", ".keras")]
+    + [("scaled_nadam", target, form) for target in ("nadam", "scaled_nadam") for form in (".keras", ".h5", "live")],
+)
+def test_a_scale_of_the_loss_is_no_part_of_the_state(source, target, form, tmp_path):
+    """Keras does not save a Nadam's product of momenta below a LossScaleOptimizer: it follows from the steps."""
+    made = {**OPTIMIZERS, "scaled_nadam": scaled_nadam}
+    original, goes_on = fit(make(optimizer=made[source]())), fit(make(optimizer=made[target]()), 1)
+    if form != "live":
+        original.save(tmp_path / f"s{form}")
+    tp.transfer(original if form == "live" else tmp_path / f"s{form}", goes_on, mapping=ALL, optimizer="transfer")
     for one, other in zip(fit(original).get_weights(), fit(goes_on).get_weights(), strict=True):
         assert np.allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.warns("optimizer-not-saved")
+@follows("code: optimizer-not-saved")
+@pytest.mark.parametrize("source", ["nadam", "scaled_nadam"])
+def test_what_keras_does_not_save_of_an_optimizer_is_said(source, tmp_path):
+    original = fit(make(optimizer={**OPTIMIZERS, "scaled_nadam": scaled_nadam}[source]()))
+    original.save(tmp_path / "s.keras")
+    target = make(optimizer=scaled_nadam())
+    target.save(tmp_path / "t.keras")
+    report, model = transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")
+    (warning,) = [w for w in report.warnings if w.code == "optimizer-not-saved"]
+    product = model.optimizer.inner_optimizer._u_product
+    assert float(product) == 1
+    place, value = re.search(r"after loading, call model\.(\S+)\.assign\((\S+)\)", warning.text).groups()
+    assert operator.attrgetter(place)(model) is product
+    product.assign(float(value))
+    for one, other in zip(fit(original).get_weights(), fit(model).get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+    # A live model has it.
+    assert not tp.transfer(tmp_path / "s.keras", target, mapping=ALL, optimizer="transfer").warnings
 
 
 @pytest.mark.parametrize(
@@ -193,9 +226,6 @@ def test_nested_models_and_attention(tmp_path):
     for model in (resumed, target):
         for one, other in zip(original.optimizer.variables, model.optimizer.variables, strict=True):
             assert np.array_equal(one, other), one.path
-
-
-follows = pytest.mark.follows
 
 
 def drop(problem):

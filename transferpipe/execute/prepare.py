@@ -29,7 +29,7 @@ from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
-from transferpipe.save.optimizer_state import plan_optimizer
+from transferpipe.save.optimizer_state import with_optimizer
 from transferpipe.values.choices import pin_files
 from transferpipe.values.layout import has_dots
 from transferpipe.weights.file_source import FileSource
@@ -81,7 +81,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     # Digests before the checksum is compared: they are part of what decides what is written.
     plan = pin_files(plan, lambda name: opened.target.structure.catalog[name].shape)
     plan = judge_freezing(plan, opened.target)
-    plan = replace(plan, optimizer=plan_optimizer(recipe, plan, opened.target, opened.sources, saves))
+    plan = with_optimizer(recipe, plan, opened.target, opened.sources, saves)
     plan = plan_state(recipe, plan, opened.target, opened.sources)
     if isinstance(opened.target, UpgradedTarget):
         plan = replace(plan, upgraded=opened.target.notes)

@@ -226,7 +226,8 @@ class OptimizerArray:
     """One array of the optimizer that the finished model has, and where its value comes from.
 
     Attributes:
-        place: where it stands in a Keras file, such as ``optimizer/vars/2``.
+        place: where it stands in a Keras file, such as ``optimizer/vars/2``; of what Keras does not save, where Python
+            holds it: ``optimizer/inner_optimizer/_u_product``.
         kind: what it is: ``momentum``, ``velocity``, ``iterations``.
         weight: the target weight that it belongs to; empty for what belongs to all of them.
         shape: its shape.
@@ -244,6 +245,11 @@ class OptimizerArray:
     origin: str = ""
     transforms: tuple[Any, ...] = ()
     fill: float | None = None
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether a Keras file holds it."""
+        return "/vars/" in self.place
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ file, or layers are frozen, Keras would go on from averages of other weights, or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -31,6 +31,21 @@ FORMATS = ("keras", "weights_h5")
 """Of files whose optimizer state a plan decides. What TensorFlow writes of a model has that of the model itself."""
 
 
+def with_optimizer(
+    recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool = True
+) -> Plan:
+    """Return `plan` with what becomes of the state of an optimizer, and warnings of what Keras goes on without.
+
+    Raises:
+        RecipeError: the recipe asks to keep or to transfer what cannot be.
+    """
+    # Asked for in so many words, it comes before what a target of its own would have.
+    if recipe.optimizer == "transfer":
+        optimizer, lost = plan_transfer(plan, target, sources, saves)
+        return replace(plan, optimizer=optimizer, warnings=(*plan.warnings, *lost))
+    return replace(plan, optimizer=plan_optimizer(recipe, plan, target, sources, saves))
+
+
 def plan_optimizer(
     recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool = True
 ) -> Optimizer:
@@ -39,11 +54,8 @@ def plan_optimizer(
     Without `saves` the target is a live model, which goes on with the optimizer that it has.
 
     Raises:
-        RecipeError: the recipe asks to keep or to transfer what cannot be.
+        RecipeError: the recipe asks to keep what cannot be kept.
     """
-    # Asked for in so many words, it comes before what a target of its own would have.
-    if recipe.optimizer == "transfer":
-        return plan_transfer(plan, target, sources, saves)
     if not saves:
         return Optimizer()
     count = _count_of_target(target)
@@ -100,8 +112,8 @@ def state_to_save(target: Target, values: Values) -> SavedState | None:
     if optimizer.fate != "transferred":
         return None
     # Computed anew for each output rather than held: the state of Adam is twice as large as the model.
-    slots, read = {slot.place: slot for slot in optimizer.slots}, reader_of(values)
-    specs = tuple(WeightSpec(s.place, s.shape, s.dtype, where=s.place) for s in optimizer.slots)
+    slots, read = {slot.place: slot for slot in optimizer.slots if slot.is_saved}, reader_of(values)
+    specs = tuple(WeightSpec(s.place, s.shape, s.dtype, where=s.place) for s in slots.values())
     label = values.sources[optimizer.source].label
     groups = _groups([(place, place) for place in slots])
     return SavedState(groups, specs, lambda n: slot_value(slots[n], values, read, label), lambda _: None)
@@ -130,7 +142,7 @@ def prove_optimizer(finished: FileSource, values: Values, target: Target, proble
             elif not same_bits(finished.read_entry(there), target.source.read_entry(spec)):
                 problems.add(f"{name}: {spec.where}", "differs from the state in the target's file")
     if plan.optimizer.fate == "transferred":
-        for slot, value in slot_values(values):
+        for slot, value in slot_values(values, saved=True):
             # What is left in the end is in the file and in no plan.
             there = found.pop(slot.place, None)
             if there is None:

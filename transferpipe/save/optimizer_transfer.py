@@ -33,11 +33,12 @@ from transferpipe.models.state.optimizer_slots import (
 from transferpipe.models.state.stored_slots import says_itself, slots_by_itself
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import own_classes
-from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray
+from transferpipe.planning.model import Assignment, Optimizer, OptimizerArray, PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
+from transferpipe.save.optimizer_unsaved import followed_from_steps, warn_of_unsaved
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
@@ -82,8 +83,10 @@ class _Theirs:
         return self
 
 
-def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool) -> Optimizer:
-    """Return how the state of a source's optimizer goes to the optimizer that the target is compiled with.
+def plan_transfer(
+    plan: Plan, target: Target, sources: Mapping[str, Source], saves: bool
+) -> tuple[Optimizer, tuple[PlanWarning, ...]]:
+    """Return how the state of a source's optimizer goes to that which the target is compiled with, and what is lost.
 
     Args:
         plan: what goes where, and what is frozen.
@@ -116,7 +119,17 @@ def plan_transfer(plan: Plan, target: Target, sources: Mapping[str, Source], sav
         what = f"no trainable weight of {plan.target} takes its value unchanged from a trained weight of {theirs.label}"
         raise _refused(what, "set optimizer=drop, or take weights of that source as they are")
     taken = sum(bool(slot.origin) for slot in slots)
-    return Optimizer("transferred", taken, _describe(slots, theirs, feeding), source, slots)
+    described = _describe(slots, theirs, feeding)
+    slots = tuple(_stated(slot, sources[source]) for slot in slots)
+    optimizer = Optimizer("transferred", taken, described, source, slots)
+    return optimizer, tuple(warn_of_unsaved(ours.slots, slots)) if saves else ()
+
+
+def _stated(slot: OptimizerArray, source: Source) -> OptimizerArray:
+    """Return an array with its number in the plan where Keras does not save it: a saved model needs it to be said."""
+    if slot.is_saved or slot.shape or not slot.origin:
+        return slot
+    return replace(slot, origin="", fill=float(_reader(source)(slot.origin)))
 
 
 def _refused(what: str, fix: str) -> RecipeError:
@@ -194,6 +207,9 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         fix = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
         raise _refused(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}
+    saved = {s.place: places[s.place] for s in found.slots if s.place in places}
+    followed = followed_from_steps(found.slots, saved, source.read_entry)
+    arrays |= {(s.kind, s.weight): (s.place, s) for s in followed}
     return _Theirs(alias, source.label, found.optimizer, arrays)
 
 
@@ -249,7 +265,7 @@ def _array(slot: Slot, feeding: Assignment | None, theirs: _Theirs, optimizer: s
     # A count that its source states as a number rather than as an array has no place to be read from.
     counted = theirs.arrays.get((slot.kind, ""), ("", None))[1] if not slot.weight else None
     if counted is not None and counted.variable is not None and not counted.place:
-        known = float(counted.variable)
+        known = float(np.asarray(counted.value()))
         return OptimizerArray(slot.place, slot.kind, "", slot.shape, slot.dtype, "", (), known)
     if not slot.weight or _is_movable(feeding, theirs.alias):
         weight = feeding.sources[0].name if feeding else ""
@@ -320,8 +336,8 @@ def _why_anew(slot: OptimizerArray, feeding: Assignment | None, alias: str) -> s
     return f"{feeding.sources[0].name} has none, or one of another shape"
 
 
-def slot_values(values: Values) -> Iterator[tuple[OptimizerArray, NDArray[Any]]]:
-    """Yield the arrays of the planned optimizer with their values.
+def slot_values(values: Values, saved: bool = False) -> Iterator[tuple[OptimizerArray, NDArray[Any]]]:
+    """Yield the arrays of the planned optimizer with their values; with `saved`, those that are in a file alone.
 
     Raises:
         FileError: the source cannot be read.
@@ -330,6 +346,8 @@ def slot_values(values: Values) -> Iterator[tuple[OptimizerArray, NDArray[Any]]]
     source = values.sources[values.plan.optimizer.source]
     read = _reader(source)
     for slot in values.plan.optimizer.slots:
+        if saved and not slot.is_saved:
+            continue
         yield slot, slot_value(slot, values, read, source.label)
 
 

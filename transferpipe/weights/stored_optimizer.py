@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 ITERATIONS, LEARNING_RATE = "iterations", "learning_rate"
 U_PRODUCT = "u_product"
 """Nadam's product of momenta, in Keras 2.11 and later."""
+_MOST_STEPS = 10_000  # a product of so many numbers below 1 is zero
 _SHARED = {"iter": ITERATIONS, "iteration": ITERATIONS}
 _SHARED |= {name: name for name in (ITERATIONS, LEARNING_RATE, U_PRODUCT)}
 _KINDS = {
@@ -78,6 +81,16 @@ class StoredOptimizer:
     powers: tuple[str, ...] = ()
     of_tensorflow_1: bool = False
     of_keras_3: bool = False
+
+
+def nadam_product(beta: float, steps: int) -> float:
+    """Return what Nadam's product of momenta is after so many steps: it follows from their number alone.
+
+    >>> nadam_product(0.9, 0), round(nadam_product(0.9, 2), 6)
+    (1.0, 0.227107)
+    """
+    counted = np.arange(1, min(steps, _MOST_STEPS) + 1)
+    return float(np.prod(beta * (1 - 0.5 * np.power(0.96, counted))))
 
 
 def shared_kind(name: str) -> str:

@@ -46,6 +46,7 @@ class Slot:
         dtype: its dtype.
         variable: the Keras variable.
         factor: what turns the file's number into Keras's.
+        keeper: the optimizer that keeps it; None where Keras saves it, and `place` is then where.
     """
 
     place: str
@@ -55,6 +56,7 @@ class Slot:
     dtype: str
     variable: Any = field(repr=False, compare=False)
     factor: float = 1.0
+    keeper: Any = field(default=None, repr=False, compare=False)
 
     def value(self) -> NDArray[Any]:
         """Return what the variable holds."""
@@ -67,7 +69,7 @@ class Slots:
 
     Attributes:
         optimizer: its class, such as ``Adam``; those inside a LossScaleOptimizer or MultiOptimizer are behind slashes.
-        slots: its arrays in Keras's order.
+        slots: its arrays in Keras's order, and behind them those that Keras does not save.
         averages: whether it keeps moving averages of the weights.
     """
 
@@ -92,46 +94,73 @@ def read_slots(optimizer: Any, names: Mapping[int, str]) -> Slots:
         optimizer: the Keras optimizer.
         names: the names of weights by the identity of their variables.
     """
-    import keras
-
-    labels = dict(_labels(optimizer, names))
-    slots = []
+    labels = {id(kept.variable): kept for kept in _kept(optimizer, names)}
+    slots: list[Slot] = []
     for group in record(optimizer, WHERE):
         # Optimizers hand over the values of `variables` under their numbers.
         held = dict(zip((key for key, _ in group.entries), getattr(group.owner, "variables", ()), strict=False))
         for key, value in group.entries:
             variable = held.get(key, value)
             # A LossScaleOptimizer saves the arrays of the inner one with its own, and once more below itself.
-            kind, weight = labels.get(id(variable), (key, ""))
-            shape, dtype = tuple(int(n) for n in variable.shape), keras.backend.standardize_dtype(variable.dtype)
-            slots.append(Slot(f"{group.path}/vars/{key}", kind, weight, shape, str(dtype), variable))
+            kept = labels.get(id(variable))
+            kind, weight = (kept.kind, kept.weight) if kept else (key, "")
+            slots.append(_slot(f"{group.path}/vars/{key}", kind, weight, variable))
+    saved = {id(slot.variable) for slot in slots}
+    others = [kept for kept in labels.values() if id(kept.variable) not in saved]
+    slots += [_slot(kept.place, kept.kind, kept.weight, kept.variable, kept.keeper) for kept in others]
     whole = [type(part).__name__ for part in _parts(optimizer)]
     return Slots("/".join(whole), tuple(slots), any(getattr(part, "use_ema", False) for part in _parts(optimizer)))
 
 
-def _parts(optimizer: Any) -> Iterator[Any]:
-    while optimizer is not None:
-        yield optimizer
-        yield from getattr(optimizer, "optimizers", ())  # of a MultiOptimizer
-        optimizer = getattr(optimizer, "inner_optimizer", None)
-
-
-def _labels(optimizer: Any, names: Mapping[int, str]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield what every array is, by the identity of its variable: the kind of slot, and the name of the weight."""
+def _slot(place: str, kind: str, weight: str, variable: Any, keeper: Any = None) -> Slot:
     import keras
 
-    several = hasattr(optimizer, "optimizers")
-    for depth, part in enumerate(_parts(optimizer)):
+    shape, dtype = tuple(int(n) for n in variable.shape), keras.backend.standardize_dtype(variable.dtype)
+    return Slot(place, kind, weight, shape, str(dtype), variable, keeper=keeper)
+
+
+def _parts(optimizer: Any) -> Iterator[Any]:
+    yield from (part for _, part in _placed_parts(optimizer))
+
+
+def _placed_parts(optimizer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the optimizers that one consists of, itself first, with where each is held."""
+    place = WHERE
+    while optimizer is not None:
+        yield place, optimizer
+        for number, part in enumerate(getattr(optimizer, "optimizers", ())):  # of a MultiOptimizer
+            yield f"{place}/optimizers[{number}]", part
+        place, optimizer = f"{place}/inner_optimizer", getattr(optimizer, "inner_optimizer", None)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A variable of an optimizer: what it is, whose slot, and where in Python it is held."""
+
+    variable: Any
+    kind: str
+    weight: str
+    place: str
+    keeper: Any
+
+
+def _kept(optimizer: Any, names: Mapping[int, str]) -> Iterator[_Kept]:
+    """Yield what an optimizer and those inside of it keep in their attributes, whether Keras saves it or not."""
+    import keras
+
+    several = any(hasattr(part, "optimizers") for part in _parts(optimizer))
+    for depth, (place, part) in enumerate(_placed_parts(optimizer)):
         owners = variables_trained_by(part) if part.built else []
         # What one of several optimizers keeps of a weight is nothing to another class that a weight goes to.
         of = f"{type(part).__name__} " if several else ""
         for attribute, value in vars(part).items():
             if isinstance(value, keras.Variable):
-                yield id(value), ("inner " * depth + attribute.strip("_"), "")
+                yield _Kept(value, "inner " * depth + attribute.strip("_"), "", f"{place}/{attribute}", part)
             elif isinstance(value, list) and attribute not in _LISTS_OF_ITS_OWN and len(value) == len(owners):
-                for owner, slot in zip(owners, value, strict=True):
+                for number, (owner, slot) in enumerate(zip(owners, value, strict=True)):
                     if isinstance(slot, keras.Variable):
-                        yield id(slot), (of + _kind(slot, owner, attribute), names.get(id(owner), owner.path))
+                        kind, weight = of + _kind(slot, owner, attribute), names.get(id(owner), owner.path)
+                        yield _Kept(slot, kind, weight, f"{place}/{attribute}[{number}]", part)
 
 
 def _kind(slot: Any, owner: Any, attribute: str) -> str:
@@ -249,7 +278,7 @@ def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | N
         pairs = dict(zip((s.place for s in own), ordered, strict=False)) if len(own) == len(ordered) else {}
     else:
         pairs = specs
-        own = list(slots.slots)
+        own = [slot for slot in slots.slots if slot.keeper is None]
     same = len(pairs) == len(own) and all(
         s.place in pairs and (pairs[s.place].shape, pairs[s.place].dtype) == (s.shape, s.dtype) for s in own
     )

@@ -34,6 +34,7 @@ from transferpipe.weights.stored_optimizer import (
     U_PRODUCT,
     StoredOptimizer,
     StoredSlot,
+    nadam_product,
     shared_kind,
     slot_kind,
 )
@@ -53,7 +54,6 @@ _ORDERED = {
 _STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "u")
 _OF_SCALE = re.compile(r"(^|/)(current_loss_scale|good_steps|loss_scale)(_\d+)?(:0)?$")
 _TINY = 1.2e-38  # below it, float32 keeps too few digits to count by
-_MOST_STEPS = 10_000  # a product of so many numbers below 1 is zero
 _NUMBER = re.compile(r"_\d+$")
 _DROP = "set optimizer=drop"
 
@@ -137,9 +137,8 @@ def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settin
         return [Slot("", "iterations", "", (), "int64", np.array(round(counts[-1])))]
     is_later = source.format == "h5" and not any(s.kind.startswith("momentum_cache") for s in stored.slots)
     if optimizer == "Nadam" and U_PRODUCT not in slots and "iterations" in slots and is_later:
-        beta = float(settings.get("beta_1", 0.9))
-        steps = np.arange(1, min(int(number(slots["iterations"])), _MOST_STEPS) + 1)
-        return [Slot("", U_PRODUCT, "", (), "float32", np.prod(beta * (1 - 0.5 * np.power(0.96, steps))))]
+        product = nadam_product(float(settings.get("beta_1", 0.9)), int(number(slots["iterations"])))
+        return [Slot("", U_PRODUCT, "", (), "float32", np.array(product))]
     return []
 
 
