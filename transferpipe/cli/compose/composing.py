@@ -227,9 +227,9 @@ class Composer:
     def load(self, words: Sequence[str]) -> DictConfig:
         """Return what Hydra composes of `words`, without any check, as a configuration with Hydra's own part."""
         with self.reading():
-            if not changes_part_of_text(words):
+            self._loader.keeps_files, self._loader.from_files = changes_part_of_text(words), None
+            if not self._loader.keeps_files:
                 return self._load(words)
-            self._loader.from_files = None
             try:
                 config = self._load(words)
             except Exception:
@@ -378,10 +378,9 @@ class Variants:
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
-    """Return a copy of a composed configuration without Hydra's own part."""
-    job = config.copy()
-    with open_dict(job):
-        del job["hydra"]
+    """Return a copy of a composed configuration without Hydra's own part, which is most of it and is not copied."""
+    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.set_struct(job, OmegaConf.is_struct(config))
     return job
 
 

@@ -13,6 +13,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource
 from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
@@ -41,18 +42,30 @@ __all__ = [
 
 
 class NotingLoader(ConfigLoaderImpl):
-    """A loader of Hydra's that keeps what the files alone compose, before any override of a value.
+    """A loader of Hydra's that keeps what the files alone compose, before any override of a value, if asked to.
 
     Attributes:
-        from_files: that configuration of the last composition; None before one.
+        keeps_files: whether it is asked to: that is a copy, with all of Hydra's own part.
+        from_files: that configuration of the last such composition; None before one.
     """
 
+    keeps_files: bool = False
     from_files: DictConfig | None = None
 
     def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
         config = super()._compose_config_from_defaults_list(*args, **kwargs)
-        self.from_files = config.copy()
+        self.from_files = config.copy() if self.keeps_files else None
         return config
+
+
+class _SharedStore(StructuredConfigSource):
+    """The configurations that Hydra and its plug-ins register in the process, of which it hands out copies.
+
+    Hydra copies all places of configuration for each composition, and with this one all that is registered.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedStore:
+        return self
 
 
 def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> NotingLoader:
@@ -65,7 +78,12 @@ def loader_of(primary: str, before: Sequence[tuple[str, str]]) -> NotingLoader:
     search_path = create_config_search_path(primary)
     for provider, path in before:
         search_path.prepend(provider, path)
-    return NotingLoader(config_search_path=search_path)
+    loader = NotingLoader(config_search_path=search_path)
+    repository = loader.repository
+    repository.sources = [
+        _SharedStore(s.provider, s.path) if isinstance(s, StructuredConfigSource) else s for s in repository.sources
+    ]
+    return loader
 
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
