@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from command_line import RECIPE
+from hand_made import assert_same, dense, read_weights, write_archive
 
 import transferpipe.score
 from transferpipe.cli.compose.folders import conf_folder
@@ -51,6 +52,20 @@ def test_a_score_of_ones_own(cli, here, body, value):
 def test_a_score_that_cannot_be_called_is_found_before_the_run(refuses, here, score, words):
     _scoring(here, "return 1")
     refuses(5 if "os." in score else 2, [*RUN, f"score={score}"], *words)
+
+
+@pytest.mark.parametrize("score", ["{_target_: my_scores.score}", "linear_probe"])
+def test_a_model_that_keras_does_not_load_is_kept_and_said(cli, here, score):
+    """As where a layer of its configuration has no argument that the class needs."""
+    _scoring(here, "return 1")
+    write_archive(here / "s.keras", [dense("head", 3, 2, 1)])
+    write_archive(here / "t.keras", [dense("head", 3, 2, 2)])
+    (here / "r.yaml").write_text("source: {path: s.keras}\ntarget: {path: t.keras}\nmapping: {all: {to: .*}}\n")
+    answer = cli("run", "r.yaml", "hydra.run.dir=out", f"score={score}")
+    assert answer.status == 3, answer.err
+    assert "scoring failed; the model was saved and verified" in answer.err
+    assert "model.keras: keras.models.load_model refuses it: " in answer.err and "internal error" not in answer.err
+    assert_same(read_weights(here / "out" / "model.keras"), read_weights(here / "s.keras"))
 
 
 def test_a_score_needs_a_model(refuses, here):

@@ -24,6 +24,7 @@ from transferpipe.models.loaded_once import load_once
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.state.random_states import seed_states
 from transferpipe.planning.plan import Plan
+from transferpipe.prove.reload import refused_by_keras
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.trust import resolve
@@ -102,10 +103,17 @@ def _call(score: Build, compute: Callable[[], Any]) -> Any:
 
 
 def _load(report: Report, ours: bool) -> Any:
-    """Load the finished model: one of ours gives it back as it came, so that the next may have it."""
+    """Load the finished model: one of ours gives it back as it came, so that the next may have it.
+
+    Raises:
+        ScoreError: Keras does not load it, as it would not have loaded the target that it was made of.
+    """
     path = next((p for p in report.artifacts if output_of(p.name).holds_architecture), None)
     assert path is not None  # `prepare` has looked
-    return load_once(path, "finished") if ours else import_keras().models.load_model(Path(path), compile=False)
+    try:
+        return load_once(path, "finished") if ours else import_keras().models.load_model(Path(path), compile=False)
+    except Exception as error:  # whatever the file's layers raise
+        raise ScoreError(refused_by_keras(path.name, error)) from error
 
 
 def _from_number(score: Build, result: Any, seconds: float) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def verify_reload(
     try:
         model = import_keras().models.load_model(path, compile=False)
     except Exception as error:
-        raise VerificationError(_refused(name, error)) from error
+        raise VerificationError(refused_by_keras(name, error)) from error
     problems = Problems()
     walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
@@ -84,7 +84,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
             model = rebuilt or import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:
         if loaded_before(target, own) or "objects could not be loaded" in str(error):
-            raise VerificationError(_refused(name, error)) from error
+            raise VerificationError(refused_by_keras(name, error)) from error
         text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
         return [PlanWarning("not-loaded", name, text)]
     problems = Problems()
@@ -124,7 +124,8 @@ def _rebuild(target: Target, own: Mapping[str, type]) -> Any | None:
     return model if same else None
 
 
-def _refused(name: str, error: Exception) -> Problem:
+def refused_by_keras(name: str, error: Exception) -> Problem:
+    """Return what is wrong with the file `name`, which Keras did not load."""
     what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
     return Problem(name, what, advise_loading(error))
 

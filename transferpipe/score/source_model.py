@@ -10,7 +10,7 @@ from transferpipe.fetch.find import find
 from transferpipe.fetch.open_path import open_found
 from transferpipe.models.building.build import call, import_keras
 from transferpipe.models.loaded_once import load_once
-from transferpipe.prove.reload import advise_loading, last_reason
+from transferpipe.prove.reload import refused_by_keras
 from transferpipe.recipe.model import Build, Origin
 from transferpipe.score.training.seeded import seeded
 
@@ -64,5 +64,4 @@ def _load(text: str, pin: str | None = None) -> keras.Model:
     try:
         return load_once(file.path, "source")
     except Exception as error:
-        what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
-        raise FileError(Problem(text, what, advise_loading(error))) from error
+        raise FileError(refused_by_keras(text, error)) from error
