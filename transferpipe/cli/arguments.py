@@ -128,6 +128,8 @@ def _as_override(word: str, verb: Verb) -> str:
     for path in (f"{word}{suffix}" for suffix in RECIPE_FILES):
         if Path(path).is_file():
             hint = f"name the file as a whole: transferpipe {verb.name} {path}"
+    if Path(word).exists():  # a file of weights: a newcomer's first guess
+        hint = "write a recipe for two files first: transferpipe init A B"
     if word.partition(".")[0] in SECTIONS[RECIPE]:
         hint = f"give it a value: {word}=..."
     raise RecipeError(Problem("command line", what, hint))

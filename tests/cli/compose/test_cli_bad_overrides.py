@@ -40,6 +40,13 @@ def test_command_line(refuses, argv, words):
     refuses(2, argv, *words)
 
 
+def test_two_files_in_place_of_a_recipe(cli, refuses):
+    files = ("weights.safetensors", "weights.safetensors")
+    refuses(2, ["run", *files], "neither KEY=VALUE nor the path of a recipe", "transferpipe init A B")
+    assert cli("init", *files, "both").status == 0
+    assert cli("plan", "recipe=both").status == 0
+
+
 @pytest.mark.parametrize(
     "override, words",
     [

@@ -366,6 +366,49 @@ def test_layers_whose_names_tell_nothing_of_their_numbers_are_left_open_or_doubt
         assert sources == {right} or name in doubtful
 
 
+def test_tables_and_kernels_that_are_one_weight_of_a_scope_are_paired(tmp_path):
+    """A checkpoint of TensorFlow 1: BERT's tables lie side by side in a scope, slim says weights and biases."""
+    shapes = {"bert/embeddings/word_embeddings": (9, 4), "bert/embeddings/token_type_embeddings": (2, 4)}
+    shapes |= {"net/conv1/weights": (3, 3, 1, 4), "net/conv1/BatchNorm/gamma": (4,), "net/logits/biases": (5,)}
+    shapes |= {"net/conv1/BatchNorm/beta": (4,), "net/logits/weights": (4, 5)}
+    np.savez(tmp_path / "tf1.npz", **{n: np.ones(s, "float32") for n, s in shapes.items()})
+    ids, image = keras.Input((3,), dtype="int32"), keras.Input((8, 8, 1))
+    tables = [layers.Embedding(n, 4, name=name)(ids) for n, name in ((9, "word_table"), (2, "type_table"))]
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, use_bias=False, name="conv1")(image))
+    x = layers.Add()([x, *(layers.GlobalAveragePooling1D()(t) for t in tables)])
+    model = keras.Model([ids, image], layers.Dense(5, name="logits")(x))
+    found = tp.suggest({"path": tmp_path / "tf1.npz", "layout": "keras"}, model)
+    assert {a.target: [r.name for r in a.sources] for a in found.plan.assignments} == {
+        "word_table/embeddings": ["bert/embeddings/word_embeddings"],
+        "type_table/embeddings": ["bert/embeddings/token_type_embeddings"],
+        "conv1/kernel": ["net/conv1/weights"],
+        "logits/kernel": ["net/logits/weights"],
+        "logits/bias": ["net/logits/biases"],
+    }
+
+
+def test_a_scale_is_not_the_bias_of_a_layer_that_is_taken_as_a_whole(tmp_path):
+    """ConvNeXt: each block has a scale as long as the bias of its last layer."""
+
+    class Scale(layers.Layer):
+        def build(self, shape):
+            self.gamma = self.add_weight(shape=(shape[-1],), name="factor")
+
+        def call(self, x):
+            return x * self.gamma
+
+    own = {"gamma": (4,), "pw1.weight": (8, 4), "pw1.bias": (8,), "pw2.weight": (4, 8), "pw2.bias": (4,)}
+    path = write_tensors(tmp_path / "c.safetensors", {f"stages.{k}.{n}": s for k in range(3) for n, s in own.items()})
+    inputs = x = keras.Input((4,))
+    for k in range(3):
+        y = layers.Dense(4, name=f"stage{k}_pw2")(layers.Dense(8, name=f"stage{k}_pw1")(x))
+        x = layers.Add()([x, Scale(name=f"stage{k}_scale")(y)])
+    found = tp.suggest(path, keras.Model(inputs, x))
+    pairs = {a.target: [r.name for r in a.sources] for a in found.plan.assignments}
+    assert [pairs[f"stage{k}_scale/factor"] for k in range(3)] == [[f"stages/{k}/gamma"] for k in range(3)]
+    assert len(pairs) == 15
+
+
 @pytest.mark.parametrize(
     ("name", "tokens"),
     [
@@ -374,6 +417,8 @@ def test_layers_whose_names_tell_nothing_of_their_numbers_are_left_open_or_doubt
         ("block1a_dwconv", ("block", "1", "0", "depthwise")),
         ("block6h_expand_conv", ("block", "6", "7", "expand", "conv")),
         ("post_attention_layernorm", ("post", "norm")),
+        ("layer.0.layernorm_after", ("block", "0", "norm", "2")),  # of ViT in transformers: its norm2
+        ("fc_logvar", ("dense", "var")),
     ],
 )
 def test_letters_count_unless_a_number_follows_them_at_once(name, tokens):

@@ -179,6 +179,23 @@ def test_a_layer_of_the_same_name_and_other_shapes_takes_nothing_of_others():
     assert taken(found) == {}
 
 
+def test_a_layer_whose_namesake_has_other_shapes_is_taken_by_no_other():
+    """In a deeper DenseNet the norm behind a stage is wider, and the stage's further block as wide as that was."""
+
+    def stage(blocks):
+        names = [*(f"conv4_block{k}_bn" for k in range(1, blocks + 1)), "pool4_bn"]
+        own = ("gamma", "beta", "moving_mean", "moving_variance")
+        return [
+            (name, "BatchNormalization", (["in", *names][k],), dict.fromkeys(own, (4 + k,)))
+            for k, name in enumerate(names)
+        ]
+
+    pairs = taken(propose(catalog_of(stage(3)), catalog_of(stage(4))))
+    assert {name.partition("/")[0]: [*{s.partition("/")[0] for s in sources}] for name, sources in pairs.items()} == {
+        f"conv4_block{k}_bn": [f"conv4_block{k}_bn"] for k in (1, 2, 3)
+    }
+
+
 @pytest.mark.parametrize(
     "hash_", ["12345678901234567890", "7" * 5000], ids=["beyond 64 bits", "beyond what Python reads"]
 )

@@ -100,6 +100,8 @@ def test_fault_is_found_with_its_cause(original, target, fault, first, cause):
     assert (parity.verdict, parity.first) == ("fail", first)
     assert cause in parity.cause
     assert f"{first} is the first that differs" in parity.reason
+    assert max(map(len, str(parity).splitlines())) <= 80
+    assert " ".join(parity.cause.split()) in " ".join(str(parity).split())
 
 
 @pytest.mark.parametrize("name", ["padding", "rescaling", "crossed", "flatten"])

@@ -26,6 +26,7 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.planning.suggest.first_recipe import first_recipe
 from transferpipe.recipe.calls import read_side
+from transferpipe.text.collapse import counted
 from transferpipe.text.visible import visible
 
 _NAME = re.compile(r"[A-Za-z_][\w-]*", re.ASCII)
@@ -81,7 +82,7 @@ def _split_hints(arguments: Arguments) -> tuple[list[str], dict[str, Any]]:
         hints.update(found)
     if not len(SIDES) <= len(words) <= len(SIDES) + 1:
         verb = VERBS[arguments.verb]
-        what = f"takes two files or builders, and a name if you like, not {len(words)} words"
+        what = f"takes two files or builders, and a name if you like, not {counted(len(words), 'word')}"
         raise RecipeError(Problem(verb.name, what, f"transferpipe {verb.name} {verb.usage}"))
     return words, hints
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,8 +91,11 @@ def match_pieces(
     evidence = gather(fits, places)
     _fix(evidence, fixed)
     owner_of, decided = _decide(evidence, fixed)
-    for _ in range(_ROUNDS):  # what is decided tells what stands near it
+    fitting = evidence.fits
+    overlaps = _overlaps(fits.sources)
+    for _ in range(_ROUNDS):  # what is decided tells what stands near it, and what nothing else can take
         sure = {i: int(owner_of[i]) for i in decided}
+        evidence.fits = _without_taken(fitting, sure, overlaps)
         evidence.near = find_near(fits, places, evidence, sure)
         owner_of, again = _decide(evidence, fixed)
         if again.keys() == decided.keys():
@@ -126,6 +129,26 @@ def match_pieces(
         else:
             undecided.append(_leave_open(fits, evidence, second, (i, j)))
     return Matching(tuple(matches), tuple(undecided), tuple(unmatched))
+
+
+def _overlaps(sources: Sequence[Piece]) -> dict[int, list[int]]:
+    """Return for each layer of the source its weights that are pieces of their own: its bias alone, for example."""
+    alone = {piece.name: j for j, piece in enumerate(sources) if not piece.is_layer}
+    return {
+        j: [alone[w] for w in piece.weights if w in alone] if piece.is_layer else [] for j, piece in enumerate(sources)
+    }
+
+
+def _without_taken(
+    fits: NDArray[np.bool_], sure: Mapping[int, int], overlaps: Mapping[int, Sequence[int]]
+) -> NDArray[np.bool_]:
+    """Return what fits, without what others would take of a source that is taken as a whole."""
+    found = fits.copy()
+    undecided = np.ones(len(fits), dtype=bool)
+    undecided[[*sure]] = False
+    for j in sure.values():
+        found[np.ix_(undecided, overlaps[j])] = False
+    return found
 
 
 def _settle_by_file(

@@ -38,6 +38,13 @@ _STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")
 # A layer built without these (use_bias, center, scale) is still the same layer.
 _OPTIONAL = ("bias", "beta", "gamma", "scale")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
+# As TensorFlow's slim and the first tutorials call what Keras calls so: a weight of another name than these in the
+# layer of a class that is known is another weight.
+_SPELLED: Mapping[str, tuple[str, ...]] = {
+    "kernel": ("weights", "weight", "w", "W"),
+    "bias": ("biases", "b"),
+    "embeddings": ("weights", "weight", "w", "W"),
+}
 
 Signature = tuple[object, ...]
 Taking = Mapping[str, Taken]
@@ -52,12 +59,14 @@ class Piece:
         weights: the names of its weights.
         is_layer: whether it is a layer.
         is_loose: whether it is an operator of a graph whose weights go by names of their own, kernel before bias.
+        is_member: whether it is one weight of several in a layer of a class that is known.
     """
 
     name: str
     weights: tuple[str, ...]
     is_layer: bool = True
     is_loose: bool = False
+    is_member: bool = False
 
     def inside(self, weight: str) -> str:
         """Return the name of one of its weights, seen from it."""
@@ -108,17 +117,19 @@ def find_fits(pairing: Pairing) -> Fits:
     for piece in (*layers, *weights):
         signed[piece.is_layer].setdefault(_source_signature(piece, pairing), []).append(piece)
     chosen: list[tuple[Piece, list[Piece]]] = []
-    for levels in _levels_of_target(pairing):
+    for levels, listed in _levels_of_target(pairing):
+        # The coarsest level at which anything fits; in any case one, so that what fits nothing is listed too.
         for level in levels:
             found = [(piece, _fitting(fits, piece, signed[piece.is_layer])) for piece in level]
-            # The coarsest level at which anything fits; the last one in any case, so that what fits nothing is listed
-            # too.
-            if any(others for _, others in found) or level is levels[-1]:
+            if any(others for _, others in found):
                 chosen += found
                 break
+        else:
+            chosen += [(piece, []) for piece in listed]
     # A container of other layers is no layer of its name.
     plain = [p for p in layers if all("/" not in _inside_of(w, p.name) for w in p.weights)]
     chosen = [(piece, _without_namesake(piece, others, plain)) for piece, others in chosen]
+    chosen = _without_those_of_namesakes(chosen)
     wanted = {other: None for _, others in chosen for other in others}
     place = {w.name: i for i, w in enumerate(pairing.sources[SINGLE])}
     fits.sources = sorted(wanted, key=lambda p: (place[p.weights[0]], len(p.weights)))
@@ -148,16 +159,34 @@ def _without_namesake(piece: Piece, others: list[Piece], layers: Sequence[Piece]
 
     What is as large as it in a wider network belongs to another layer.
     """
-    last = piece.name.rpartition("/")[2]
-    if is_made_up(last) or last.isdigit():
+    if _says_nothing(piece.name):
         return others
     same = [p for p in layers if p.name == piece.name]
     same = same or [p for p in layers if piece.name.endswith(f"/{p.name}") or p.name.endswith(f"/{piece.name}")]
     return [] if piece.is_layer and len(same) == 1 and same[0] not in others else others
 
 
-def _levels_of_target(pairing: Pairing) -> Iterator[list[list[Piece]]]:
-    """Yield, for each layer that the source's layout knows as one, the ways of taking it apart, the coarsest first."""
+def _without_those_of_namesakes(chosen: Sequence[tuple[Piece, list[Piece]]]) -> list[tuple[Piece, list[Piece]]]:
+    """Return what each piece can take: not a layer of whose very name the target has one, which is of other shapes."""
+    layers = {piece.name: others for piece, others in chosen if piece.is_layer and not _says_nothing(piece.name)}
+
+    def is_anothers(piece: Piece, other: Piece) -> bool:
+        return other.is_layer and piece.name != other.name and other not in layers.get(other.name, [other])
+
+    return [(piece, [o for o in others if not is_anothers(piece, o)]) for piece, others in chosen]
+
+
+def _says_nothing(name: str) -> bool:
+    """Tell whether a layer of another network may have this name by chance."""
+    last = name.rpartition("/")[2]
+    return is_made_up(last) or last.isdigit()
+
+
+def _levels_of_target(pairing: Pairing) -> Iterator[tuple[list[list[Piece]], list[Piece]]]:
+    """Yield, for each layer that the source's layout knows as one, the ways of taking it apart, the coarsest first.
+
+    With each the pieces that stand for it where nothing fits.
+    """
     target, closed = pairing.target, pairing.structure.closed
     whole: dict[str, list[str]] = {}
     for weight in target:
@@ -174,7 +203,9 @@ def _levels_of_target(pairing: Pairing) -> Iterator[list[list[Piece]]]:
         levels = [] if not name else [coarse] if [p.name for p in fine] == [name] else [coarse, fine]
         # The weights of a class that is known belong together: what fits one of them alone proves nothing.
         free = not name or all(target[w].layer_class not in _BUILT_IN_CLASSES for w in weights)
-        yield [*levels, single] if free or not levels else levels
+        is_member = not free and len(weights) > 1
+        members = [dataclasses.replace(piece, is_member=is_member) for piece in single]
+        yield [*levels, members], single if free or not levels else levels[-1]
 
 
 def _source_layers(pairing: Pairing) -> Iterator[Piece]:
@@ -228,7 +259,8 @@ def _target_signature(piece: Piece, pairing: Pairing) -> Signature:
     state = pairing.structure.by_name.get(piece.name)
     specs = [pairing.target[w] for w in piece.weights]
     own = tuple((piece.inside(s.name), s.shape, kind_of(s.dtype), s.layer_class) for s in specs)
-    return (piece.is_layer, state.layer_class if state else None, tuple(states), own)
+    member = specs[0].own_name if piece.is_member else None
+    return (piece.is_layer, member, state.layer_class if state else None, tuple(states), own)
 
 
 def _source_signature(piece: Piece, pairing: Pairing) -> Signature:
@@ -249,6 +281,8 @@ def _inside_of(weight: str, layer: str) -> str:
 
 
 def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
+    if ours.is_member and WeightName(theirs.name).own not in _SPELLED.get(WeightName(ours.name).own, ()):
+        return None
     # A trial must leave no trace: what does not fit here is not a problem of the recipe.
     trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
     found = _asked(trial, ours, theirs)

@@ -46,6 +46,10 @@ _ONE_WORD = """
     left: left lhs
     right: right rhs
     stem: stem patch
+    mean: mean mu avg
+    var: var variance logvar
+    source: source src
+    target: target tgt trg
     block: block blocks layer layers stage stages h resblock module s l
 """
 _LINES = [line.strip().partition(": ") for line in _ONE_WORD.strip().splitlines()]
@@ -54,6 +58,7 @@ _WORD_OF = {word: one for one, _, words in _LINES for word in words.split()}
 _SILENT = frozenset(
     {"model", "features", "backbone", "net", "network", "base", "params", "self", "1d", "2d", "3d", "d"}
 )
+_PLACES = {"before": "1", "after": "2"}
 _WHERE = frozenset({"post", "after", "behind"})
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # last, letters of other alphabets
 # The 2 of `conv2d` counts axes: as a number of the name it would take part in laws.
@@ -108,6 +113,8 @@ def _words_in(segment: str) -> list[str]:
     pieces = list(_without_letters(segment))
     # What stands behind the attention is not the attention's: ``post_attention_layernorm`` is that of the next part.
     pieces = [piece for before, piece in zip(["", *pieces], pieces, strict=False) if before not in _WHERE]
+    if len(pieces) > 1:  # ``layernorm_before`` and ``layernorm_after`` are what others call norm1 and norm2
+        pieces[-1] = _PLACES.get(pieces[-1], pieces[-1])
     return [_WORD_OF.get(piece, piece) for piece in pieces]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 40
 # What is equal before the first difference, and how it grows behind it, show in three rows each.
 _AROUND = 3
+_INDENT = 10
 
 
 def parity_text(parity: Parity, width: int = 80, every: bool = False) -> str:
@@ -21,10 +23,10 @@ def parity_text(parity: Parity, width: int = 80, every: bool = False) -> str:
 
     Args:
         parity: the result.
-        width: columns that the names may take with the numbers.
+        width: how long lines may be.
         every: show all rows; otherwise long tables are cut around the first difference.
     """
-    lines = [f"parity    against {visible(parity.against)}, {visible(parity.inputs)}"]
+    lines = hang("parity", f"against {visible(parity.against)}, {visible(parity.inputs)}", width, _INDENT)
     rows = list(parity.entries)
     numbers = 34
     wide = max(20, min(max((len(_label(e)) for e in rows), default=0), width - numbers))
@@ -39,9 +41,9 @@ def parity_text(parity: Parity, width: int = 80, every: bool = False) -> str:
         lines.append(_row(rows[i], wide, first=rows[i].name == parity.first))
     if rows and before != len(rows) - 1:
         lines.append(f"  ... {len(rows) - 1 - before} more")
-    lines.append(f"function  {visible(parity.headline)}")
+    lines += hang("function", visible(parity.headline), width, _INDENT)
     if parity.cause:
-        lines.append(f"cause     {visible(parity.cause)}")
+        lines += hang("cause", visible(parity.cause), width, _INDENT)
     return "\n".join(lines)
 
 
