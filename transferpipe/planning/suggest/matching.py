@@ -147,7 +147,7 @@ def _without_taken(
     undecided = np.ones(len(fits), dtype=bool)
     undecided[[*sure]] = False
     for j in sure.values():
-        found[np.ix_(undecided, overlaps[j])] = False
+        found[np.ix_(undecided, np.array(overlaps[j], dtype=np.int64))] = False
     return found
 
 
