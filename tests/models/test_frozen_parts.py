@@ -231,3 +231,40 @@ def test_a_model_that_compiles_itself_keeps_its_freezing_and_nothing_else_is_sai
     assert [v.path for v in loaded.trainable_variables] == ["head/kernel", "head/bias"]
     assert "freeze-not-saved" not in {w.code for w in report.warnings}
     assert keras.Variable(1.0).value == 1.0
+
+
+@keras.saving.register_keras_serializable("frozen_parts")
+class Trunk(keras.Model):
+    """A Functional model whose configuration is its arguments; tasks of KerasHub hand their flag down, as `hands` does."""
+
+    def __init__(self, hands=True, trainable=True, **options):
+        inputs = keras.Input((5,))
+        outputs = layers.BatchNormalization(name="b")(layers.Dense(4, name="a")(inputs))
+        super().__init__(inputs, outputs, **options)
+        self.hands = hands
+        if hands:  # the flag that is given to Keras's own `__init__` would be that of the model alone
+            self.trainable = trainable
+
+    def get_config(self):
+        return {"hands": self.hands, "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@pytest.mark.parametrize("hands", [True, False])
+@pytest.mark.parametrize("freeze", [[], ["out"]])
+def test_a_target_that_is_frozen_already_is_what_keras_loads(hands, freeze, tmp_path):
+    trunk = Trunk(hands, name="m")
+    trunk.trainable = False
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, layers.Dense(2, name="out")(trunk(inputs)))
+    model.save(tmp_path / "t.keras")
+    recipe = {"mapping": {"all": {"to": ".*"}}, "freeze": freeze, "folder": tmp_path}
+    report = tp.transfer(model, tmp_path / "t.keras", save={"path": "out.keras"}, **recipe)
+    loaded = keras.models.load_model(tmp_path / "out.keras")
+    trainable = sum(int(np.prod(v.shape)) for v in loaded.trainable_variables)
+    assert report.plan.freezing.trainable_parameters == trainable == 10 * (not freeze) + 32 * (not hands)
+    assert report.plan.freezing.stored_statistics == (("m/b",) if hands else ())
+    assert report.manifest["artifacts"][0]["freezing"] == "verified"

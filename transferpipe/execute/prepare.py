@@ -13,7 +13,7 @@ from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import UpgradedTarget
 from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.building.kept import keep_asked
-from transferpipe.models.loaded_flags import judge_freezing
+from transferpipe.models.loaded_flags import as_loaded, judge_freezing
 from transferpipe.models.opened import Opened, Prepared
 from transferpipe.models.repeated import advise_building
 from transferpipe.models.target import FileTarget, Target
@@ -66,6 +66,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     Raises:
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
     """
+    opened = replace(opened, target=as_loaded(opened.target))
     opened, unnamed = _call_by_places(opened)
     recipe = pin_inputs(fill_groups(recipe, opened.target.structure.catalog.expanded))
     if recipe.reverse:

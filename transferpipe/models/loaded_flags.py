@@ -25,8 +25,11 @@ from transferpipe.models.walk import Walked, walk
 from transferpipe.packages import is_installed
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.plan import Plan
+from transferpipe.planning.structure import BATCH_NORMALIZATION, LayerState, TargetStructure
+from transferpipe.weights.name import ancestors
 
 NOT_SAVED = "freeze-not-saved"
+STATISTICS = ("moving_mean", "moving_variance")
 _UNINITIALIZED = "uninitialized_variables"
 _SCOPE = "stateless_scope"
 # Beside four times the bytes of a file, which may hold its weights in a narrower dtype than they are built in.
@@ -99,7 +102,7 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
         f"{name}/{own}".lstrip("/")
         for name, layer in walked.layers.items()
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        for own in ("moving_mean", "moving_variance")
+        for own in STATISTICS
     ]
     return LoadedFlags(
         frozenset(where.values()),
@@ -135,6 +138,42 @@ def _loaded(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
     found = flags_after_loading(config)
     # A file that another version of Keras wrote may keep its weights elsewhere than this one looks for them.
     return found if found is not None and {w.where for w in target.structure.catalog} <= found.places else None
+
+
+def loaded_off(config: Mapping[str, Any] | None, structure: TargetStructure, target: Target) -> frozenset[str]:
+    """Return the layers that Keras loads switched off although a file's configuration does not record their flags.
+
+    A class of the user's own may hand its flag to what it builds, as tasks of KerasHub do. Where nothing that is
+    recorded is off, nothing can be handed down, and Keras is not asked.
+    """
+
+    def is_open(layer: LayerState) -> bool:
+        above = (structure.by_name.get(name) for name in ancestors(layer.name))
+        return layer.trainable and not structure.keeps_flag(layer.name) and any(a and not a.trainable for a in above)
+
+    layers = {layer.name: layer for layer in structure.layers if is_open(layer)}
+    found = _loaded(config, target) if layers and config is not None else None
+    if found is None:
+        return frozenset()
+    changing = found.trained | found.updating
+    telling = [
+        weight
+        for weight in structure.catalog
+        if weight.layer in layers
+        and (
+            weight.name in structure.trainable_weights
+            or (layers[weight.layer].layer_class == BATCH_NORMALIZATION and weight.own_name in STATISTICS)
+        )
+    ]
+    return frozenset(w.layer for w in telling) - {w.layer for w in telling if w.where in changing}
+
+
+def as_loaded(target: Target) -> Target:
+    """Return a file that is a target with the flags that its layers have once Keras has loaded it."""
+    if not isinstance(target, FileTarget) or target.repeats:
+        return target
+    off = loaded_off(target.source.config, target.structure, target)
+    return dataclasses.replace(target, off=off) if off else target
 
 
 def judge_freezing(plan: Plan, target: Target) -> Plan:

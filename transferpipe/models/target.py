@@ -80,6 +80,7 @@ class FileTarget:
         dtypes: the weights that are to have another dtype than in the file.
         repeats: which layers of the file on the disk follow one another in it; empty where it is that file.
         no_model: why the repeated layers are not a model, where the file on the disk is one.
+        off: layers that Keras loads switched off and whose flags the configuration does not record.
     """
 
     source: FileSource
@@ -87,6 +88,7 @@ class FileTarget:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     repeats: tuple[RepeatedLayers, ...] = ()
     no_model: str = ""
+    off: frozenset[str] = frozenset()
 
     @property
     def groups(self) -> tuple[SavedGroup, ...]:
@@ -101,7 +103,7 @@ class FileTarget:
     @cached_property
     def structure(self) -> TargetStructure:
         """What the file tells of its weights and layers."""
-        return _recast(file_structure(self.source), self.dtypes)
+        return _recast(file_structure(self.source).switched(self.off), self.dtypes)
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value in the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -87,6 +87,11 @@ class TargetStructure:
         layer, holder = self.by_name.get(name), self.holder(name)
         handed = layer is not None and not layer.recorded and holder is not None and holder.layer_class in _HANDS_DOWN
         return holder if handed else None
+
+    def switched(self, off: Collection[str]) -> TargetStructure:
+        """Return the same with the flags of some layers off."""
+        layers = tuple(replace(layer, trainable=layer.trainable and layer.name not in off) for layer in self.layers)
+        return replace(self, layers=layers) if off else self
 
     def keeps_flag(self, name: str) -> bool:
         """Tell whether a layer has the flag that it was saved with when Keras loads the saved configuration."""

@@ -12,7 +12,9 @@ from transferpipe.files.crc import Promise, SummedSegment, noting_promises, sett
 from transferpipe.files.hashing import HashedRead
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import Segment, held_open
+from transferpipe.models.loaded_flags import loaded_off
 from transferpipe.models.structure import file_structure
+from transferpipe.models.target import FileTarget
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.freezing import effective
 from transferpipe.planning.layouts.export import Held
@@ -172,11 +174,11 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     if source.config is None:
         return "not recorded: the format holds no configuration"
     structure = file_structure(source)
-    flags = {layer.name: layer.trainable for layer in structure.layers}
     unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
     if unrecorded:
         return f"{UNRECORDED} {len(unrecorded)} layers inside others, the first {unrecorded[0]}"
-    seen = effective(structure, flags, ())
+    structure = structure.switched(loaded_off(source.config, structure, FileTarget(source)))
+    seen = effective(structure, {layer.name: layer.trainable for layer in structure.layers}, ())
     by_place = {w.name: w.where for w in source.catalog}
     frozen_there = {by_place[n] for n in seen.frozen_weights}
     planned, name = set(plan.freezing.frozen_weights), final_name(source.path)
