@@ -69,7 +69,73 @@ def test_branches_of_an_if(tmp_path):
 
 INT8 = np.random.default_rng(0).integers(-128, 128, (4, 3)).astype("int8")
 SCALES, ZEROS = np.float32([0.5, 0.25, 2.0]), np.int8([3, 0, -7])
+ZERO = np.int8(0)
+# A quarter of them lie beyond what the scales reach, others on a half.
+FLOATS = np.concatenate([rand(3, 3) * 100, np.float32([[0.75, 0.125, -5]])])
+
+
+def rounded(values, scale, zero=ZERO, low=None, high=None):
+    limits = np.iinfo(zero.dtype)
+    low, high = (limits.min if low is None else low), (limits.max if high is None else high)
+    whole = np.clip(np.rint(values / scale).astype("int64") + zero, low, high)
+    return ((whole - zero) * scale.astype("float64")).astype(scale.dtype)
+
+
+def rounding(*operands, to="w", **attributes):
+    """Return the pair of nodes by which quantization-aware training is exported."""
+    pair = [node("QuantizeLinear", "k", *operands, to="q", **attributes)]
+    return [*pair, node("DequantizeLinear", "q", *operands, to=to, **attributes)]
+
+
 WAYS = {
+    "rounded": (rounding("s"), {"k": FLOATS, "s": np.float32(0.5)}, lambda t: rounded(t["k"], t["s"], np.uint8(0))),
+    "rounded with a zero point": (
+        rounding("s", "z"),
+        {"k": FLOATS, "s": np.float32(0.5), "z": np.int8(-5)},
+        lambda t: rounded(t["k"], t["s"], t["z"]),
+    ),
+    "rounded by column": (
+        rounding("s", "z", axis=1),
+        {"k": FLOATS, "s": SCALES, "z": ZEROS},
+        lambda t: rounded(t["k"], t["s"], t["z"]),
+    ),
+    "rounded by row, uint8, and transposed": (
+        [*rounding("s", "z", to="d", axis=0), node("Transpose", "d", to="w")],
+        {"k": np.ascontiguousarray(FLOATS.T), "s": SCALES, "z": np.uint8([0, 128, 255])},
+        lambda t: rounded(t["k"].T, t["s"], t["z"]),
+    ),
+    "rounded in blocks": (
+        rounding("s", axis=0, block_size=2),
+        {"k": FLOATS, "s": np.stack([SCALES, 2 * SCALES])},
+        lambda t: rounded(t["k"], t["s"][[0, 0, 1, 1]], np.uint8(0)),
+    ),
+    "rounded in blocks to int4": (
+        [
+            node("QuantizeLinear", "k", "s", to="q", axis=0, block_size=2, output_dtype=22),
+            node("DequantizeLinear", "q", "s", to="w", axis=0, block_size=2),
+        ],
+        {"k": FLOATS, "s": np.stack([SCALES, 2 * SCALES])},
+        lambda t: rounded(t["k"], t["s"][[0, 0, 1, 1]], low=-8, high=7),
+    ),
+    "rounded by scales that are cast": (
+        [
+            node("Cast", "s64", to="s", to_=1),
+            node("Cast", "z64", to="z0", to_=3),
+            node("Identity", "z0", to="z"),
+            *rounding("s", "z"),
+        ],
+        {"k": FLOATS, "s64": np.float64(0.3), "z64": np.int64(7)},
+        lambda t: rounded(t["k"], t["s64"].astype("float32"), np.int8(7)),
+    ),
+    "rounded and limited": (  # as Brevitas exports weights of -127 to 127
+        [
+            node("QuantizeLinear", "k", "s", "z", to="q"),
+            node("Clip", "q", "l", "h", to="c"),
+            node("DequantizeLinear", "c", "s", "z", to="w"),
+        ],
+        {"k": FLOATS, "s": np.float32(0.5), "z": np.int8(0), "l": np.int8(-127), "h": np.int8(100)},
+        lambda t: rounded(t["k"], t["s"], low=-127, high=100),
+    ),
     "transpose": ([node("Transpose", "k", to="w", perm=[1, 0])], {"k": rand(3, 4)}, lambda t: t["k"].T),
     "cast": ([node("Cast", "k", to="w", to_=1)], {"k": rand(4, 3).astype("float16")}, lambda t: t["k"]),
     "reshape": (
@@ -97,6 +163,11 @@ WAYS = {
         {"k": np.ascontiguousarray(INT8.T), "s": np.float32([[0.5], [0.25], [2.0]])},
         lambda t: (t["k"].astype("float32") * t["s"]).T,
     ),
+    "rounded, where that changes nothing": (
+        rounding("s", "z"),
+        {"k": INT8 * np.float32(0.5), "s": np.float32(0.5), "z": np.int8(0)},
+        lambda t: t["k"],
+    ),
     "dequantized and transposed": (
         [node("DequantizeLinear", "k", "s", to="d"), node("Transpose", "d", to="w")],
         {"k": np.ascontiguousarray(INT8.T), "s": np.float32(0.5)},
@@ -119,6 +190,59 @@ def test_the_way_to_the_matrix(case, tmp_path):
     tp.transfer(path, model, mapping={"d": {"to": "d/kernel", "from": "k"}})
     np.testing.assert_array_equal(model.get_layer("d").kernel, expected(tensors))
     np.testing.assert_allclose(model(x), y, rtol=2e-3 if case == "cast" else 1e-4, atol=1e-4)
+
+
+UNKNOWN = {
+    "scales": ([node("Abs", "s", to="a"), *rounding("a", "z")], "not numbers of the file"),
+    "whole": ([node("QuantizeLinear", "k", "s", "z", to="w")], "taken as whole numbers"),
+    "float8": (
+        [
+            node("QuantizeLinear", "k", "s", to="q", output_dtype=17),
+            node("DequantizeLinear", "q", "s", to="w"),
+        ],
+        "to numbers of another kind",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_a_rounding_that_is_not_known_is_not_left_out(case, tmp_path):
+    nodes, why = UNKNOWN[case]
+    tensors = {"k": FLOATS, "s": np.float32(0.5), "z": np.int8(0), "b": rand(3)}
+    product = node(
+        "MatMulInteger" if case == "whole" else "MatMul", *(["i"] if case == "whole" else ["x"]), "w", to="m"
+    )
+    before, after = ([node("Cast", "x", to="i")], [node("Cast", "m", to="f")]) if case == "whole" else ([], [])
+    for made, to in zip([*before, *after], (3, 1), strict=False):
+        made.attribute.append(helper.make_attribute("to", to))
+    graph = [*nodes, *before, product, *after, node("Add", "f" if after else "m", "b")]
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(3, name="d")])
+    mapping = {"k": {"to": "d/kernel", "from": "k"}, "b": {"to": "d/bias", "from": "b"}}
+    path = write_onnx(tmp_path, graph, tensors, (4,), 2, 21)
+    with pytest.raises(tp.RecipeError, match=f"{why}(.|\n)*export the model without that rounding"):
+        tp.plan(path, model, mapping=mapping)
+    path = write_onnx(tmp_path, [node("MatMul", "x", "k", to="m"), node("Add", "m", "b")], tensors, (4,), 2)
+    tp.transfer(path, model, mapping=mapping)
+    np.testing.assert_array_equal(model.get_layer("d").kernel, FLOATS)
+
+
+def test_a_rounded_table_that_is_taken_in_two_ways(tmp_path):
+    """A tied embedding: the table is rounded once, then looked up, and turned for the output."""
+    tensors = {"k": FLOATS, "s": np.float32(0.5), "i": np.int64([0, 3])}
+    nodes = [
+        *rounding("s", to="d"),
+        node("Transpose", "d", to="t"),
+        node("MatMul", "x", "t", to="m"),
+        node("Gather", "d", "i", to="e"),
+        node("MatMul", "e", "t", to="g"),
+        node("Concat", "m", "g", axis=1),
+    ]
+    path, y = write(tmp_path, nodes, tensors, x := rand(2, 3), 2)
+    table = rounded(FLOATS, np.float32(0.5), np.uint8(0))
+    np.testing.assert_allclose(np.concatenate([x @ table.T, table[[0, 3]] @ table.T], 1), y, rtol=1e-4)
+    model = keras.Sequential([keras.Input((3,)), kl.Embedding(4, 3, name="e")])
+    tp.transfer(path, model, mapping={"e": {"to": "e/embeddings", "from": "k"}})
+    np.testing.assert_array_equal(model.get_layer("e").embeddings, table)
 
 
 def test_a_kernel_that_the_graph_turns_to_onnx_s_order(tmp_path):

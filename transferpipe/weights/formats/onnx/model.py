@@ -32,7 +32,8 @@ from transferpipe.weights.formats.onnx.content import AGAIN, OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.names import name_weights
 from transferpipe.weights.formats.onnx.network import network_of
-from transferpipe.weights.formats.onnx.uses import apply_steps, constants_used, find_uses, operands_of, weight_of
+from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
+from transferpipe.weights.formats.onnx.uses import Weight, constants_used, find_uses, operands_of, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
 # Numbers of fields in ModelProto of onnx.proto.
@@ -40,6 +41,7 @@ _IR_VERSION, _GRAPH, _FUNCTION = 1, 7, 25
 _DETAILS = {2: "producer", 3: "producer_version"}
 # What describes a file on the screen; nobody reads a longer text there.
 _MOST_DETAIL, _MOST_LISTED = 200, 10
+_ROUNDED = "export the model without that rounding, or with the whole numbers stored"
 # The format was at version 10 after seven years: a number of four digits is not that of an ONNX file.
 _MOST_VERSION = 1000
 
@@ -63,6 +65,7 @@ def open_onnx(path: Path) -> FileSource:
         raise FileError(Problem(str(path), f"is not a readable ONNX file: {error}", AGAIN)) from error
     source = _source(content)
     left = tuple(replace(u, name=name_weights([u.name], {})[u.name], where=u.name) for u in unreadable)
+    left = (*source.catalog.unreadable, *left)
     if not source.catalog.weights:
         raise _without_weights(content, left)
     note = {"not read": listed([u.name for u in left], _MOST_LISTED)} if left else {}
@@ -122,17 +125,18 @@ def _unreadable(content: OnnxContent) -> Iterator[Unreadable]:
 
 def _source(content: OnnxContent) -> FileSource:
     tensors = {name: t for name, t in content.tensors.items() if t.is_readable}
-    uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers)
     dtypes = {name: t.dtype for name, t in tensors.items()}
-    weights = {n: weight_of(n, t.shape, t.dtype, uses.get(n, ()), dtypes) for n, t in tensors.items()}
+    uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers, dtypes)
+    weights = {n: weight_of(t.shape, t.dtype, uses.get(n, ())) for n, t in tensors.items()}
     wanted = constants_used(content.nodes, uses, tensors)
     # Scales and zero points are part of what they make.
-    parts = {name for w in weights.values() for step in w.steps if step.kind == "dequantize" for name in step.data[:2]}
+    parts = {operand.name for weight in weights.values() for operand in _operands(weight)}
     ordinals = _ordinals(content.nodes)
     held = {name: w for name, w in weights.items() if name not in content.constants or name in wanted}
     names = name_weights(held, uses, content.homes, ordinals)
     specs = [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in held.items()]
-    mine = [s for s in specs if is_weight(s.name) and s.where not in parts]
+    left = {s.where: weights[s.where].unreadable for s in specs if weights[s.where].unreadable}
+    mine = [s for s in specs if is_weight(s.name) and s.where not in parts and s.where not in left]
     places = {s.where for s in mine}
     called = {s.where: s.name for s in mine if s.where != s.name}
     taken = {s.name for s in mine}
@@ -142,6 +146,7 @@ def _source(content: OnnxContent) -> FileSource:
         str(content.path),
         network_of(content, uses, {s.where: s for s in mine}),
         operands=frozenset(s.name for s in mine if s.where in operands),
+        unreadable=tuple(Unreadable(names[n], reason, _ROUNDED, n) for n, reason in left.items()),
         file_names={file: name for file, name in called.items() if file not in taken},
     )
 
@@ -163,12 +168,22 @@ def _source(content: OnnxContent) -> FileSource:
         catalog=catalog,
         read_entry=read_entry,
         locate_entry=locate_entry,
-        others=tuple(s for s in specs if s.where not in places),
+        others=tuple(s for s in specs if s.where not in places and s.where not in left),
         parts=(
             content.path,
             *dict.fromkeys(place.path for t in tensors.values() for place in t.places if place.path != content.path),
         ),
     )
+
+
+def _operands(weight: Weight) -> Iterator[Operand]:
+    """Yield the tensors that a weight is computed with: they are part of it, and no weights of their own."""
+    for step in weight.steps:
+        for each in step.data:
+            if isinstance(each, Levels):
+                yield from each.operands
+            elif isinstance(each, Operand):
+                yield each
 
 
 def _ordinals(nodes: Sequence[GraphNode]) -> dict[int, int]:

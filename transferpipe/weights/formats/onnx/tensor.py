@@ -136,6 +136,11 @@ class _Found:
     external: dict[str, str] = field(default_factory=dict)
 
 
+def dtype_called(number: object) -> str:
+    """Return the dtype that a number of ONNX stands for; empty if it stands for none."""
+    return (_DTYPES | _OTHER_DTYPES).get(number, "") if isinstance(number, int) else ""
+
+
 def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: str = "") -> OnnxTensor:
     """Return what `message`, a ``TensorProto`` of the file at `path`, declares.
 

@@ -1,20 +1,19 @@
 """What the nodes of an ONNX graph take as weights, and on which way a tensor of the file gets there.
 
 How an operator arranges the axes of its weights: https://onnx.ai/onnx/operators/. On its way to the node that
-multiplies by it a tensor may be transposed, reshaped, cast and dequantized; what it is then is the weight.
+multiplies by it a tensor may be transposed, reshaped, cast, rounded and dequantized; what it is then is the weight.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx.steps import LIMITS, Levels, Operand, TensorStep
+from transferpipe.weights.formats.onnx.tensor import dtype_called
 from transferpipe.weights.spec import GATES, IN_OUT, OUT_IN, SPATIAL, Axes
 
 Shape = tuple[int, ...]
@@ -52,14 +51,6 @@ _MOST_STEPS = 20
 
 
 @dataclass(frozen=True)
-class TensorStep:
-    """One change on the way of a tensor, with its data: transpose, reshape, scale, quantize or dequantize."""
-
-    kind: str
-    data: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
 class Use:
     """One way in which a node takes a tensor of the file.
 
@@ -84,7 +75,10 @@ def is_product(node: GraphNode) -> bool:
 
 
 def find_uses(
-    nodes: Sequence[GraphNode], shapes: Mapping[str, Shape], numbers: Mapping[str, tuple[int | float, ...]]
+    nodes: Sequence[GraphNode],
+    shapes: Mapping[str, Shape],
+    numbers: Mapping[str, tuple[int | float, ...]],
+    dtypes: Mapping[str, str],
 ) -> dict[str, list[Use]]:
     """Return how nodes take the tensors of the file as weights, by the tensors' names.
 
@@ -92,7 +86,9 @@ def find_uses(
         nodes: the nodes in the order in which they compute.
         shapes: the shapes of the tensors that lie in the file, by their names.
         numbers: the values of those that are small.
+        dtypes: the dtypes of those that can be read.
     """
+    operands = _Operands({name: Operand(name, dtype) for name, dtype in dtypes.items()})
     # The tensor of the file that a value is, with what was done to it and its shape now.
     ways: dict[str, tuple[str, tuple[TensorStep, ...], Shape]] = {
         name: (name, (), shape) for name, shape in shapes.items()
@@ -102,9 +98,10 @@ def find_uses(
     found: dict[str, list[Use]] = {}
     for node in nodes:
         groups.follow(node)
+        operands.follow(node)
         if node.input in ways:
             origin, steps, shape = ways[node.input]
-            further = _further(node, shape, numbers, steps)
+            further = _further(node, shape, numbers, steps, operands.found)
             if further is not None and len(steps) < _MOST_STEPS:
                 ways[node.output] = (origin, *further)
                 continue
@@ -127,6 +124,23 @@ def find_uses(
             taker = products.get(_other(node, place)) or node if node.op == "Add" else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
     return found
+
+
+@dataclass
+class _Operands:
+    """The tensors of the file that nodes may compute with, also behind an Identity or a Cast."""
+
+    found: dict[str, Operand]
+
+    def follow(self, node: GraphNode) -> None:
+        """Note what a node gives."""
+        before = self.found.get(node.input)
+        if before is not None and node.op == "Identity":
+            self.found[node.output] = before
+        elif before is not None and node.op == "Cast":
+            dtype = dtype_called(node.attributes.get("to"))
+            if dtype in (*LIMITS, *_FLOATS):
+                self.found[node.output] = Operand(before.name, dtype)
 
 
 @dataclass
@@ -200,15 +214,22 @@ def _axes(node: GraphNode, role: str) -> Axes | None:
 
 
 def _further(
-    node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]], steps: tuple[TensorStep, ...]
+    node: GraphNode,
+    shape: Shape,
+    numbers: Mapping[str, tuple[int | float, ...]],
+    steps: tuple[TensorStep, ...],
+    operands: Mapping[str, Operand],
 ) -> tuple[tuple[TensorStep, ...], Shape] | None:
     """Return the steps and the shape of a tensor behind a node that hands it on; None if the node does not."""
     if node.op in ("Identity", "Cast", "Dropout"):
         return steps, shape
-    if node.op == "QuantizeLinear":
-        return (*steps, TensorStep("quantize")), shape
-    if node.op == "DequantizeLinear":
-        return _dequantized(node, shape, steps)
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        levels = _levels(node, operands)
+        kind = "quantize" if node.op == "QuantizeLinear" else "dequantize"
+        return ((*steps, TensorStep(kind, (levels,))), shape) if levels else None
+    if node.op == "Clip" and steps and steps[-1].kind == "quantize":  # to fewer whole numbers, such as -127 to 127
+        limits = tuple(operands.get(name) for name in (*node.inputs[1:], "", "")[:2])
+        return (*steps, TensorStep("clip", limits)), shape
     if node.op == "Transpose":
         # Without `perm` the axes are reversed: https://onnx.ai/onnx/operators/onnx__Transpose.html.
         order = node.attributes.get("perm", tuple(range(len(shape)))[::-1])
@@ -219,16 +240,17 @@ def _further(
     return ((*steps, TensorStep("reshape", target)), target) if target is not None else None
 
 
-def _dequantized(
-    node: GraphNode, shape: Shape, steps: tuple[TensorStep, ...]
-) -> tuple[tuple[TensorStep, ...], Shape] | None:
-    if steps and steps[-1].kind == "quantize":  # a float that the runtime rounds; the file has it unrounded
-        return steps[:-1], shape
+def _levels(node: GraphNode, operands: Mapping[str, Operand]) -> Levels | None:
+    """Return the whole numbers that a node rounds to, or brings back; None if it does not say what it should."""
     axis, block = node.attributes.get("axis", 1), node.attributes.get("block_size", 0)
     if not isinstance(axis, int) or not isinstance(block, int) or block < 0 or len(node.inputs) < 2:
         return None
-    zero = node.inputs[2] if len(node.inputs) > 2 else ""
-    return (*steps, TensorStep("dequantize", (node.inputs[1], zero, axis, block))), shape
+    name = node.inputs[2] if len(node.inputs) > 2 else ""
+    zero, scale = operands.get(name), operands.get(node.inputs[1])
+    by_default = dtype_called(node.attributes.get("output_dtype")) or "uint8"
+    dtype = zero.dtype if zero else by_default if not name else ""
+    is_known = zero is not None or not name
+    return Levels(scale if is_known else None, zero, axis, block, dtype if dtype in LIMITS else "")
 
 
 def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
@@ -267,96 +289,74 @@ class Weight:
         dtype: its dtype.
         axes: how its axes are arranged, where the nodes that take it agree on that.
         steps: what is to be done to the tensor of the file; empty where that is the weight itself.
+        unreadable: why what the graph makes of it cannot be computed here; empty if it can.
     """
 
     shape: Shape
     dtype: str
     axes: Axes | None = None
     steps: tuple[TensorStep, ...] = ()
+    unreadable: str = ""
 
 
-def weight_of(name: str, shape: Shape, dtype: str, uses: Sequence[Use], dtypes: Mapping[str, str]) -> Weight:
-    """Return the weight that the tensor called `name` is.
+def weight_of(shape: Shape, dtype: str, uses: Sequence[Use]) -> Weight:
+    """Return the weight that a tensor is.
 
     A matrix that is only transposed stays as it lies in the file, and what is said of its axes is turned. Where nodes
-    take a tensor in several ways it stays as it is, and where they disagree about axes nothing is said of these.
+    take a tensor in several ways it stays as it is, but for the rounding that all of them take it through; where they
+    disagree about axes nothing is said of these.
     """
+    if reason := next((r for use in uses if (r := _unreadable(use.steps))), ""):
+        return Weight(shape, dtype, unreadable=reason)
     ways = {(use.steps, use.shape) for use in uses}
     if len(ways) != 1 or (all(s.kind == "transpose" for steps, _ in ways for s in steps) and len(shape) == 2):
-        axes = {_turned(use) for use in uses if use.axes}
-        return Weight(shape, dtype, axes.pop() if len(axes) == 1 else None)
+        rounding = _shared_rounding([use.steps for use in uses])
+        axes = {_turned(use.axes, use.steps[len(rounding) :]) for use in uses if use.axes}
+        return Weight(shape, _dtype_after(rounding, dtype), axes.pop() if len(axes) == 1 else None, rounding)
     ((steps, there),) = ways
     axes = {use.axes for use in uses if use.axes}
-    scales = [step.data[0] for step in steps if step.kind == "dequantize"]
-    if any(step.kind == "quantize" for step in steps) or any(scale not in dtypes for scale in scales):
+    if any(not step.data[0].scale for step in steps if step.kind == "dequantize"):
         return Weight(shape, dtype)
-    return Weight(there, dtypes[scales[-1]] if scales else dtype, axes.pop() if len(axes) == 1 else None, steps)
+    return Weight(there, _dtype_after(steps, dtype), axes.pop() if len(axes) == 1 else None, steps)
 
 
-def _turned(use: Use) -> Axes | None:
-    turns = sum(step.data == (1, 0) for step in use.steps)
+def _unreadable(steps: Sequence[TensorStep]) -> str:
+    """Return why a rounding of the graph cannot be done here; empty if it can, or there is none."""
+    kinds = [step.kind for step in steps]
+    if "quantize" not in kinds:
+        return ""
+    last = max(i for i, kind in enumerate(kinds) if kind == "quantize")
+    if "dequantize" not in kinds[last:]:
+        return "is rounded in the graph (QuantizeLinear) and taken as whole numbers"
+    levels = [step.data[0] for step in steps if step.kind in ("quantize", "dequantize")]
+    if any(each.scale is None for each in levels):
+        return "is rounded in the graph (QuantizeLinear) by scales or zero points that are not numbers of the file"
+    if any(not step.data[0].dtype for step in steps if step.kind == "quantize"):
+        return "is rounded in the graph (QuantizeLinear) to numbers of another kind than int4, int8 or int16"
+    return ""
+
+
+def _shared_rounding(ways: Sequence[tuple[TensorStep, ...]]) -> tuple[TensorStep, ...]:
+    """Return the steps that round a tensor before the ways to its nodes part; a tied table is taken in two ways."""
+    shared: list[TensorStep] = []
+    for steps in zip(*ways, strict=False):
+        if len(set(steps)) > 1 or steps[0].kind not in ("quantize", "clip", "dequantize"):
+            break
+        shared.append(steps[0])
+    whole = [i for i, step in enumerate(shared, 1) if step.kind == "dequantize" and step.data[0].scale]
+    return tuple(shared[: whole[-1]]) if whole else ()
+
+
+def _dtype_after(steps: Sequence[TensorStep], dtype: str) -> str:
+    return next((step.data[0].scale.dtype for step in reversed(steps) if step.kind == "dequantize"), dtype)
+
+
+def _turned(axes: Axes | None, steps: Sequence[TensorStep]) -> Axes | None:
+    turns = sum(step.data == (1, 0) for step in steps)
     turned: dict[Axes | None, Axes] = {IN_OUT: OUT_IN, OUT_IN: IN_OUT}
-    if any(step.kind != "transpose" for step in use.steps):
+    if any(step.kind != "transpose" for step in steps):
         return None
-    return turned.get(use.axes, use.axes) if turns % 2 else use.axes
-
-
-def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
-    """Return what `steps` make of the value of a tensor.
-
-    Dequantizing is (x - zero point) * scale, one scale for all, or one for each place or block along an axis:
-    https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html.
-
-    Args:
-        value: the value in the file.
-        steps: what is done to it.
-        read: gives the value of another tensor of the file.
-
-    Raises:
-        ValueError: the scales are not as many as the places that they are for.
-    """
-    for step in steps:
-        if step.kind == "transpose":
-            value = value.transpose(step.data)
-        elif step.kind == "reshape":
-            value = value.reshape(step.data)
-        elif step.kind == "scale":
-            value = value * value.dtype.type(step.data[0])
-        else:
-            scale_name, zero_name, axis, block = step.data
-            scale = read(scale_name)
-            zero = read(zero_name) if zero_name else np.zeros((), value.dtype)
-            # x - zero point leaves the range of 8 bits, so it is taken in wider numbers and is exact.
-            wide = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)
-            zero = zero.astype(wide.dtype)
-            zero, each = _along(zero, value, axis, block), _along(scale, value, axis, block)
-            value = ((wide - zero).astype(scale.dtype) * each).astype(scale.dtype)
-    return np.ascontiguousarray(value)
-
-
-def _along(numbers: NDArray[Any], value: NDArray[Any], axis: int, block: int) -> NDArray[Any]:
-    """Return one number, or one a place or a block along an axis, in the shape that goes with `value`."""
-    if numbers.ndim < 2 and numbers.size == 1:
-        return numbers.reshape(())
-    if block:
-        return _by_block(numbers, value, axis, block)
-    if not -value.ndim <= axis < value.ndim or numbers.shape != (value.shape[axis],):
-        raise ValueError(f"has scales of shape {numbers.shape} along axis {axis} of {value.shape}")
-    return numbers.reshape([-1 if i == axis % value.ndim else 1 for i in range(value.ndim)])
-
-
-def _by_block(numbers: NDArray[Any], value: NDArray[Any], axis: int, block: int) -> NDArray[Any]:
-    """Return the number of each place, of which `block` neighbours along an axis share one; the last may be fewer."""
-    rank = value.ndim
-    if not -rank <= axis < rank:
-        raise ValueError(f"has scales along axis {axis} of {value.shape}")
-    length = value.shape[axis]
-    each = min(block, max(1, length))  # a file may say any number
-    blocks = [-(-n // each) if i == axis % rank else n for i, n in enumerate(value.shape)]
-    if list(numbers.shape) != blocks:
-        where = f"blocks of {block} along axis {axis} of {value.shape}"
-        raise ValueError(f"has scales of shape {numbers.shape} for {where}")
-    return np.take(np.repeat(numbers, each, axis), np.arange(length), axis)
+    return turned.get(axes, axes) if turns % 2 else axes
 
 
 def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors: Mapping[str, Any]) -> set[str]:
