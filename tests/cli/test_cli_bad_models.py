@@ -177,7 +177,7 @@ def test_values_that_are_not_finite(refuses, cli, store, bad):
     kernel[3, 2] = bad
     store(hidden__kernel=kernel)
     fix = "verify.nonfinite=allow"
-    refuses(3, OWN, "hidden/kernel: holds 1 values that are NaN or infinite", str(bad), "at [3, 2]", fix)
+    refuses(3, OWN, "hidden/kernel: holds 1 value that is NaN or infinite", str(bad), "at [3, 2]", fix)
     assert cli(*OWN, fix).status == 0
 
 

@@ -145,7 +145,7 @@ FIXED = POWER.replace("self.exponent == 1", "self.exponent == -1")
 @pytest.mark.parametrize(
     ("transform", "said", "right"),
     [
-        ({"power": 2}, r"power\(2\) makes 1 finite values infinite or NaN", None),
+        ({"power": 2}, r"power\(2\) makes 1 finite value infinite or NaN", None),
         ({"power": "two"}, "power takes a whole number, not 'two' -> write {power: 2}", None),
         pytest.param(
             {"power": "crash"},

@@ -53,6 +53,7 @@ from transferpipe.save.artifacts import (
 )
 from transferpipe.save.learned_state import given_states, states_taken
 from transferpipe.save.output import WrittenOutput, save_file
+from transferpipe.text.collapse import counted
 from transferpipe.values.choices import files_of_edits
 from transferpipe.values.compute import Values
 from transferpipe.values.suspicious import Noticed
@@ -123,7 +124,7 @@ class Report:
 
     @property
     def _counts(self) -> str:
-        counts = f"{len(self.plan.assignments):,} weights assigned, {len(self.plan.kept):,} kept"
+        counts = f"{counted(len(self.plan.assignments), 'weight')} assigned, {len(self.plan.kept):,} kept"
         return f"{counts}, plan {self.plan.checksum}"
 
 

@@ -26,6 +26,7 @@ from transferpipe.packages import is_installed
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import BATCH_NORMALIZATION, LayerState, TargetStructure
+from transferpipe.text.collapse import counted
 from transferpipe.weights.name import ancestors
 
 NOT_SAVED = "freeze-not-saved"
@@ -206,5 +207,5 @@ def prove_freezing(config: Mapping[str, Any], plan: Plan, target: Target) -> str
     again = [n for n in plan.freezing.frozen_weights if where[n] in found.trained]
     updating = [n for n in plan.freezing.stored_statistics if where.get(f"{n}/moving_mean") in found.updating]
     if again:
-        return f"lost on loading for {len(again)} weights, the first {again[0]}"
-    return f"lost on loading for the moving statistics of {len(updating)} layers" if updating else "verified"
+        return f"lost on loading for {counted(len(again), 'weight')}, the first {again[0]}"
+    return f"lost on loading for the moving statistics of {counted(len(updating), 'layer')}" if updating else "verified"

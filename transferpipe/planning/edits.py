@@ -13,6 +13,7 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Edit
 from transferpipe.recipe.parsing.edits import REST, as_slice
 from transferpipe.recipe.patterns import Pattern
+from transferpipe.text.collapse import counted
 from transferpipe.weights.spec import Catalog
 
 Shape = tuple[int, ...]
@@ -111,7 +112,7 @@ def _check_choice(edit: Edit, shape: Shape, problems: Problems) -> None:
     elif axis is not None and choice.count is None and not indices:
         problems.add(f"{edit.where}.{choice.units}", f"chooses none of the {size} {choice.units} of {edit.at}")
     elif isinstance(edit.value, tuple) and len(edit.value) != len(indices):
-        what = f"has {len(edit.value)} numbers for {len(indices)} {choice.units} of {edit.at}"
+        what = f"has {counted(len(edit.value), 'number')} for {len(indices)} {choice.units} of {edit.at}"
         problems.add(f"{edit.where}.{edit.operation}", what, f"give {len(indices)} numbers")
     elif isinstance(edit.value, tuple) and len({index % size for index in indices}) < len(indices):
         problems.add(f"{edit.where}.{choice.units}", "names one twice, and each has a number of its own")
@@ -135,9 +136,13 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
             wrong = [i for i in entry if not -size <= i < size]
             repeated = len({i % size for i in entry}) < len(entry) if size else False
             out = bool(wrong) or repeated
-            what = f"axis {axis} has {size} elements, {wrong[0] if wrong else list(entry)} is out of range or repeated"
+            bad = wrong[0] if wrong else list(entry)
+            what = f"axis {axis} has {counted(size, 'element')}, {bad} is out of range or repeated"
         elif isinstance(entry, int):
-            out, what = not -size <= entry < size, f"axis {axis} has {size} elements, {entry} is out of range"
+            out, what = (
+                not -size <= entry < size,
+                f"axis {axis} has {counted(size, 'element')}, {entry} is out of range",
+            )
         else:
             chosen = as_slice(entry)
             if chosen.step == 0:
@@ -145,7 +150,7 @@ def _check_index(edit: Edit, shape: tuple[int, ...], problems: Problems) -> bool
             else:
                 ends = [e for e in (chosen.start, chosen.stop) if e is not None]
                 out = not range(*chosen.indices(size)) or any(not -size <= e <= size for e in ends)
-                what = f"axis {axis} has {size} elements, the slice {entry!r} is empty or out of range"
+                what = f"axis {axis} has {counted(size, 'element')}, the slice {entry!r} is empty or out of range"
         if out:
             fix = f"indices go from 0 to {size - 1}" if size else "it cannot be edited"
             problems.add(where, f"{what} (shape {tuple(shape)} of {edit.at})", fix)

@@ -24,6 +24,7 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import Comparison, comparison_of, expected_of, in_turn, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
+from transferpipe.text.collapse import counted
 from transferpipe.values.compare import ComparedBits
 from transferpipe.values.compute import Values
 from transferpipe.values.layout import as_keras, is_arranged, places_in
@@ -176,7 +177,7 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     structure = file_structure(source)
     unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
     if unrecorded:
-        return f"{UNRECORDED} {len(unrecorded)} layers inside others, the first {unrecorded[0]}"
+        return f"{UNRECORDED} {counted(len(unrecorded), 'layer')} inside others, the first {unrecorded[0]}"
     structure = structure.switched(loaded_off(source.config, structure, FileTarget(source)))
     seen = effective(structure, {layer.name: layer.trainable for layer in structure.layers}, ())
     by_place = {w.name: w.where for w in source.catalog}

@@ -39,6 +39,7 @@ from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
 from transferpipe.save.optimizer_unsaved import followed_from_steps, warn_of_unsaved
+from transferpipe.text.collapse import counted
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
@@ -202,8 +203,10 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
     places = stored_places(source, found)
     if places is None:
         held, made = len(optimizer_of(source)), len(found.slots)
-        what = f"{source.label} holds {held} arrays of its optimizer, which are not the {made} that Keras makes for it"
-        what += f" ({found.optimizer})"
+        what = (
+            f"{source.label} holds {counted(held, 'array')} of its optimizer, which {'is' if held == 1 else 'are'} not"
+        )
+        what += f" the {made} that Keras makes for it ({found.optimizer})"
         fix = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
         raise _refused(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}

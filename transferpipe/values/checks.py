@@ -11,6 +11,7 @@ from transferpipe.errors import Problem, VerificationError
 from transferpipe.planning.dtypes import kind_of
 from transferpipe.planning.transforms import Transform
 from transferpipe.planning.transforms.computing.values import Cast
+from transferpipe.text.collapse import counted
 from transferpipe.values.cast_errors import CastError, measure_cast
 from transferpipe.weights.spec import numpy_dtype
 
@@ -25,7 +26,10 @@ def check_finite(value: NDArray[Any], where: str) -> None:
         bad = ~finite
         # As plain ints: a message shows [0, 3], not NumPy's own types.
         first = [int(i) for i in np.argwhere(bad)[0]]
-        what = f"holds {int(bad.sum())} values that are NaN or infinite, the first, {value[tuple(first)]}, at {first}"
+        count, place = int(bad.sum()), f"{value[tuple(first)]}, at {first}"
+        what = f"holds {count:,} values that are NaN or infinite, the first, {place}"
+        if count == 1:
+            what = f"holds 1 value that is NaN or infinite, {place}"
         raise VerificationError(
             Problem(where, what, "take another source; to copy it as it is: verify.nonfinite=allow")
         )
@@ -52,7 +56,7 @@ def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any],
     # What was not finite before is the source's: that was refused there, or allowed.
     if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
         count = int((~np.isfinite(after)).sum())
-        what = f"{step} makes {count} finite values infinite or NaN: {after.dtype.name} cannot hold them"
+        what = f"{step} makes {counted(count, 'finite value')} infinite or NaN: {after.dtype.name} cannot hold them"
         raise VerificationError(Problem(where, what, step.advise_overflow(after.dtype.name)))
     return CastError()
 

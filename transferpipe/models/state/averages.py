@@ -19,6 +19,7 @@ from transferpipe.models.source import ModelSource
 from transferpipe.models.state.optimizer_slots import Slots, optimizer_of, read_slots, slots_of_file, stored_places
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import to_numpy
+from transferpipe.text.collapse import counted
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
 
@@ -55,7 +56,8 @@ def averaged_file(source: FileSource) -> FileSource:
     places = stored_places(source, slots)
     if places is None and slots.averages and len(optimizer_of(source)) < len(slots.slots):
         raise _refused(
-            source.label, f"holds {len(optimizer_of(source))} arrays of its optimizer: it was not trained yet"
+            source.label,
+            f"holds {counted(len(optimizer_of(source)), 'array')} of its optimizer: it was not trained yet",
         )
     if places is None:
         raise _refused(source.label, f"holds other arrays than Keras makes for its optimizer ({slots.optimizer})")

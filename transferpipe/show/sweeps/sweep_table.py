@@ -145,7 +145,7 @@ def _records(board: Leaderboard, kept: Sequence[int]) -> list[RenderableType]:
     places = ranks(board)
     for i in kept:
         rank, row = places[i], board.rows[i]
-        seeds = f"{row.score.count} seeds" if row.score else "no score"
+        seeds = f"{row.score.count} seed{'s' * (row.score.count != 1)}" if row.score else "no score"
         gaps = [f"{gap} against {name}" for name in board.against if (gap := _gap(row, name))]
         test = [f"test {_test(row)}"] if row.test else []
         told = "; ".join([f"{board.name} {_score(row)}, {seeds}", *test, *gaps, *notes_of(row, board)])

@@ -276,4 +276,4 @@ def _of_a_reference(board: Leaderboard, name: str) -> str:
         return f"no setting differs significantly from {name} {why}"
     row, gap = max(clear, key=lambda pair: abs(pair[1].mean))
     where = label_of(row.setting, row.control)
-    return f"largest difference from {name}: {where}, {estimate_text(gap, signed=True)} ({gap.count} seeds)"
+    return f"largest difference from {name}: {where}, {estimate_text(gap, signed=True)} ({counted(gap.count, 'seed')})"
