@@ -32,7 +32,10 @@ TARGET = "target: {_target_: transferpipe.zoo.small_mlp}\nunmatched: keep\n"
         (TARGET + "ignore: !!set {a, b}\n", ["mine.yaml, line 3: the tag tag:yaml.org,2002:set"]),
         ("# nothing but a comment\n", ["target: a target is required"]),
         ("# @package elsewhere\n" + TARGET, ["`# @package elsewhere`", "write `# @package _global_`"]),
-        (TARGET + "name: '${'\n", ["name: no viable alternative at input '${'"]),
+        (
+            TARGET + "name: '${'\n",
+            ["recipes/mine.yaml, line 3: '${' has an interpolation that cannot be read", "or \\${ for"],
+        ),
         (TARGET + "seed: ${seeds.one}\n", ["seed: ${seeds.one} names no key of this recipe"]),
         (TARGET + "seed: ${seed}\n", ["seed: Recursive interpolation detected"]),
         (TARGET + "seed: ${shell:ls}\n", ["seed: Unsupported interpolation type shell"]),

@@ -113,7 +113,7 @@ def _check_choice(edit: Edit, shape: Shape, problems: Problems) -> None:
         problems.add(f"{edit.where}.{choice.units}", f"chooses none of the {size} {choice.units} of {edit.at}")
     elif isinstance(edit.value, tuple) and len(edit.value) != len(indices):
         what = f"has {counted(len(edit.value), 'number')} for {len(indices)} {choice.units} of {edit.at}"
-        problems.add(f"{edit.where}.{edit.operation}", what, f"give {len(indices)} numbers")
+        problems.add(f"{edit.where}.{edit.operation}", what, f"give {counted(len(indices), 'number')}")
     elif isinstance(edit.value, tuple) and len({index % size for index in indices}) < len(indices):
         problems.add(f"{edit.where}.{choice.units}", "names one twice, and each has a number of its own")
     if isinstance(choice.count, int) and choice.within != "all" and choice.count > size:

@@ -87,7 +87,7 @@ def nadam_product(beta: float, steps: int) -> float:
     """Return what Nadam's product of momenta is after so many steps: it follows from their number alone.
 
     >>> nadam_product(0.9, 0), round(nadam_product(0.9, 2), 6)
-    (1.0, 0.227107)
+    (1.0, 0.227111)
     """
     counted = np.arange(1, min(steps, _MOST_STEPS) + 1)
     return float(np.prod(beta * (1 - 0.5 * np.power(0.96, counted))))

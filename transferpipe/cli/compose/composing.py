@@ -379,7 +379,8 @@ class Variants:
 
 def without_hydra(config: DictConfig) -> DictConfig:
     """Return a copy of a composed configuration without Hydra's own part, which is most of it and is not copied."""
-    job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    keys = [key for key in config if key != "hydra"]  # numbers too, so that they are refused by name
+    job = OmegaConf.masked_copy(config, keys)  # type: ignore[arg-type]
     OmegaConf.set_struct(job, OmegaConf.is_struct(config))
     return job
 

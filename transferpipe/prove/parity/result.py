@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
+from transferpipe.text.collapse import counted
+
 PASS: Final = "pass"  # noqa: S105 (a verdict)
 FAIL: Final = "fail"
 INCONCLUSIVE: Final = "inconclusive"
@@ -68,12 +70,13 @@ class Parity:
     def agreement(self) -> str:
         """What a pass rests on: how many outputs are equal, and what differs in between and is gone at the end."""
         differing = [e for e in self.entries if e.status == "differs"]
-        equal = f"{self.compared - len(differing)} outputs equal those of {self.against}, {self.inputs}"
+        equal = self.compared - len(differing)
+        same = f"{counted(equal, 'output')} equal{'s' * (equal == 1)} those of {self.against}, {self.inputs}"
         if not differing:
-            return equal
+            return same
         verb = "differ" if len(differing) > 1 else "differs"
         first = f"{differing[0].name} by {differing[0].difference:.2g}"
-        return f"{equal}; {len(differing)} in between {verb} and the end does not: {first}"
+        return f"{same}; {len(differing)} in between {verb} and the end does not: {first}"
 
     @property
     def headline(self) -> str:
