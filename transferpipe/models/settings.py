@@ -114,8 +114,10 @@ def _logging_settings() -> Restore:
         # A handler that stayed would write into a log that is closed by then.
         for logger in _loggers():
             logger.handlers[:], level = before.get(logger, ([], logger.level))
-            logger.setLevel(level)
-        logging.disable(disabled)
+            if logger.level != level:  # to set it empties the caches of all loggers
+                logger.setLevel(level)
+        if logging.root.manager.disable != disabled:
+            logging.disable(disabled)
 
     return restore
 

@@ -241,9 +241,14 @@ def _is_users_file(place: str | None, folder: Path) -> bool:
 
 
 def _is_installed(path: Path) -> bool:
-    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    within = any(path.is_relative_to(Path(library).resolve()) for library in libraries)
-    return within or not _INSTALLED.isdisjoint(path.parts)
+    return any(map(path.is_relative_to, _libraries())) or not _INSTALLED.isdisjoint(path.parts)
+
+
+@functools.cache
+def _libraries() -> tuple[Path, ...]:
+    """Return the folders of what is installed in this interpreter, which Python puts together for each question."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple(Path(sysconfig.get_path(name)).resolve() for name in names)
 
 
 def _lies_under(module: Any, folder: Path) -> bool:

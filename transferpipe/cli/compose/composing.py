@@ -372,7 +372,7 @@ class Variants:
     def _sets_value(self, override: Override) -> bool:
         """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""
         key = override.key_or_group
-        if override.package is not None or "/" in key or key.startswith(("hydra", SCORE)):
+        if override.package is not None or "/" in key or key.startswith("hydra") or key == SCORE:
             return False
         return "." in key or not self._composer.options(key)
 
