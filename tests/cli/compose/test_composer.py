@@ -73,6 +73,37 @@ def test_an_application_on_hydra_keeps_all_of_its_own(notebook, here, cli):
     assert OmegaConf.create({"x": "${times:2,3}"}).x == 6
 
 
+@pytest.mark.parametrize(
+    ("fixed", "choices"),
+    [
+        ([], [["seed=1", "freeze=[hidden]"], ["seed=2", "freeze=[]"]]),
+        (["score={_target_: my_scores.score, k: 0}"], [["score.k=1"], ["score.k=2"], ["+score.other=3"]]),
+        (["score=linear_probe"], [["score.epochs=2"], ["score.epochs=4", "seed=1"]]),
+        (["score=linear_probe", "score.epochs=8"], [["score.patience=2"], ["~score.patience"]]),
+        (["+score._target_=my_scores.score"], [["+score.k={a: 1}"], ["+score.k=[1, 2]"]]),
+    ],
+)
+def test_variants_that_set_values_compose_files_once(fixed, choices, here, monkeypatch):
+    """Each is what composing it by itself gives, or is refused as there."""
+    composer = Composer()
+    alone = [_composed(composer, [*fixed, *words]) for words in choices]
+    counted = []
+    whole = Composer.configuration
+    monkeypatch.setattr(Composer, "configuration", lambda *a: counted.append(a) or whole(*a))
+    variants = composer.variants(["recipe=own", *fixed])
+    assert [_composed(variants, words, whole=False) for words in choices] == alone
+    refused = sum(isinstance(found, str) for found in alone)
+    assert len(counted) <= 1 + refused  # to say what is wrong, it is looked at once more
+
+
+def _composed(composer, words, whole=True):
+    try:
+        found = composer.compose(["recipe=own", *words] if whole else words)
+        return found.data if whole else found.recipe
+    except RecipeError as error:
+        return str(error)
+
+
 def test_two_composers_do_not_disturb_each_other(here):
     for name, seed in (("one", 1), ("two", 2)):
         (here / name / "recipe").mkdir(parents=True)
