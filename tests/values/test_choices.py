@@ -229,7 +229,7 @@ def test_numbers_of_their_own_that_cannot_be(here, edit, said):
         run(e={"at": "a/kernel", **edit})
 
 
-@pytest.mark.follows("_parse_operands: filters=':'", "_check_choice: give … numbers")
+@pytest.mark.follows("_parse_operands: filters=':'", "_check_choice: give …")
 def test_a_number_for_each_needs_as_many_as_there_are(here):
     edit = {"at": "a/kernel", "index": "...", "multiply": [0.5] * 5}
     with pytest.raises(TransferError, match="a number for each of") as caught:
