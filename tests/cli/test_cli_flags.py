@@ -97,6 +97,13 @@ def test_a_word_that_is_no_override_is_answered_with_the_command(cli):
     assert cli(*command.split()[1:]).status == 0
 
 
+@pytest.mark.follows("_as_override: choose a recipe by")
+def test_a_key_without_a_value_is_answered_with_how_to_give_it_one(cli):
+    answer = cli("plan", "recipe=own", "seed")
+    assert "give it a value: seed=..." in answer.err
+    assert cli("plan", "recipe=own", "seed=3").status == 0
+
+
 @pytest.mark.follows("print_config: add --cfg job")
 def test_what_says_how_to_print_needs_what_is_printed(cli):
     answer = cli("plan", "recipe=own", "--resolve")

@@ -735,9 +735,10 @@ def test_two_sweeps_are_not_followed(hint):
     assert hint(2, "report", "a", "b", "--watch") == "leave it out"
 
 
+@pytest.mark.parametrize("beside_a_folder", [False, True])
 @follows("_as_override: choose a recipe by")
-def test_a_recipes_path_without_its_suffix_is_completed(cli, planned):
-    Path("recipes").mkdir(exist_ok=True)
+def test_a_recipes_path_without_its_suffix_is_completed(beside_a_folder, cli, planned):
+    Path("recipes/bare" if beside_a_folder else "recipes").mkdir(parents=True, exist_ok=True)
     Path("recipes/bare.yaml").write_text(
         "source: {path: s.npz}\ntarget: {path: s.npz}\nmapping: {all: {to: '.*'}}\nsave: {path: o.npz}\n"
     )

@@ -125,13 +125,13 @@ def _as_override(word: str, verb: Verb) -> str:
         return f"recipe={word}"
     what = f"{word!r} is neither KEY=VALUE nor the path of a recipe"
     hint = f"choose a recipe by its name: transferpipe {verb.name} recipe={word}"
-    for path in (f"{word}{suffix}" for suffix in RECIPE_FILES):
-        if Path(path).is_file():
-            hint = f"name the file as a whole: transferpipe {verb.name} {path}"
-    if Path(word).exists():  # a file of weights: a newcomer's first guess
-        hint = "write a recipe for two files first: transferpipe init A B"
+    recipes = [f"{word}{suffix}" for suffix in RECIPE_FILES if Path(f"{word}{suffix}").is_file()]
     if word.partition(".")[0] in SECTIONS[RECIPE]:
         hint = f"give it a value: {word}=..."
+    elif recipes:
+        hint = f"name the file as a whole: transferpipe {verb.name} {recipes[0]}"
+    elif Path(word).exists():  # a file of weights: a newcomer's first guess
+        hint = "write a recipe for two files first: transferpipe init A B"
     raise RecipeError(Problem("command line", what, hint))
 
 
