@@ -132,7 +132,8 @@ def test_coarser_modes(mode, factor):
     assert tp.parity(source, target).verdict == "fail"
 
 
-def quantized_onnx(path, weights):
+def quantized_onnx(path, weights, rounds=None):
+    """Write a model whose products are rounded by onnxruntime's tool, or whose kernels alone are, in steps of `rounds`."""
     helper = pytest.importorskip("onnx").helper
     pytest.importorskip("onnxruntime")
     from onnx import TensorProto, numpy_helper, save
@@ -141,15 +142,24 @@ def quantized_onnx(path, weights):
     nodes, constants, at = [], [], "x"
     for number, (kernel, bias) in enumerate(zip(weights[::2], weights[1::2], strict=True)):
         constants += [numpy_helper.from_array(kernel, f"k{number}"), numpy_helper.from_array(bias, f"b{number}")]
-        nodes.append(helper.make_node("MatMul", [at, f"k{number}"], [f"m{number}"]))
+        kernel = f"k{number}"
+        if rounds:
+            nodes.append(helper.make_node("QuantizeLinear", [kernel, "step", "zero"], [f"q{number}"]))
+            nodes.append(helper.make_node("DequantizeLinear", [f"q{number}", "step", "zero"], [f"d{number}"]))
+            kernel = f"d{number}"
+        nodes.append(helper.make_node("MatMul", [at, kernel], [f"m{number}"]))
         last = number == len(weights) // 2 - 1
         nodes.append(helper.make_node("Add", [f"m{number}", f"b{number}"], ["y" if last else f"a{number}"]))
         if not last:
             nodes.append(helper.make_node("Relu", [f"a{number}"], [f"r{number}"]))
             at = f"r{number}"
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None, s]) for n, s in (("x", 16), ("y", 5))]
+    if rounds:
+        constants += [numpy_helper.from_array(np.float32(rounds), "step"), numpy_helper.from_array(np.int8(0), "zero")]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), f"{path}/f.onnx")
+    if rounds:
+        return f"{path}/f.onnx"
     quantize_dynamic(f"{path}/f.onnx", f"{path}/q.onnx")
     return f"{path}/q.onnx"
 
@@ -159,4 +169,15 @@ def test_an_onnx_file_that_rounds_what_flows_through_it(tmp_path):
     path = quantized_onnx(tmp_path, target.get_weights())
     assert tp.parity(path, target).verdict == "pass"
     target.layers[1].kernel.assign(target.layers[1].kernel * 1.15)
+    assert tp.parity(path, target).verdict == "fail"
+
+
+def test_an_onnx_file_that_rounds_its_kernels_alone(tmp_path):
+    """What flows through it is not rounded, and explains no difference."""
+    target = model()
+    weights = target.get_weights()
+    step = float(max(np.abs(kernel).max() for kernel in weights[::2]) / 127)
+    path = quantized_onnx(tmp_path, weights, rounds=step)
+    assert tp.parity(path, target).verdict == "pass"
+    target.layers[1].kernel.assign(target.layers[1].kernel * 1.05)
     assert tp.parity(path, target).verdict == "fail"

@@ -23,6 +23,7 @@ from transferpipe.weights.file_source import FileSource
 _GRAPH, _NODE, _OUTPUT, _VALUE_NAME = 7, 1, 12, 1  # ModelProto, GraphProto, ValueInfoProto
 # NodeProto of onnx.proto, https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION = 1, 2, 4
+_INITIALIZER, _TENSOR_NAME = 5, 8  # GraphProto, TensorProto
 # Operators that round what goes into them; those that only bring integers back to floats do not.
 _ROUNDING = re.compile("(Dynamic)?Quantize|QLinear|QGemm|QAttention|.*Integer")
 _DTYPES = {
@@ -51,6 +52,7 @@ class OnnxRunner:
         self._by_layer = _outputs_by_layer(data, source)
         self._own = _graph_outputs(data)
         self._operators = {name for _, _, names in _nodes(data) for name in names}
+        self._rounds_activations = _rounds_activations(data)
         options = onnxruntime.SessionOptions()
         # Fatal errors only: what else it would print of a refusal is in the exception.
         options.log_severity_level = 4
@@ -75,8 +77,8 @@ class OnnxRunner:
 
     @property
     def rounds_activations(self) -> bool:
-        """Whether the graph rounds what flows through it to integers."""
-        return any(_ROUNDING.match(name) for name in self._operators)
+        """Whether the graph rounds what flows through it to integers, and not its weights alone."""
+        return self._rounds_activations
 
     @property
     def weight_steps(self) -> int:
@@ -164,6 +166,22 @@ def _outputs_by_layer(data: bytes, source: FileSource) -> dict[str, str]:
             found.pop(layer, None)  # behind what is found so far: the order is the network's
             found[layer] = outputs[0]
     return found
+
+
+def _rounds_activations(data: bytes) -> bool:
+    """Tell whether a node rounds something that is not made of the file's tensors alone."""
+    stored = {
+        data[f.begin : f.end].decode("utf-8", "replace")
+        for tensor in _messages(data, _INITIALIZER)
+        for f in read_fields(_reader(data), tensor.begin, tensor.end)
+        if f.number == _TENSOR_NAME
+    }
+    for inputs, outputs, names in _nodes(data):
+        if stored.issuperset(filter(None, inputs)):
+            stored.update(outputs)
+        elif any(map(_ROUNDING.match, names)):
+            return True
+    return False
 
 
 def _graph_outputs(data: bytes) -> list[str]:
