@@ -14,7 +14,7 @@ from hypothesis import settings
 from transferpipe.collector import collector_paused
 
 # How long an example takes is a matter of the machine. The suite tries enough of them to notice what breaks; `.ci/run`
-# tries many more in a step of its own: `pytest --hypothesis-profile=thorough -m hypothesis`.
+# tries many more: `pytest --hypothesis-profile=thorough -m hypothesis`.
 settings.register_profile("suite", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile("suite")
