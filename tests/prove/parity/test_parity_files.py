@@ -1,5 +1,6 @@
 """Arrays that an original wrote elsewhere: by name and order, of layers, and everything that can be wrong with them."""
 
+import contextlib
 import io
 import zipfile
 
@@ -49,12 +50,48 @@ def test_by_name_with_a_layer_of_a_nest(models):
     assert (found.verdict, [e.name for e in found.entries]) == ("pass", ["body/conv", "one", "two"])
 
 
-def test_what_differs_in_between_is_told_beside_a_pass(models):
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_given_under_the_name_of_a_layer_must_agree(models, whole):
     _, _, _, y = models
-    found = check(models, expected=y | {"body/conv": y["body/conv"] + 1})
-    assert found.verdict == "pass"
-    assert found.headline.startswith("pass: 2 outputs equal those of y.npz")
-    assert found.headline.endswith("1 in between differs and the end does not: body/conv by 1")
+    wrong = (y if whole else {}) | {"body/conv": y["body/conv"] + 0.1, "body": y["body/conv"]}
+    with pytest.raises(tp.VerificationError, match=r"body/conv is the first that differs, by 0\.1"):
+        check(models, expected=wrong)
+
+
+@pytest.mark.parametrize(
+    ("off", "words"),
+    [
+        ({}, ""),
+        ({"body/conv": 0.1}, "body/conv is the first that differs"),
+        ({"two": 0.1}, "two is the first that differs"),
+        ({"body/conf": 0}, "body/conf: the model has no output and no layer of this name"),
+    ],
+)
+def test_a_callable_may_give_layers_by_name(models, tmp_path, off, words):
+    source, target, x, y = models
+    np.savez("x.npz", **x)
+    np.savez("y.npz", **y | {name: y.get(name, np.zeros(3)) + by for name, by in off.items()})
+    name = f"by_name_{len(words)}"  # a module is imported once
+    (tmp_path / f"{name}.py").write_text("import numpy\n\ndef give(*_):\n    return dict(numpy.load('y.npz'))\n")
+    parity = {"source": {"_target_": f"{name}.give"}, "inputs": "x.npz"}
+    with pytest.raises((tp.VerificationError, tp.RecipeError), match=words) if words else contextlib.nullcontext():
+        assert tp.transfer(source, target, mapping=ALL, verify={"parity": parity}).parity.compared == 3
+
+
+def test_further_calls_of_a_layer_are_given_by_their_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def build():
+        inputs, dense = keras.Input((4,), name="in"), keras.layers.Dense(4, name="dense")
+        return keras.Model(inputs, keras.layers.Dense(2, name="head")(dense(dense(inputs))))
+
+    source, target = filled(build()), build()
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype("f4")
+    dense = source.get_layer("dense")
+    right = {"head": source(x).numpy(), "dense (call 2)": dense(dense(x)).numpy()}
+    assert check((source, target, {"x": x}, right)).compared == 2
+    with pytest.raises(tp.VerificationError, match=r"dense \(call 2\) is the first that differs"):
+        check((source, target, {"x": x}, right), expected=right | {"dense (call 2)": right["dense (call 2)"] + 0.1})
 
 
 def test_by_order(models):
@@ -236,7 +273,7 @@ def test_more_samples_than_memory(models, monkeypatch):
         assert check(models, {name: value[:1] for name, value in x.items()}, few).verdict == "pass"
 
 
-@follows("_check_shapes: name another layer")
+@follows("_check_single: name another layer")
 def test_a_layer_of_several_outputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

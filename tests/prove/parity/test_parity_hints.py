@@ -103,7 +103,7 @@ def test_the_source_to_compare_with(source):
 FILES = {"inputs": "x.npz", "expected": "y.npz"}
 
 
-@follows("_check_names: did you mean …?", "as_expected: did you mean …?")
+@follows("_check_names: did you mean …?", "sort_expected: did you mean …?")
 def test_names_of_inputs_and_outputs(source):
     def two():
         a, b = keras.Input((2,), name="left"), keras.Input((2,), name="right")

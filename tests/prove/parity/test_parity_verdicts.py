@@ -41,6 +41,19 @@ def test_values_that_are_not_finite_never_pass():
     assert tp.parity(source, twin).verdict == "inconclusive"
 
 
+def test_what_differs_in_between_is_told_beside_a_pass():
+    def linear(factor):
+        model = filled(
+            keras.Sequential([keras.Input((6,)), layers.Dense(5, name="body"), layers.Dense(3, name="head")])
+        )
+        kernel, bias, last, end = model.get_weights()
+        model.set_weights([kernel * factor, bias * factor, last / factor, end])
+        return model
+
+    found = tp.parity(linear(1), linear(2))
+    assert (found.verdict, "1 in between differs and the end does not: body by" in found.headline) == ("pass", True)
+
+
 def test_kept_head_is_not_compared_and_the_rest_is():
     source, target = filled(dense()), dense(4)
     mapping = {"body": {"to": "body"}, "head": {"to": "head", "from": None}}

@@ -213,6 +213,17 @@ def as_expected(
             problems.add(f"{where}: {name}", f"has dtype {array.dtype}; outputs are numbers", "save it as numbers")
         elif not finite(array):
             problems.add(f"{where}: {name}", "holds NaN or infinity, which equals nothing", "run the original again")
+    found = sort_expected(arrays, outputs, layers, where, problems)
+    if not arrays:
+        problems.add(where, "holds no arrays", "write the original's outputs into it")
+    problems.raise_as(RecipeError)
+    return found
+
+
+def sort_expected(
+    arrays: Mapping[str, NDArray[Any]], outputs: Sequence[str], layers: Sequence[str], where: str, problems: Problems
+) -> ExpectedArrays:
+    """Return the arrays as outputs of the model and of layers, by name or else by order; note what is neither."""
     named = {n: a for n, a in arrays.items() if n in outputs}
     of_layers = {n: a for n, a in arrays.items() if n not in named and n in layers}
     rest = {n: a for n, a in arrays.items() if n not in named and n not in of_layers}
@@ -225,7 +236,4 @@ def as_expected(
             did_you_mean(name, known) or f"the outputs are {', '.join(outputs)}; layers go by their names in the plan"
         )
         problems.add(f"{where}: {name}", "the model has no output and no layer of this name", hint)
-    if not arrays:
-        problems.add(where, "holds no arrays", "write the original's outputs into it")
-    problems.raise_as(RecipeError)
     return ExpectedArrays(named, of_layers)

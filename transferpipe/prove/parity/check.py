@@ -14,7 +14,7 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.plan import Plan
-from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays
+from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays, sort_expected
 from transferpipe.prove.parity.compare import (
     Tolerance,
     compare,
@@ -121,16 +121,15 @@ def _checked(case: Case) -> Parity:
             read_arrays(check.expected, f"{WHERE}.expected"), list(trace.outputs), list(trace.by_label), where
         )
         _check_shapes(expected, trace, where)
-        calls = tuple(Call(name, 1, None, (), {}, value) for name, value in expected.layers.items())
-        reference = Trace(expected.outputs, calls)
-        pairs = {name: name for name in expected.layers}
+        reference = _as_trace(expected)
         tolerance = tolerance_for(_dtypes(target, case.plan), check.atol, check.rtol)
         inputs, against = f"inputs from {check.inputs}", check.expected
         given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_rounded(case.plan))
         # Tolerances that somebody gives hold as they are: nothing is added to them.
         exact = check.atol is not None or check.rtol is not None
         rounding = {} if exact else _rounding(target, data, trace, given)
-        return judge(Setup(target, trace, data, inputs, against, reference, pairs, tolerance, rounding, kept))
+        setup = Setup(target, trace, data, inputs, against, reference, {}, tolerance, rounding, kept)
+        return judge(replace(setup, asked_for=frozenset(expected.layers)))
     if check.reference is not None:
         return _against_runner(case, open_callable(check.reference, case.trusted), {}, kept)
     assert check.source is not None
@@ -199,12 +198,34 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
         ) from error
     words += describe_matching(specs, reference.inputs)
     other = run_model(reference, theirs, asked=True)
+    if isinstance(reference, CallableRunner):
+        other = _by_names(other, trace, f"{WHERE}.source: {reference.label}")
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)
     settings = reference.layers if isinstance(reference, KerasRunner) else {}
     rounding = _rounding_of_both(reference, target, pairs, _Runs(data, trace, theirs, other), given)
     rest = (given.tolerance, rounding, given.kept, settings, given.may_end_elsewhere)
-    return judge(Setup(target, trace, data, words, reference.label, other, pairs, *rest))
+    asked_for = frozenset(other.by_label) if isinstance(reference, CallableRunner) else frozenset[str]()
+    return judge(Setup(target, trace, data, words, reference.label, other, pairs, *rest, asked_for))
+
+
+def _as_trace(expected: ExpectedArrays) -> Trace:
+    return Trace(expected.outputs, tuple(Call(name, 1, None, (), {}, value) for name, value in expected.layers.items()))
+
+
+def _by_names(answer: Trace, ours: Trace, where: str) -> Trace:
+    """Return what a callable answered, as outputs and layers of the target where it has one of these names.
+
+    Raises:
+        RecipeError: others of its names are none of them.
+    """
+    if answer.outputs.keys().isdisjoint((*ours.outputs, *ours.by_label)):
+        return answer
+    problems = Problems()
+    expected = sort_expected(answer.outputs, list(ours.outputs), list(ours.by_label), where, problems)
+    _check_single(expected, ours, where, problems)
+    problems.raise_as(RecipeError)
+    return _as_trace(expected)
 
 
 def _rounding(target: KerasRunner, data: list[NDArray[Any]], trace: Trace, given: Given) -> dict[str, float]:
@@ -304,18 +325,26 @@ def run_model(runner: Runner, data: list[NDArray[Any]], asked: bool = False) -> 
 def _check_shapes(expected: ExpectedArrays, trace: Trace, where: str) -> None:
     """Refuse arrays whose shape no order of axes makes that of the output."""
     problems = Problems()
+    _check_single(expected, trace, where, problems)
     got = {**{n: c.value for n, c in trace.by_label.items()}, **trace.outputs}
     for name, array in {**expected.layers, **expected.outputs}.items():
         value = got[name]
         if value is None:
-            problems.add(f"{where}: {name}", "the layer has several outputs, or none", "name another layer")
-        elif math.isinf(compare(value, array, Tolerance()).largest) and sorted(value.shape) != sorted(array.shape):
+            continue
+        if math.isinf(compare(value, array, Tolerance()).largest) and sorted(value.shape) != sorted(array.shape):
             problems.add(
                 f"{where}: {name}",
                 f"has shape {array.shape}; the model's is {value.shape}",
                 "compute it from the same inputs",
             )
     problems.raise_as(RecipeError)
+
+
+def _check_single(expected: ExpectedArrays, trace: Trace, where: str, problems: Problems) -> None:
+    """Note the layers of which no one array is the output."""
+    for name in expected.layers:
+        if trace.by_label[name].value is None:
+            problems.add(f"{where}: {name}", "the layer has several outputs, or none", "name another layer")
 
 
 def _dtypes(target: KerasRunner, plan: Plan) -> list[str]:

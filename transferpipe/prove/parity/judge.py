@@ -3,7 +3,7 @@
 The verdict is that of the ends: the model's outputs, or, where these depend on weights that were kept, the last layer
 that does not. A difference in between that is gone by the end is one of representation, such as an activation that is
 a layer of its own in one of the two. Where an end says too little (the inputs hardly change it), what lies before
-decides.
+decides. Where somebody gives what layers compute, by their names, each of these counts like an output.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ class Setup:
         kept: which of the target's weights were kept, and whether that is meant.
         settings: the other's layers, where they are Keras's.
         may_end_elsewhere: whether the models may end in different layers: outputs of other shapes then say nothing.
+        asked_for: the target's labels whose values somebody gave: a difference there fails whatever the ends are.
     """
 
     target: Runner
@@ -76,6 +77,7 @@ class Setup:
     kept: KeptWeights = field(default_factory=KeptWeights)
     settings: Mapping[str, Any] = field(default_factory=dict)
     may_end_elsewhere: bool = False
+    asked_for: frozenset[str] = frozenset()
 
     def tolerance_of(self, label: str) -> Tolerance:
         """Return how far an output, or a layer's output, may be apart."""
@@ -106,11 +108,11 @@ def judge(setup: Setup) -> Parity:
     if not counted or any(e.reason == BOTH and e.name in setup.trace.outputs for e in entries):
         return replace(parity, reason=_nothing(entries, kept))
     last = outputs or [counted[-1]]
-    differs = [e for e, d in last if e.status == "differs"]
     weak = [e for e, d in last if e.status == "equal" and not d.conclusive]
-    before = [e for e, _ in counted if e.status == "differs"]
-    if differs or (weak and before):
-        first = before[0]
+    differing = [e for e, _ in counted if e.status == "differs"]
+    decide = setup.asked_for.union(e.name for e, _ in last)
+    if any(e.name in decide for e in differing) or (weak and differing):
+        first = differing[0]
         parity = replace(parity, verdict=FAIL, first=first.name, reason=_words(first))
         if first.name in changed:
             return replace(parity, cause=_of_kept(lost))
@@ -179,7 +181,9 @@ def _layer_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
     found = {}
     for label, call in setup.trace.by_label.items():
         there = setup.pairs.get(call.name)
-        other = setup.reference.by_label.get(replace(call, name=there).label) if there else None
+        # What somebody gives by name may be a further call of a layer, and its first not among it.
+        theirs = label if label in setup.asked_for else replace(call, name=there).label if there else ""
+        other = setup.reference.by_label.get(theirs)
         if other is None or call.value is None or other.value is None or label in setup.trace.outputs:
             continue
         diff = compare(call.value, other.value, setup.tolerance_of(label))
