@@ -113,6 +113,12 @@ def open_ended():
     return keras.Model(inputs, Roomy(name="roomy")(inputs))
 
 
+def padded():
+    """The mean of the words that are no padding; of a text that is all padding, 0 / 0."""
+    inputs = keras.Input((None,), dtype="int32")
+    return keras.Model(inputs, kl.GlobalAveragePooling1D()(kl.Embedding(9, 2, mask_zero=True)(inputs)))
+
+
 def reloaded(model, tmp_path, **more):
     """Transfer nothing into `model`, save it and load it again; return what is said about that."""
     arguments = {"save": {"path": "m.keras"}, **more}
@@ -125,7 +131,7 @@ def reloaded(model, tmp_path, **more):
     return {w.code: w for w in told}
 
 
-@pytest.mark.parametrize("make", [text, words, nameless, open_ended])
+@pytest.mark.parametrize("make", [text, words, nameless, open_ended, padded])
 def test_what_is_proved(make, tmp_path):
     assert reloaded(make(), tmp_path) == {}
 

@@ -158,6 +158,13 @@ def test_a_model_that_cannot_be_served_is_noticed(tmp_path):
     module.v.assign(2)  # corrected
     tf.saved_model.save(module, str(tmp_path / "sound"), signatures=signature)
     verify_served(tmp_path / "sound")
+    # The mean of what is no padding: of zeros alone it is 0 / 0.
+    signature = tf.function(
+        lambda x: {"y": tf.reduce_sum(x) / tf.cast(tf.math.count_nonzero(x), "float32")},
+        input_signature=[tf.TensorSpec([None, 2], name="x")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "padded"), signatures=signature)
+    verify_served(tmp_path / "padded")
 
 
 class Halved(keras.layers.Dense):

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compare import same_bits
 
 _SIZES = (4, 64)  # for dimensions that the model leaves open: some models need room, others allow little
+# For integers and masks: of zeros alone, a sentence is all padding, and the mean over its words 0 / 0.
+_WHOLE = (0, 1)
 
 
 def verify_reload(
@@ -185,7 +188,7 @@ def _not_compared(target: TargetStructure, name: str) -> Iterator[PlanWarning]:
 
 
 def verify_served(path: Path) -> None:
-    """Load a SavedModel with TensorFlow and run its signature on zeros; its outputs must be finite.
+    """Load a SavedModel with TensorFlow and run its signature on zeros, or else ones; its outputs must be finite.
 
     Raises:
         VerificationError: it does not load, has no signature, or does not run.
@@ -195,16 +198,24 @@ def verify_served(path: Path) -> None:
     try:
         serve = tf.saved_model.load(str(path)).signatures["serving_default"]
         inputs = serve.structured_input_signature[1]
-        zeros = {n: tf.zeros([size or 2 for size in s.shape], s.dtype) for n, s in inputs.items()}
-        outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**zeros).items()}
+        for whole in _WHOLE:
+            data = {n: _filled(tf, s, whole) for n, s in inputs.items()}
+            outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**data).items()}
+            if all(np.all(np.isfinite(value)) for value in outputs.values()):
+                return
     except Exception as error:
         what = f"TensorFlow cannot serve it: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise VerificationError(Problem(path.name, what, "save as .keras, or fix the layer")) from error
     problems = Problems()
     for name, value in outputs.items():
         if not np.all(np.isfinite(value)):
-            problems.add(f"{path.name}: {name}", "the served model gives NaN or infinity on zeros")
+            problems.add(f"{path.name}: {name}", "the served model gives NaN or infinity on zeros and on ones")
     problems.raise_as(VerificationError)
+
+
+def _filled(tf: Any, spec: Any, whole: int) -> Any:
+    shape = [size or 2 for size in spec.shape]
+    return tf.ones(shape, spec.dtype) if whole and spec.dtype != tf.string else tf.zeros(shape, spec.dtype)
 
 
 def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarning]:
@@ -212,15 +223,18 @@ def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarn
     if not getattr(model, "inputs", None):
         yield PlanWarning("reload-forward", name, "forward pass not checked: the model declares no inputs")
         return
-    reason = ""
-    for size in _SIZES:
+    reason, has_run = "", False
+    for size, whole in product(_SIZES, _WHOLE):
         try:
-            outputs = list(_outputs(model, size))
+            outputs = list(_outputs(model, size, whole))
         except Exception as error:  # anything: layers of a user's own, and inputs that they never meant
             reason = reason or f"{type(error).__name__}: {_in_short(error)}"
             continue
-        if not all(np.all(np.isfinite(value)) for value in outputs):
-            problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
+        if all(np.all(np.isfinite(value)) for value in outputs):
+            return
+        has_run = True
+    if has_run:
+        problems.add("forward pass", "the model that Keras loads gives NaN or infinity on random inputs")
         return
     text = f"forward pass not checked: the loaded model rejected random inputs ({reason}); its weights are right"
     yield PlanWarning("reload-forward", name, text)
@@ -232,11 +246,11 @@ def _in_short(error: Exception) -> str:
     return " ".join([line for line in lines if line][:2])
 
 
-def _outputs(model: Any, size: int) -> Iterator[NDArray[Any]]:
+def _outputs(model: Any, size: int, whole: int) -> Iterator[NDArray[Any]]:
     import keras
 
     random = np.random.default_rng(0)
-    data = [_made_up(tensor, size, random) for tensor in model.inputs]
+    data = [_made_up(tensor, size, whole, random) for tensor in model.inputs]
     alike = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     outputs = model(keras.tree.pack_sequence_as(alike, data), training=False)
     for output in keras.tree.flatten(outputs):
@@ -244,7 +258,7 @@ def _outputs(model: Any, size: int) -> Iterator[NDArray[Any]]:
             yield np.asarray(to_numpy(output), dtype=np.float64)
 
 
-def _made_up(tensor: Any, size: int, random: np.random.Generator) -> Any:
+def _made_up(tensor: Any, size: int, whole: int, random: np.random.Generator) -> Any:
     import keras
 
     shape = (2, *(n or size for n in tensor.shape[1:]))
@@ -252,4 +266,4 @@ def _made_up(tensor: Any, size: int, random: np.random.Generator) -> Any:
         return keras.ops.convert_to_tensor(np.full(shape, "a"))
     if keras.backend.is_float_dtype(tensor.dtype):
         return keras.ops.cast(random.random(shape), tensor.dtype)
-    return keras.ops.zeros(shape, tensor.dtype)
+    return keras.ops.full(shape, whole, tensor.dtype)
