@@ -1,5 +1,6 @@
 """Fixtures for every test."""
 
+import compileall
 import copy
 import gc
 import importlib.util
@@ -47,6 +48,17 @@ LONG = {
 }
 
 
+def pytest_configure():
+    """Compile the package and the tests once, also where Python was told to keep no bytecode.
+
+    There each of the many commands that tests start would compile the package anew, which takes longer than to plan, and
+    each worker of each run of pytest the tests. Only from here: what a test writes into its own folder can change within
+    the second that bytecode counts in.
+    """
+    compileall.compile_dir(Path(importlib.util.find_spec("transferpipe").origin).parent, quiet=2)
+    sys.dont_write_bytecode = False
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` is asked
 def pytest_collection_modifyitems(config, items):
     """Mark what is long, unless it was asked for by its path."""
@@ -70,6 +82,7 @@ def pytest_collection_finish():
     to find nothing, took a third of the time of the tests that do so. What unfreezes, for a stretch of its own, would bring
     all of it back for the tests that follow; and Python's own 700 new objects before it looks are few for building models.
     """
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
     gc.collect()
     with collector_paused():  # freezes what it finds at its end, and remembers that
         pass
