@@ -250,6 +250,18 @@ def test_rules_that_are_only_named(hint, planned, recipe, here):
     assert moved(planned("plan", override, word(text, "command line: "))) == BODY
 
 
+@follows("_missing_config: write unmatched=…, for weights", "_parse_rules: write `unmatched: …`, for")
+def test_names_in_the_place_of_rules(hint, planned, recipe, here):
+    text = hint(2, *OWN, "mapping=same_name_or_keep")
+    assert moved(planned(*OWN, re.search(r"unmatched=\w+", text)[0]))
+    rest = (here / "recipes/own.yaml").read_text().partition("mapping:")[0]
+    override = recipe(f"{rest}mapping: same_name_or_keep\n")
+    text = hint(2, "plan", override)
+    recipe(rest + re.search(r"`(.*)`", text)[1] + "\n")
+    both = BODY | {"classes/kernel": "classes/kernel", "classes/bias": "classes/bias"}
+    assert moved(planned("plan", override)) == both
+
+
 @follows("_missing_config: name a recipe without")
 def test_a_recipe_on_which_another_rests(hint, planned, recipe, here):
     body = "# @package _global_\ndefaults: [/own]\nseed: 3\n"

@@ -274,14 +274,28 @@ def _settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Sequ
         fates.keep(left, UNMATCHED_RULE, "no rule")
     elif recipe.unmatched == "error":
         if left:
-            fates.problems.add(
-                "unmatched",
-                f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {listed(left)}",
-                "add a rule (`from: null` keeps the initial values), or set unmatched=keep",
-            )
+            _refuse_unclaimed(fates, left)
     else:
         for name in left:
             _settle_same_name(recipe, name, fates, pairing)
+
+
+def _refuse_unclaimed(fates: Fates, left: Sequence[str]) -> None:
+    what = f"no rule claims {len(left)} target weight{'s' * (len(left) != 1)}: {listed(left)}"
+    named = sum(_fits_by_name(fates, name) for name in left)
+    if not named:
+        fix = "add a rule (`from: null` keeps the initial values), or set unmatched=keep"
+        return fates.problems.add("unmatched", what, fix)
+    way = "same_name" if named == len(left) else "same_name_or_keep"
+    found = f"{named} of them {'is' if named == 1 else 'are'} in the source under the same name"
+    by_name = f"set unmatched={way} ({found}), or add a rule (`from: null` keeps the initial values)"
+    return fates.problems.add("unmatched", what, by_name)
+
+
+def _fits_by_name(fates: Fates, name: str) -> bool:
+    """Tell whether one source, and no other, has a weight of this name, and in the target's shape."""
+    namesakes = [catalog[name] for catalog in fates.sources.values() if name in catalog]
+    return len(namesakes) == 1 and namesakes[0].shape == fates.target.catalog[name].shape
 
 
 def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing) -> None:

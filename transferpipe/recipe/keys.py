@@ -308,7 +308,13 @@ _EDIT = (
 )
 
 _SAVE = (
-    Key("path", "text", "the file, in the run folder; its suffix chooses the format", "out/model.keras", Save.path),
+    Key(
+        "path",
+        "text",
+        "the file, in the run folder; its suffix chooses the format: that of a target of weights alone if left out",
+        "out/model.keras",
+        Save.path,
+    ),
     Key("also", "texts", "further files", ["model.weights.h5"], []),
     Key("overwrite", "flag", "whether files that are there may be replaced", True, Save.overwrite),
     Key(

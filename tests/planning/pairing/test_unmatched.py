@@ -1,21 +1,45 @@
 """Target weights that no rule claims, and source weights that nothing uses."""
 
+import pytest
 from compact import kept, pairs, plan_of, problems_of
 from compact_networks import PAIRS, SOURCE, TARGET, TRUNK, fates
 
 # What no rule claims --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.follows("_refuse_unclaimed: add a rule (`from:")
 def test_unmatched_error():
     expected = "-> add a rule (`from: null` keeps the initial values), or set unmatched=keep"
     assert problems_of(TARGET, SOURCE, {"trunk": TRUNK}) == [
         f"unmatched: no rule claims 2 target weights: head/kernel, head/bias {expected}"
     ]
     assert problems_of("a/kernel", "b/kernel") == [f"unmatched: no rule claims 1 target weight: a/kernel {expected}"]
-    many = "\n".join(f"a/w{i}" for i in range(8))
-    assert problems_of(many, many) == [
+    kept_ones = {"trunk": TRUNK, "head": {"to": "head", "from": None}}
+    assert pairs(plan_of(TARGET, SOURCE, kept_ones)) == PAIRS
+    assert pairs(plan_of(TARGET, SOURCE, {"trunk": TRUNK}, unmatched="keep")) == PAIRS
+    many, others = ("\n".join(f"{layer}/w{i}" for i in range(8)) for layer in "ab")
+    assert problems_of(many, others) == [
         f"unmatched: no rule claims 8 target weights: a/w0, a/w1, a/w2, a/w3, a/w4 and 3 more {expected}"
     ]
+
+
+@pytest.mark.follows("_refuse_unclaimed: set unmatched=… (… of")
+def test_unmatched_error_says_what_the_source_has_under_the_same_name():
+    (text,) = problems_of("a/kernel\n b/kernel 3", "a/kernel\n b/kernel 3\n c/kernel")
+    assert text.endswith(
+        "-> set unmatched=same_name (2 of them are in the source under the same name), or add a rule (`from: null` keeps the initial values)"
+    )
+    plan = plan_of("a/kernel\n b/kernel 3", "a/kernel\n b/kernel 3\n c/kernel", unmatched="same_name")
+    assert pairs(plan) == {"a/kernel": "a/kernel", "b/kernel": "b/kernel"}
+    # What has another shape, or is in two sources, is not taken by its name: such advice would lead from one error to another.
+    target, sources = "a/kernel\n b/kernel 3\n c/kernel", {"one": "a/kernel\n b/kernel 4\n c/kernel", "two": "c/kernel"}
+    (text,) = problems_of(target, sources)
+    assert "-> set unmatched=same_name_or_keep (1 of them is in the source under the same name), or" in text
+    rules = {"b": {"to": "b/.*", "from": None}, "c": {"to": "c/.*", "from": r"two:\g<0>"}}
+    assert pairs(plan_of(target, sources, rules, unmatched="same_name_or_keep")) == {
+        "a/kernel": "one:a/kernel",
+        "c/kernel": "two:c/kernel",
+    }
 
 
 def test_unmatched_keep():

@@ -135,3 +135,21 @@ def test_a_file_named_twice(also):
     assert one_problem({**SMALL, "save": {"path": "m.npz", "also": also}}).startswith(
         "save.also: names the same file twice: m.npz, "
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("b.safetensors", "model.safetensors"),
+        ({"path": "run/b.weights.h5"}, "model.weights.h5"),
+        ({"like": "b.npz"}, "model.npz"),
+        ("b.keras", "model.keras"),
+        ("old.h5", "model.keras"),  # of which a model is built
+        ("saved_model", "model.keras"),
+        ({"_target_": "keras.applications.VGG16"}, "model.keras"),
+    ],
+)
+def test_what_is_saved_where_a_recipe_does_not_say(target, path):
+    assert parse({"target": target}).save.path == path
+    assert parse({"target": target, "save": {"overwrite": True}}).save.path == path
+    assert parse({"target": target, "save": "x.npz"}).save.path == "x.npz"

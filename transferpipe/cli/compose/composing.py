@@ -28,6 +28,7 @@ from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
+from transferpipe.recipe.model import UNMATCHED
 from transferpipe.recipe.parsing.origins import OF_A_FILE
 from transferpipe.recipe.trust import OUTSIDE
 from transferpipe.text.listing import listed
@@ -392,7 +393,8 @@ def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]
     that of its file.
     """
     data.pop("vars", None)  # they have been filled in where the recipe names them
-    if isinstance(name := data.get("mapping"), str):  # no such group: Hydra took it for a value
+    name = data.get("mapping")
+    if isinstance(name, str) and name not in UNMATCHED:  # no such group: Hydra took it for a value
         fix = f"write the rules themselves, or put them into recipes/mapping/{name}.yaml and choose them"
         fix += f" on the command line: mapping={name}"
         raise RecipeError(Problem("mapping", f"there is no file of rules called {name!r}", fix))

@@ -22,6 +22,7 @@ from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mea
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.packages import missing_package
 from transferpipe.recipe.keys import RECIPE, SECTIONS, find_keys
+from transferpipe.recipe.model import UNMATCHED
 
 GROUPS = ("recipe", "mapping", "score")
 """The groups of files from which a recipe is put together."""
@@ -187,6 +188,9 @@ def _missing_config(name: str, known: Known) -> RecipeError:
         return RecipeError(Problem("defaults", what, f"choose it on the command line: {group}={option}", place))
     if option in choices:
         return RecipeError(Problem(group, f"{name!r} is given with a folder", f"write {option}", place))
+    if group == MAPPING and option in UNMATCHED:
+        by_name = f"write unmatched={option}, for weights that no rule claims"
+        return RecipeError(Problem(group, f"there is no {group} called {option!r}", by_name, place))
     hint = did_you_mean(option, choices) or (f"there are {', '.join(choices)}" if choices else "")
     if group == SCORE and "." in option:
         hint = f"for a function of your own, type {shlex.quote(f'{SCORE}={{_target_: {option}}}')}"

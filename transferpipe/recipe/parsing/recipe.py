@@ -12,6 +12,7 @@ from transferpipe.recipe.model import (
     NOTHING,
     SINGLE,
     TRANSFERRED,
+    UNMATCHED,
     UNNAMED,
     Build,
     Ignore,
@@ -52,9 +53,9 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
     fields = Fields(data, "", problems)
     written = _written_sources(fields)
     aliases = tuple(written)
-    freeze = fields.texts("freeze")
+    freeze, target = fields.texts("freeze"), _parse_target(fields)
     recipe = Recipe(
-        target=_parse_target(fields),
+        target=target,
         sources=_parse_sources(fields, written),
         rules=_parse_rules(fields, aliases, check_rule),
         unmatched=fields.choice("unmatched"),
@@ -63,7 +64,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
         edits=tuple(e for k, v in fields.mapping("edit").items() if (e := parse_edit(str(k), v, problems))),
         freeze=compile_patterns([t for t in freeze if t not in (TRANSFERRED, NOTHING)], "freeze", problems),
         freeze_transferred=TRANSFERRED in freeze,
-        save=parse_save(fields, absolute_save),
+        save=parse_save(fields, absolute_save, target),
         verify=parse_verify(fields, aliases),
         score=_parse_score(fields),
         seed=_parse_seed(fields),
@@ -145,6 +146,10 @@ def _parse_target(fields: Fields) -> Origin | None:
 
 
 def _parse_rules(fields: Fields, sources: tuple[str, ...], check: RuleCheck) -> tuple[Rule, ...]:
+    if (word := fields.raw("mapping")) in UNMATCHED:  # the word for what no rule claims, in the place of rules
+        what = f"must be a mapping, not {describe(word)}"
+        fields.note("mapping", what, f"write `unmatched: {word}`, for weights that no rule claims")
+        return ()
     rules: dict[str, Rule] = {}
     for name, value in fields.mapping("mapping").items():
         if value is None:  # an overlay switched the rule off

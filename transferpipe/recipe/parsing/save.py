@@ -19,12 +19,13 @@ _LONGEST, _LONGEST_NAME = 1000, 255
 _ELSEWHERE = re.compile(r"[A-Za-z][\w+.-]*://?|[A-Za-z]:")
 
 
-def parse_save(fields: Fields, absolute: bool) -> Save:
+def parse_save(fields: Fields, absolute: bool, target: Origin | None) -> Save:
     """Return what is to be written; what is wrong with it is noted.
 
     Args:
         fields: the whole recipe.
         absolute: whether files may lie outside of the run folder.
+        target: what the recipe fills.
     """
     value = fields.raw("save")
     if isinstance(value, str):
@@ -32,7 +33,7 @@ def parse_save(fields: Fields, absolute: bool) -> Save:
     if value is not None and not isinstance(value, Mapping):
         fields.note("save", f"must be a path or a mapping, not {describe(value)}")
     inner = Fields(value if isinstance(value, Mapping) else {}, "save", fields.problems, "save")
-    path = inner.text("path")
+    path = inner.text("path") if inner.has("path") else _same_format(target)
     save = Save(
         path=Save.path if path is None else path,
         also=inner.texts("also"),
@@ -58,6 +59,17 @@ def parse_save(fields: Fields, absolute: bool) -> Save:
         inner.note("shard", what, f"save.path=model{first}")
     inner.finish()
     return save
+
+
+def _same_format(target: Origin | None) -> str:
+    """Return where the result goes if the recipe does not say: into a file of weights, if the target is one.
+
+    No model can be made of weights alone.
+    """
+    output = output_of(target.path) if target and target.path else None
+    if output is None or output.holds_architecture or not output.streams:
+        return Save.path
+    return PurePath(Save.path).stem + output.suffix
 
 
 def _note_unnamed(save: Save, inner: Fields) -> None:
