@@ -262,7 +262,7 @@ def test_a_target_without_a_bias_is_refused(source):
     assert tp.plan(source[1], network(norms=False, bias=True), mapping=FOLD)
 
 
-@follows("_Fold._check_branch: fold each normalization into")
+@follows("_Fold._check_behind: fold each normalization into")
 def test_a_normalization_of_another_layer_is_refused(source, tmp_path):
     crossed = {"t": {"to": r"conv(?P<k>\d)", "from": r"conv\1", "fold": "bn{3-k}"}}
     said = refused(source[1], network(norms=False), crossed)
@@ -273,7 +273,40 @@ def test_a_normalization_of_another_layer_is_refused(source, tmp_path):
     assert "bn1 does not stand behind conv1, but behind relu1" in said
 
 
-@follows("_Fold._check_branch: keep this normalization as", "_Fold._check_branch: keep this normalization as #2")
+@follows("_Fold._check_behind: keep this normalization as #3")
+def test_a_normalization_along_another_axis_than_the_channels_is_refused():
+    def normed(axis, fold=False, **conv):
+        keras.utils.clear_session()
+        parts = [keras.Input((4, 4, 4)), layers.Conv2D(4, 1, name="conv1", **conv)]
+        return filled(keras.Sequential(parts + [layers.BatchNormalization(axis=axis, name="bn1")] * (not fold)))
+
+    # As many places along the wrong axis as there are channels: the shapes do not show it.
+    for axis, conv in ((1, {}), (3, {"data_format": "channels_first"})):
+        said = refused(normed(axis, **conv), normed(axis, fold=True, **conv), FOLD)
+        assert f"bn1 normalizes along axis {axis}, and the channels of conv1 lie along axis {4 - axis} -> keep" in said
+    for axis, conv in ((3, {}), (-1, {}), (1, {"data_format": "channels_first"})):
+        assert tp.plan(normed(axis, **conv), normed(axis, fold=True, **conv), mapping=FOLD)
+    assert tp.plan(normed(1), normed(1), mapping={"all": {"to": ".*"}})
+
+
+@pytest.mark.parametrize("equation", ["abc,cd->abd", "abc,dc->abd"])
+def test_the_equation_of_an_einsum_says_which_axis_of_its_kernel_the_channels_are(equation):
+    def einsum(fold):
+        keras.utils.clear_session()
+        outputs = equation.partition("->")[2][2:]  # as many of each as there are inputs: no shape tells them apart
+        parts = [layers.EinsumDense(equation, (3, *[4] * len(outputs)), bias_axes=outputs, name="conv1")]
+        return filled(
+            keras.Sequential([keras.Input((3, 4)), *parts, layers.BatchNormalization(name="bn1")][: 3 - fold])
+        )
+
+    model, target = einsum(fold=False), einsum(fold=True)
+    inputs = drawn(2, 3, 4)
+    outputs = model(inputs, training=False)
+    tp.transfer(model, target, mapping=FOLD)
+    np.testing.assert_allclose(target(inputs), outputs, rtol=1e-4, atol=1e-5)
+
+
+@follows("_Fold._check_behind: keep this normalization as", "_Fold._check_behind: keep this normalization as #2")
 def test_what_is_not_linear_or_goes_elsewhere_too_is_refused():
     keras.utils.clear_session()
     images = keras.Input((6, 6, 2))
@@ -283,6 +316,8 @@ def test_what_is_not_linear_or_goes_elsewhere_too_is_refused():
     target = keras.Sequential([keras.Input((6, 6, 2)), layers.Conv2D(4, 1, name="conv1")])
     said = refused(both, target, one)
     assert "conv1 goes into sum as well as into bn1 -> keep this normalization as a layer: the other" in said
+    seen = keras.Model(images, [conv, layers.BatchNormalization(name="bn1")(conv)])
+    assert "conv1 goes into an output of the model as well as into bn1 -> keep" in refused(seen, target, one)
     curved = network(norms=True, activation="relu")
     said = refused(curved, network(norms=False), FOLD)
     assert "conv1 has the activation relu between its kernel and bn1 -> keep this normalization as a layer" in said

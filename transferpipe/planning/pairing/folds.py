@@ -8,6 +8,7 @@ puts it together, become part of the assignment, as if they had been written in 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.recipe.model import Rule
 from transferpipe.text.listing import listed
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 # What a BatchNormalization's weights are called by Keras, torch and flax.
@@ -38,6 +40,7 @@ _PEFT = tuple((f"lora_{kind}A{end}", f"lora_{kind}B{end}") for kind in ("", "emb
               for end in ("/weight", "", "/default/weight", "/default"))  # fmt: skip
 _MAGNITUDES = ("lora_magnitude_vector", "lora_magnitude_vector/weight", "lora_magnitude_vector/default/weight")
 _INTEGERS = ("int8", "uint8")
+_CONVOLUTION = re.compile(r"(?:Depthwise|Separable)?Conv([123])D(?:Transpose)?")
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class _Fold:
             epsilons.append(epsilon)
         step: dict[str, Any] = {"of": of if len(of) > 1 else of[0]}
         step["epsilon"] = epsilons[0] if len(set(epsilons)) == 1 else epsilons
-        axes = _output_axes(spec, next(iter(partners[0].statistics.values())).shape) if own == kernel else [-1]
+        axes = self._output_axes(spec, partners[0]) if own == kernel else [-1]
         return Folded(tuple(taken), ({"fold_batchnorm": {**step, **({} if axes == [-1] else {"axes": axes})}},))
 
     def _check_branch(
@@ -222,23 +225,42 @@ class _Fold:
         node = network.by_name.get(partner.name) if network and network.connected else None
         if first is None or not is_kernel or network is None or node is None:
             return True
-        layer = WeightName(first.names[0]).layer
+        return self._check_behind(WeightName(first.names[0]).layer, node, network)
+
+    def _check_behind(self, layer: str, node: Node, network: Network) -> bool:
+        """Tell whether a normalization takes what a layer gives, along its channels, and is alone in that."""
         before = network.by_name.get(layer)
-        if layer not in node.inputs and before is not None:
-            what = f"{partner.name} does not stand behind {layer}, but behind {', '.join(node.inputs) or 'the input'}"
+        if before is None:
+            return True
+        if layer not in node.inputs:
+            what = f"{node.name} does not stand behind {layer}, but behind {', '.join(node.inputs) or 'the input'}"
             self._refuse(what, "fold each normalization into the layer whose output it takes")
             return False
-        activation = before.settings.get("activation") if before else None
+        activation = before.settings.get("activation")
         if activation not in (None, "linear"):
-            what = f"{layer} has the activation {activation} between its kernel and {partner.name}"
+            what = f"{layer} has the activation {activation} between its kernel and {node.name}"
             self._refuse(what, "keep this normalization as a layer: only what is linear can be folded")
             return False
-        if before is not None and len(network.consumers.get(layer, ())) > 1:
-            others = [name for name in network.consumers[layer] if name != partner.name]
-            what = f"{layer} goes into {listed(others, 2)} as well as into {partner.name}"
+        others = [name for name in network.consumers.get(layer, ()) if name != node.name]
+        others += ["an output of the model"] * (layer in network.outputs)
+        if others:
+            what = f"{layer} goes into {listed(others, 2)} as well as into {node.name}"
             self._refuse(what, "keep this normalization as a layer: the other would get its output")
             return False
+        axes = _normalized_and_channels(node, before)
+        if axes is not None and axes[0] != axes[1]:
+            what = f"{node.name} normalizes along axis {axes[0]}, and the channels of {layer} lie along axis {axes[1]}"
+            self._refuse(what, "keep this normalization as a layer: a kernel has no number for each of these places")
+            return False
         return True
+
+    def _output_axes(self, spec: WeightSpec, partner: _Partner) -> list[int]:
+        """Return the axes of a kernel along which a BatchNormalization goes."""
+        letters, output = self._einsum(spec)
+        # The kernel of an EinsumDense may have its axes in any order: its equation says where the channels are.
+        if output and output[-1] in letters:
+            return [letters.index(output[-1]) - len(letters)]
+        return _output_axes(spec, next(iter(partner.statistics.values())).shape)
 
     def _epsilon(self, partner: _Partner) -> float | None:
         stated = self.rule.fold_with.get("epsilon")
@@ -269,17 +291,21 @@ class _Fold:
         step = {"dequantize": arguments} if arguments else "dequantize"
         return Folded((first, *partner.take(scale, *more)), (step,))
 
+    def _einsum(self, spec: WeightSpec) -> tuple[str, str]:
+        """Return the letters of an EinsumDense's kernel, and of its output; none where it is another layer."""
+        state = self.pairing.structure.by_name.get(spec.layer)
+        equation = (state.equation if state else None) or ""
+        inputs, _, output = equation.replace(" ", "").partition("->")
+        return (inputs.partition(",")[2], output) if output else ("", "")
+
     def _scaled_axes(self, target: WeightSpec, packed: bool) -> list[int]:
         """Return the axes that the scales of a layer's weight go along, where these are not the last ones."""
         # One scale a row of a table; of an einsum's kernel one for each index that its output keeps.
         if target.own_name == "embeddings":
             return [0]
-        state = self.pairing.structure.by_name.get(target.layer)
-        equation = state.equation if state else None
-        if packed or not equation or "->" not in equation:
+        letters, output = self._einsum(target)
+        if packed:
             return []
-        inputs, _, output = equation.replace(" ", "").partition("->")
-        letters = inputs.partition(",")[2]
         axes = [axis for axis, letter in enumerate(letters) if letter in output]
         return axes if axes != list(range(len(letters) - len(axes), len(letters))) else []
 
@@ -336,3 +362,24 @@ def _output_axes(spec: WeightSpec, channels: tuple[int, ...]) -> list[int]:
     if spec.own_name == "weight":
         return [0] if spec.shape[:1] == channels else [1]
     return [-1]
+
+
+def _normalized_and_channels(node: Node, before: Node) -> tuple[int, int] | None:
+    """Return the axis along which a BatchNormalization of Keras works, and that of the channels it gets.
+
+    Both from the front; None where they are not told.
+    """
+    axis = node.settings.get("axis")
+    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
+    rank = _rank(node, before)
+    if not isinstance(axis, int) or rank is None:
+        return None
+    return axis % rank, 1 if before.settings.get("data_format") == "channels_first" else rank - 1
+
+
+def _rank(node: Node, before: Node) -> int | None:
+    """Return how many axes there are between two layers, the batch among them; None where that is not told."""
+    if node.input_shapes:
+        return len(node.input_shapes[0])
+    window = _CONVOLUTION.match(before.layer_class)
+    return int(window[1]) + 2 if window else None

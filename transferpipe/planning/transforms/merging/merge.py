@@ -18,6 +18,7 @@ from transferpipe.planning.transforms.arguments import parse_flag, parse_list, p
 from transferpipe.planning.transforms.blocks import Block, Blockwise, Floats, Inputs, as_floats
 from transferpipe.planning.transforms.checks import check_floating, check_same_dtype, check_same_shape
 from transferpipe.planning.transforms.protocol import Transform, TransformError
+from transferpipe.text.collapse import counted
 
 _LINEAR = "{linear: [0.3, 0.7]}"
 _FISHER = "{fisher: {weights: [1, 1], floor: 1.0e-6}}"
@@ -118,8 +119,8 @@ class Linear(Merge):
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
         if len(shapes) != len(self.weights):
-            what = f"{self} has {len(self.weights)} weights, but there are {len(shapes)} inputs"
-            raise TransformError(what, f"give {len(shapes)} weights")
+            what = f"{self} has {counted(len(self.weights), 'weight')}, but there are {len(shapes)} inputs"
+            raise TransformError(what, f"give {counted(len(shapes), 'weight')}")
         return Merge.shape(self, shapes)
 
     @property
