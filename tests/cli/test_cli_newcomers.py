@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 
+import numpy as np
 import pytest
 from command_line import RECIPE
 
@@ -200,6 +201,16 @@ def test_the_place_is_that_of_the_last_file_that_names_it(child, refuses):
 def test_whoever_chooses_no_recipe_is_told_which_one_that_is(chosen, refuses):
     said = refuses(2, ("plan", "source.path=weights.safetensors", "unused=eror", *chosen)).err
     assert ("note: no recipe was chosen" in said) is not bool(chosen)
+
+
+def test_two_files_and_no_recipe_are_told_how_to_have_one(refuses, cli, here):
+    for name in ("old models/a.npz", "b.npz"):
+        (here / name).parent.mkdir(exist_ok=True)
+        np.savez(here / name, **{"dense/kernel": np.ones((2, 3), "float32")})
+    said = refuses(2, ("plan", "source.path=old models/a.npz", "target.path=b.npz")).err
+    init = re.search("`transferpipe (init .*)` writes one", said)[1]
+    assert cli(*shlex.split(init)).status == 0
+    assert json.loads(cli("plan", "recipe=b", "--json").out)["assignments"][0]["target"] == "dense/kernel"
 
 
 def test_a_run_folder_that_is_not_there(refuses):

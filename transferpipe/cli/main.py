@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shlex
 import signal
 import sys
 import traceback
@@ -13,7 +15,7 @@ from contextlib import AbstractContextManager
 
 from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, parse_arguments, verb_help
 from transferpipe.cli.interrupted import farewell, status_of
-from transferpipe.cli.verbs import JSON, QUIET, VERBS, Arguments, Verb
+from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
 from transferpipe.files.os_errors import stopped_by_machine
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
@@ -72,22 +74,29 @@ def _guarded(words: list[str]) -> int:
         if show_trace:
             traceback.print_exc()
         print("error: " + "\n".join(said.lines()), file=sys.stderr)
-        if _has_no_recipe(arguments):
-            print(_NO_RECIPE, file=sys.stderr)
+        if note := _no_recipe_note(arguments.overrides if arguments else ()):
+            print(visible(note), file=sys.stderr)
         return _as_json(words, said.title, said.problems, trouble or said.status)
     except Exception as error:
         return _internal(error, words, name, trouble)
     return status
 
 
-_NO_RECIPE = """note: no recipe was chosen, so this uses the recipe `digits`; choose one with recipe=NAME.
-  `transferpipe init A B` writes one for two files or builders."""
+_OWN_MODEL = re.compile(r"\+{0,2}(source|target)(?:\.path|\._target_)?=(.+)", re.DOTALL)
 
 
-def _has_no_recipe(arguments: Arguments | None) -> bool:
-    """Tell whether somebody names a source or a target of their own, but no recipe."""
-    words = arguments.overrides if arguments else ()
-    return any(w.startswith(("source", "target")) for w in words) and not any(w.startswith("recipe=") for w in words)
+def _no_recipe_note(words: Sequence[str]) -> str:
+    """Return what is said where somebody names a source or a target of their own, but no recipe."""
+    if not any(w.lstrip("+").startswith(("source", "target")) for w in words) or any(
+        w.startswith("recipe=") for w in words
+    ):
+        return ""
+    own = {found[1]: found[2] for w in words if (found := _OWN_MODEL.fullmatch(w))}
+    init = " ".join(
+        ["init", *(shlex.quote(own[key]) if key in own else name for key, name in (("source", "A"), ("target", "B")))]
+    )
+    return f"""note: no recipe was chosen, so this uses the recipe `digits`; choose one with recipe=NAME.
+  `transferpipe {init}` writes one for two files or builders."""
 
 
 def _internal(error: Exception, words: list[str], verb: str, trouble: int | None) -> int:
