@@ -105,7 +105,7 @@ def test_what_is_written_instead(wrong, arrays, mend, expected):
     ("wrong", "key", "mend", "expected"),
     [
         pytest.param({"linear": [1.0]}, "linear", lambda fix: {"linear": [0.5] * numbers(fix)[0]}, (X + Y) / 2,
-                     marks=follows("Linear.shape: give … weights")),
+                     marks=follows("Linear.shape: give …")),
     ],
 )  # fmt: skip
 def test_as_many_weights_as_sources(wrong, key, mend, expected):

@@ -367,7 +367,7 @@ def _output_axes(spec: WeightSpec, channels: tuple[int, ...]) -> list[int]:
 def _normalized_and_channels(node: Node, before: Node) -> tuple[int, int] | None:
     """Return the axis along which a BatchNormalization of Keras works, and that of the channels it gets.
 
-    Both from the front; None where they are not told.
+    Both from the front; None where the file does not say it.
     """
     axis = node.settings.get("axis")
     axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
@@ -378,7 +378,7 @@ def _normalized_and_channels(node: Node, before: Node) -> tuple[int, int] | None
 
 
 def _rank(node: Node, before: Node) -> int | None:
-    """Return how many axes there are between two layers, the batch among them; None where that is not told."""
+    """Return how many axes there are between two layers, the batch among them; None where that is not known."""
     if node.input_shapes:
         return len(node.input_shapes[0])
     window = _CONVOLUTION.match(before.layer_class)
