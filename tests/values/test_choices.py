@@ -86,6 +86,49 @@ def test_what_is_chosen_changes_and_nothing_else(here, edit, wanted):
     assert "unchanged" in str(report)
 
 
+TORCH = RANDOM.normal(size=(5, 4, 3, 2)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("edit", "mask"),
+    [
+        ({"filters": [3], "set": 0}, np.arange(5).reshape(5, 1, 1, 1) == 3),
+        ({"channels": "1:3", "set": 0}, np.isin(np.arange(4), [1, 2]).reshape(1, 4, 1, 1)),
+        ({"smallest": 2, "of": "filters", "set": 0}, smallest((TORCH**2).sum((1, 2, 3)), 2).reshape(5, 1, 1, 1)),
+        ({"largest": 1, "of": "channels", "set": 0}, smallest(-(TORCH**2).sum((0, 2, 3)), 1).reshape(1, 4, 1, 1)),
+        ({"smallest": 3, "within": "filter", "set": 0}, np.stack([smallest(np.abs(f), 3) for f in TORCH])),
+    ],
+)
+def test_filters_of_torch_are_along_the_first_axis(here, edit, mask):
+    save_file({"conv.weight": TORCH}, "w.safetensors")
+    values, _ = run(e={"at": "conv/weight", **edit})
+    assert np.array_equal(values["conv.weight"], zeroed(TORCH, mask))
+
+
+@pytest.mark.follows("_check_choice: choose `channels`, or elements")
+def test_filters_are_what_the_layer_gives_and_channels_what_it_takes():
+    keras = pytest.importorskip("keras")
+    images = RANDOM.normal(size=(2, 5, 5, 4)).astype("float32")
+    for layer in (
+        keras.layers.Conv2D(4, 3, name="a"),
+        keras.layers.Conv2DTranspose(4, 3, name="a"),
+        keras.layers.DepthwiseConv2D(3, name="a"),
+        keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="a"),
+    ):
+        model = keras.Sequential([keras.Input((5, 5, 4)), layer])
+        before, blind = layer(images), layer(images * np.array([1, 0, 1, 1], "float32"))
+        if layer.kernel.shape[-1] == 2:
+            with pytest.raises(TransferError, match=r"2 filters for each of its 4 channels -> choose `channels`, or"):
+                tp.transfer(None, model, unmatched="keep", edit={"e": {"at": "a/kernel", "filters": [1], "set": 0}})
+        else:
+            was = layer.get_weights()
+            tp.transfer(None, model, unmatched="keep", edit={"e": {"at": "a/kernel", "filters": [1], "set": 0}})
+            np.testing.assert_array_equal(layer(images), before * np.array([1, 0, 1, 1]))
+            layer.set_weights(was)
+        tp.transfer(None, model, unmatched="keep", edit={"e": {"at": "a/kernel", "channels": [1], "set": 0}})
+        np.testing.assert_allclose(layer(images), blind, atol=1e-6)
+
+
 def test_masks_and_values_come_from_files(here):
     masks = {"a/kernel": RANDOM.integers(0, 2, A.shape), "b/kernel": RANDOM.integers(0, 2, B.shape)}
     values = RANDOM.normal(size=B.shape).astype("float32")

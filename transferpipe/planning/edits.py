@@ -14,7 +14,7 @@ from transferpipe.recipe.model import Edit
 from transferpipe.recipe.parsing.edits import REST, as_slice
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.text.collapse import counted
-from transferpipe.weights.spec import Catalog
+from transferpipe.weights.spec import Catalog, WeightSpec
 
 Shape = tuple[int, ...]
 
@@ -30,15 +30,19 @@ def index_of(edit: Edit, shape: Shape) -> tuple[Any, ...]:
 def edits_of_weights(edits: Sequence[Edit], catalog: Catalog) -> tuple[Edit, ...]:
     """Return an edit for each weight that one means: the one of that name, or those whose names its pattern matches."""
     return tuple(
-        _within(dataclasses.replace(edit, at=name), catalog[name].shape) if name in catalog else edit
+        _within(dataclasses.replace(edit, at=name), catalog[name]) if name in catalog else edit
         for edit in edits
         for name in _weights_of(edit.at, catalog)
     )
 
 
-def _within(edit: Edit, shape: Shape) -> Edit:
-    """Return an edit with what `...` and the slices of filters mean in a weight of `shape`."""
-    choice, axis = edit.choice, units_axis(edit) if edit.choice else None
+def _within(edit: Edit, weight: WeightSpec) -> Edit:
+    """Return an edit with what `...`, filters and channels mean in this weight."""
+    shape, choice = weight.shape, edit.choice
+    if choice is not None and (choice.units != "elements" or choice.within == "filter"):
+        choice = dataclasses.replace(choice, axis=_other_axis(weight, choice.units))
+        edit = dataclasses.replace(edit, choice=choice)
+    axis = units_axis(edit) if choice else None
     if choice is not None and axis is not None and len(shape) >= -axis:
         found = [
             i
@@ -81,7 +85,7 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
                 f"{edit.where}.at", f"{edit.at} is saved by its layer in a way of its own and cannot be edited"
             )
         elif edit.choice is not None:
-            _check_choice(edit, target.catalog[edit.at].shape, problems)
+            _check_choice(edit, target.catalog[edit.at], problems)
         elif _check_index(edit, target.catalog[edit.at].shape, problems):
             claimed.setdefault(edit.at, []).append(edit)
     for name, group in claimed.items():
@@ -91,19 +95,49 @@ def check_edits(edits: Sequence[Edit], target: TargetStructure, problems: Proble
 def units_axis(edit: Edit) -> int | None:
     """Return the axis along which a choice of filters or channels lies; None for elements."""
     assert edit.choice is not None
-    return {"filters": -1, "channels": -2}.get(edit.choice.units)
+    usual = {"filters": -1, "channels": -2}.get(edit.choice.units)
+    return usual if usual is None or edit.choice.axis is None else edit.choice.axis
 
 
-def _check_choice(edit: Edit, shape: Shape, problems: Problems) -> None:
+def filter_axis(edit: Edit) -> int:
+    """Return the axis along which the filters lie whose elements are counted apart."""
+    return -1 if edit.choice is None or edit.choice.axis is None else edit.choice.axis
+
+
+def _other_axis(weight: WeightSpec, units: str) -> int | None:
+    """Return the axis of a weight's filters or channels, from the end; None where it is the one of most of Keras."""
+    kind, rank = weight.layer_class or "", len(weight.shape)
+    if kind.endswith("Transpose") and weight.own_name == "kernel":
+        axis = -1 if units == "channels" else -2  # (..., out, in)
+    elif is_depthwise(weight) and units != "channels" and rank > 1 and weight.shape[-1] == 1:
+        axis = -2  # (..., channels, 1): a filter a channel
+    elif not kind and weight.own_name == "weight" and rank > 1:
+        axis = 1 - rank if units == "channels" else -rank  # torch's (out, in, ...)
+    else:
+        return None
+    return None if axis == (-2 if units == "channels" else -1) else axis
+
+
+def is_depthwise(weight: WeightSpec) -> bool:
+    """Tell whether a weight is a depthwise kernel of Keras, (..., channels, outputs of each)."""
+    kind, own = weight.layer_class or "", weight.own_name
+    return own == "depthwise_kernel" or (kind.startswith("DepthwiseConv") and own == "kernel")
+
+
+def _check_choice(edit: Edit, weight: WeightSpec, problems: Problems) -> None:
     assert edit.choice is not None
-    choice, axis = edit.choice, units_axis(edit)
+    choice, axis, shape = edit.choice, units_axis(edit), weight.shape
     if axis is not None and len(shape) < -axis:
         what = f"{edit.at} has shape {shape} and no {choice.units}"
         problems.add(f"{edit.where}.at", what, "narrow `at`, such as to '.*/kernel'")
         return
+    if "filter" in (choice.units.rstrip("s"), choice.within) and is_depthwise(weight) and shape[-1] > 1:
+        what = f"{edit.at} has shape {shape}: {shape[-1]} filters for each of its {shape[-2]} channels"
+        problems.add(f"{edit.where}.at", what, "choose `channels`, or elements by `index`")
+        return
     size = shape[axis] if axis is not None else int(np.prod(shape))
     if choice.within == "filter":
-        size = size // max(1, shape[-1]) if shape else size
+        size = size // max(1, shape[filter_axis(edit)]) if shape else size
     indices = choice.numbers
     wrong = [index for index in indices if not -size <= index < size]
     if wrong:

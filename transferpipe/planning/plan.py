@@ -22,7 +22,7 @@ from transferpipe.planning.model import (
     StateMove,
     UnitChoice,
 )
-from transferpipe.recipe.model import Edit
+from transferpipe.recipe.model import Choice, Edit
 from transferpipe.text.collapse import counted
 
 FORMAT_VERSION = 3
@@ -34,6 +34,8 @@ _DEFAULT_FIELDS: Mapping[str, Any] = {"adapter": (), "pair": "name", "items": ()
 """What plan.json leaves out of an assignment, because most have it."""
 _OF_EDITS: Mapping[str, Any] = {"choice": None, "files": ()}
 """The same of an edit."""
+_OF_CHOICES: Mapping[str, Any] = {"axis": None}
+"""The same of what it chooses."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -217,7 +219,8 @@ def _fields_of(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     found = {name: getattr(value, name) for name in _names_of(value.__class__)}
-    left_out = _DEFAULT_FIELDS if isinstance(value, Assignment) else _OF_EDITS if isinstance(value, Edit) else {}
+    kinds = {Assignment: _DEFAULT_FIELDS, Edit: _OF_EDITS, Choice: _OF_CHOICES}
+    left_out = kinds.get(type(value), {})
     for name, usual in left_out.items():
         if found[name] == usual:
             del found[name]

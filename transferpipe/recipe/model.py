@@ -241,13 +241,15 @@ class Choice:
     """Which elements an edit changes: some by number, by a mask, or those of smallest or largest magnitude.
 
     Attributes:
-        units: what is chosen: single elements, filters (along the last axis), or channels (along the last but one).
+        units: what is chosen: single elements, filters (as a rule along the last axis), or channels (along the last but
+            one).
         indices: which filters or channels, by number; in a recipe also slices as texts.
         count: how many, or which share of them, of the smallest or largest magnitude; of filters and channels that is
             the root of the sum of squares.
         largest: whether the largest are meant.
         within: what the count is of: each weight, each filter of it, or all weights of the edit together.
         mask: a file that is not zero where an element is meant.
+        axis: the weight's axis of filters or channels, from the end; in a plan, where it is another one.
     """
 
     units: Units = "elements"
@@ -256,6 +258,7 @@ class Choice:
     largest: bool = False
     within: Within = "weight"
     mask: str | None = None
+    axis: int | None = None
 
     @property
     def numbers(self) -> list[int]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError, VerificationError
 from transferpipe.files.hashing import sha256
-from transferpipe.planning.edits import index_of, units_axis
+from transferpipe.planning.edits import filter_axis, index_of, units_axis
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Edit
 from transferpipe.weights.file_source import FileSource
@@ -192,8 +192,10 @@ def _choose(edit: Edit, before: NDArray[Any]) -> NDArray[np.bool_]:
     sizes = _magnitudes(edit, before)
     if edit.choice is None or edit.choice.within != "filter" or not sizes.ndim:
         return _pick(sizes.ravel(), edit).reshape(sizes.shape)
-    rows = sizes.reshape(-1, sizes.shape[-1])
-    return np.stack([_pick(column, edit) for column in rows.T], axis=-1).reshape(sizes.shape)
+    apart = np.moveaxis(sizes, filter_axis(edit), -1)
+    rows = apart.reshape(-1, apart.shape[-1])
+    chosen = np.stack([_pick(column, edit) for column in rows.T], axis=-1).reshape(apart.shape)
+    return np.moveaxis(chosen, -1, filter_axis(edit))
 
 
 def _pick(sizes: NDArray[Any], edit: Edit) -> NDArray[np.bool_]:
