@@ -13,8 +13,8 @@ from typing import Any
 
 from transferpipe.weights.channel_moves import transposed
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.selected_places import one_place
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, spell_activation
+from transferpipe.weights.keras.taken import one_place
 from transferpipe.weights.network import Network, Node
 
 _ACTIVATIONS = {

@@ -15,11 +15,12 @@ from functools import cached_property
 from transferpipe.planning.lint.steps import GraphStep
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
+from transferpipe.weights.keras.taken import is_taking
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import spatial_sizes
 from transferpipe.weights.spec import Catalog
-from transferpipe.weights.translations import layer_function
+from transferpipe.weights.translations import layer_function, output_function
 
 # Layers between two others are few; only a graph that was made to cost time has more.
 _MOST_STEPS = 200
@@ -27,6 +28,8 @@ _MOST_STEPS = 200
 _ONE = 1e-6
 WRAPPERS = frozenset(["TimeDistributed", "SpectralNormalization", "Bidirectional"])
 """Layers whose weights are mostly those of a layer inside."""
+ENDS_WITH_STATE = frozenset(["LSTM", "GRU", "SimpleRNN", "RNN"])
+"""Recurrent layers whose first output is the state that they end with, unless they give all their outputs."""
 _GLU = "glu"
 OUTPUTS = "the outputs of a recurrent layer"
 """The kind of the step that says whether a recurrent layer gives all its outputs or the last one."""
@@ -51,7 +54,7 @@ class Arrangement:
 
     catalog: Catalog
     network: Network
-    _paths: dict[str, Path] = field(default_factory=dict, repr=False, compare=False)
+    _paths: dict[tuple[str, int], Path] = field(default_factory=dict, repr=False, compare=False)
     _functions: dict[str, LayerFunction] = field(default_factory=dict, repr=False, compare=False)
 
     def function(self, name: str) -> LayerFunction:
@@ -91,7 +94,7 @@ class Arrangement:
 
     def paths_into(self, name: str) -> list[Path]:
         """Return the path to each of the inputs of a node."""
-        paths = [self.path_from(other) for other in self.network.by_name[name].inputs]
+        paths = [self.path_from(other, output) for other, output in self._taken(name)]
         if len(paths) == 2 and self._is_gated(name):
             gate = GraphStep(name, LayerFunction(ACTIVATION, activation="sigmoid"))
             paths[1] = dataclasses.replace(paths[1], steps=(*paths[1].steps, gate))
@@ -169,13 +172,26 @@ class Arrangement:
         """Tell whether nothing goes into the node: it is an input, or the first layer of a Sequential without one."""
         return not self.network.by_name[name].inputs and name not in self._weighted
 
-    def path_from(self, name: str) -> Path:
-        """Return the steps up to and with the node `name`, back to a layer with weights, a merge or an input."""
-        if name not in self._paths:
-            self._paths[name] = self._walk(name)
-        return self._paths[name]
+    def _taken(self, name: str) -> list[tuple[str, int]]:
+        """Return the nodes that a node takes values of, and which of their outputs."""
+        inputs = self.network.by_name[name].inputs
+        taken = next(iter(self.network.taken_by(name)), ())
+        # What each call takes is not known of every network.
+        known = [origin.node for origin in taken] == list(inputs)
+        return [(o.node, o.output) for o in taken] if known else [(other, 0) for other in inputs]
 
-    def _walk(self, start: str) -> Path:
+    def gives_parts(self, name: str, output: int) -> bool:
+        """Tell whether it is known which part of a value a node gives, so that paths tell it."""
+        function = output_function(self.network.by_name[name], self.network, output) or self.function(name)
+        return is_taking(function)
+
+    def path_from(self, name: str, output: int = 0) -> Path:
+        """Return the steps up to and with the node `name`, back to a layer with weights, a merge or an input."""
+        if (name, output) not in self._paths:
+            self._paths[name, output] = self._walk(name, output)
+        return self._paths[name, output]
+
+    def _walk(self, start: str, output: int) -> Path:
         steps: list[GraphStep] = []
         name: str | None = start
         for _ in range(_MOST_STEPS):
@@ -185,25 +201,28 @@ class Arrangement:
                 return Path(None, ())
             # A Normalization has weights, and is compared with the Rescaling that may do its work.
             if node.name in self._weighted and node.layer_class != "Normalization":
-                return Path(node.name, (*self.after(node.name), *reversed(steps)))
+                return Path(node.name, (*self.after(node.name, output), *reversed(steps)))
             # A merge ends a path: what goes into it is compared input by input, as a place of its own.
             if node.layer_class == "InputLayer" or len(node.inputs) > 1:
                 return Path(node.name, tuple(reversed(steps)))
-            steps.append(GraphStep(node.name, self.function(node.name)))
+            part = output_function(node, self.network, output)
+            steps.append(GraphStep(node.name, part or self.function(node.name)))
             if not node.inputs:
                 return Path("", tuple(reversed(steps)))
-            name = node.inputs[0]
+            name, output = self._taken(node.name)[0]
         return Path(None, ())
 
-    def after(self, name: str) -> tuple[GraphStep, ...]:
-        """Return what a layer with weights does to its output itself."""
+    def after(self, name: str, output: int = 0) -> tuple[GraphStep, ...]:
+        """Return what a layer with weights does to one of its outputs itself."""
         own = self._weighted.get(name, name)
         function = self.function(own)
         steps = []
         # Of a Bidirectional both the layer inside and the wrapper tell it; the layer's own word counts.
         for settings in (function.settings, self.function(name).settings):
             if "return_sequences" in settings:
-                last = {"return_sequences": settings["return_sequences"]}
+                # Behind all its outputs, or the last one, come the states that it ends with.
+                is_state = output > 0 and self.network.by_name[name].layer_class in ENDS_WITH_STATE
+                last = {"return_sequences": settings["return_sequences"] and not is_state}
                 steps.append(GraphStep(own, LayerFunction(OUTPUTS, last)))
                 break
         # Its node says which of its outputs are used, unless that is not clear; then nothing is compared.

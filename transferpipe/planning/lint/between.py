@@ -24,8 +24,8 @@ from transferpipe.planning.lint.settings_paired import ComparedPair
 from transferpipe.planning.lint.steps import AROUND, GraphStep, explicit_padding, pool_padding, simplify
 from transferpipe.weights.keras.layer_settings import ACTIVATION
 from transferpipe.weights.keras.operation_settings import ARGUMENTS, OPERATION
-from transferpipe.weights.keras.selected_places import FROM_END, PLACE
 from transferpipe.weights.keras.setting_values import LINEAR
+from transferpipe.weights.keras.taken import FROM_END, PLACE
 from transferpipe.weights.network import Network
 
 # Merges to which the order of their inputs means nothing.
@@ -69,10 +69,13 @@ class BetweenComparison(ComparedSides):
 
     def _outputs(self, graph: Mapping[tuple[str, str], ComparedPair]) -> None:
         """Compare what stands behind the last paired layers, up to the outputs of both models."""
-        theirs, ours = ([origin.node for origin in side.network.results] for side in (self.source, self.target))
+        theirs, ours = (
+            [side.path_from(origin.node, origin.output) for origin in side.network.results]
+            for side in (self.source, self.target)
+        )
         if len(theirs) != len(ours):
             return
-        for paths in zip(map(self.source.path_from, theirs), map(self.target.path_from, ours), strict=True):
+        for paths in zip(theirs, ours, strict=True):
             pair = graph.get((paths[0].end or "", paths[1].end or ""))
             if pair is not None:
                 # In which shape a model gives its outputs is not what its layers compute.

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.planning.lint.arrangement import Arrangement
+from transferpipe.planning.lint.arrangement import ENDS_WITH_STATE, Arrangement
 from transferpipe.planning.lint.kept_layers import graph_node, lint_kept_between
 from transferpipe.planning.lint.parts import part_of
 from transferpipe.planning.model import PlanWarning, place_of_rule
@@ -35,8 +35,6 @@ _SPLIT = "Split"
 _COMMUTATIVE = frozenset(["Add", "Multiply", "Average", "Maximum", "Minimum"])
 # Merges of merges that are one merge of all.
 _ASSOCIATIVE = frozenset(["Add", "Multiply", "Maximum", "Minimum"])
-# Recurrent layers whose first output is the state that they end with, unless they give all their outputs.
-_ENDS_WITH_STATE = frozenset(["LSTM", "GRU", "SimpleRNN", "RNN"])
 
 Form = tuple[Any, ...]
 
@@ -96,7 +94,7 @@ class _Feeds:
     names: Mapping[str, str]
     inputs: Mapping[str, str]
     shared: Collection[str]
-    _known: dict[NodeOutput, tuple[Form | None, int]] = field(default_factory=dict)
+    _known: dict[tuple[NodeOutput, bool], tuple[Form | None, int]] = field(default_factory=dict)
 
     @property
     def _is_graph(self) -> bool:
@@ -105,25 +103,30 @@ class _Feeds:
 
     def into(self, name: str) -> list[tuple[Form | None, ...]]:
         """Return what goes into each call of a node, input by input; None for what cannot be compared."""
-        return [tuple(self.form(o) for o in call) for call in self.side.network.taken_by(name)]
+        calls = self.side.network.taken_by(name)
+        return [tuple(self._from(o, 0, is_path=True)[0] for o in call) for call in calls]
 
     def form(self, origin: NodeOutput) -> Form | None:
         """Return where a value comes from: a layer, an input, or a merge of such."""
         return self._from(origin, 0)[0]
 
-    def _from(self, origin: NodeOutput, depth: int) -> tuple[Form | None, int]:
+    def _from(self, origin: NodeOutput, depth: int, *, is_path: bool = False) -> tuple[Form | None, int]:
         if depth > _DEEPEST:
             return None, 0
-        if origin not in self._known:
-            self._known[origin] = None, 0  # what goes round in a circle
-            self._known[origin] = self._walked(origin, depth)
-        return self._known[origin]
+        key = origin, is_path
+        if key not in self._known:
+            self._known[key] = None, 0  # what goes round in a circle
+            self._known[key] = self._walked(origin, depth, is_path=is_path)
+        return self._known[key]
 
-    def _walked(self, origin: NodeOutput, depth: int) -> tuple[Form | None, int]:
-        """Return the form of a value and of how many parts it is, back to where several values, or weights, are."""
+    def _walked(self, origin: NodeOutput, depth: int, *, is_path: bool) -> tuple[Form | None, int]:
+        """Return the form of a value and of how many parts it is, back to where several values, or weights, are.
+
+        With `is_path` it goes into a layer: which part of a value that takes is compared with what else is on the path.
+        """
         network = self.side.network
         # What a graph computes by several operators, such as GELU, is no merge of layers.
-        steps = self.side.path_from(origin.node).steps if self._is_graph else ()
+        steps = self.side.path_from(origin.node, origin.output).steps if self._is_graph else ()
         if not all(step.function.known or self._cuts(network.by_name[step.node]) for step in steps):
             return None, 0
         outputs: list[int] = []
@@ -132,7 +135,7 @@ class _Feeds:
             calls = network.taken_by(origin.node) if node is not None else ()
             if node is None or not 0 <= origin.call < len(calls):
                 return None, 0
-            if output := self._output(origin):
+            if output := self._output(origin, is_path=is_path):
                 outputs.append(output)
             taken = calls[origin.call]
             # A Normalization has weights, and is compared with the Rescaling that may do its work.
@@ -149,14 +152,17 @@ class _Feeds:
         """Tell whether a node gives parts of a value, of which it is known which they are."""
         return node.layer_class == _SPLIT or part_of(node, self.side.network) is not None
 
-    def _output(self, origin: NodeOutput) -> int:
+    def _output(self, origin: NodeOutput, *, is_path: bool) -> int:
         """Return which output of its node, or part of another value, a value is; 0 for those that are the same."""
+        if is_path and self.side.gives_parts(origin.node, origin.output):
+            return 0
         if place := part_of(self.side.network.by_name[origin.node], self.side.network):
             return place
-        settings = self.side.function(origin.node).settings if origin.output == 1 else {}
         kind = self.side.network.by_name[origin.node].layer_class
-        is_state = kind in _ENDS_WITH_STATE and settings.get("return_sequences") is False
-        return 0 if is_state else origin.output
+        if origin.output == 1 and kind in ENDS_WITH_STATE:
+            all_outputs = self.side.function(origin.node).settings.get("return_sequences") is not False
+            return int(all_outputs and not is_path)
+        return origin.output
 
     def _ended(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
         """Return the form of what a node gives that has weights, is an input, or takes several values or none."""
@@ -207,7 +213,7 @@ class _Feeds:
 
     def _activations(self, origin: NodeOutput) -> tuple[str, ...]:
         """Return the activations between a value and the layer, or the merge, that it comes from."""
-        steps = self.side.path_from(origin.node).steps
+        steps = self.side.path_from(origin.node, origin.output).steps
         return tuple(s.function.activation for s in steps if s.function.kind == ACTIVATION and s.function.activation)
 
     def _is_one_merge(self, kind: str) -> bool:

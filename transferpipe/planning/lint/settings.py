@@ -188,7 +188,7 @@ class _LayerComparison(ComparedSides):
             return [] if isinstance(side.function(name).settings.get("padding"), tuple) else None
         if len(node.inputs) != 1:
             return []
-        return simplify(side.path_from(node.inputs[0]).steps, side.network)
+        return simplify(side.paths_into(name)[0].steps, side.network)
 
     def _may_pad(self, side: Arrangement) -> bool:
         """Tell whether a model that does not tell its order may pad before a convolution."""

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.selected_places import FROM_END, cropped
+from transferpipe.weights.keras.selected_places import cropped
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR
+from transferpipe.weights.keras.taken import FLIP, FROM_END, is_taking, taken_by, taken_of_open
 from transferpipe.weights.network import Network
 
 _IDENTITY = {"scale": 1.0, "offset": 0.0}
 _OF_IMAGES = 4  # samples, height, width, channels
+_OF_EACH_VALUE = ("relu", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus", "softsign")
+_MOVING = frozenset(["Flatten", "Reshape", "Permute", FLIP])
 AROUND = "what lies around"
 """The setting of a pooling that pads: whether zeros are counted there, or nothing is."""
 
@@ -40,32 +43,38 @@ def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
         here = _flat(step, network)
         if here is None:
             continue
-        before = found[-1] if found else None
-        # Two in a row are one.
-        if before and before.function.kind == here.function.kind == "Flatten":
+        if found and (together := _together(found, here, network)):
+            found[-1:] = [s for s in together if s.function.kind != NEUTRAL]
             continue
-        # No value moves in a Reshape: only the last shape of a row of them is left to compare.
-        if before and here.function.kind == "Reshape" and before.function.kind in ("Flatten", "Reshape"):
-            found[-1] = here
-            continue
-        # GlobalAveragePooling2D(keepdims=True) and a Flatten are one without keepdims; torch's AdaptiveAvgPool2d is the
-        # former.
-        if before and here.function.kind == "Flatten" and _leaves_one_place(before, here, network):
-            found[-1] = GraphStep(before.node, _without_axes(before.function))
-            continue
-        if before and before.function.kind.startswith("ZeroPadding") and (pool := _padded_pool(found, here)):
-            found[-1] = pool
-        elif before and before.function.kind == here.function.kind == "Rescaling" and (both := _composed(before, here)):
-            found[-1] = both
-        elif before and (one := _mean_of_sum(before, here, network) or _last_output(before, here, network)):
-            found[-1] = one
         # One order for what computes the same in two, or every network written the other way would be warned of.
-        elif before and _commute(before.function, here.function):
-            found.insert(-1, here)
-        else:
-            found.append(here)
+        at = len(found)
+        while at and _commute(found[at - 1].function, here.function):
+            at -= 1
+        found.insert(at, here)
     # Last, since two that undo each other, [0, 1] to [-1, 1] and back, are nothing together.
     return [s for s in found if s.function.kind != "Rescaling" or dict(s.function.settings) != _IDENTITY]
+
+
+def _together(found: list[GraphStep], here: GraphStep, network: Network) -> list[GraphStep]:
+    """Return the one step that the last of `found` and the step behind it are; empty where they stay two."""
+    before = found[-1]
+    kinds = before.function.kind, here.function.kind
+    # Two in a row are one.
+    if kinds == ("Flatten", "Flatten"):
+        return [before]
+    # No value moves in a Reshape: only the last shape of a row of them is left to compare.
+    if kinds[1] == "Reshape" and kinds[0] in ("Flatten", "Reshape"):
+        return [here]
+    # GlobalAveragePooling2D(keepdims=True) and a Flatten are one without keepdims; torch's AdaptiveAvgPool2d is the
+    # former.
+    if kinds[1] == "Flatten" and _leaves_one_place(before, here, network):
+        return [GraphStep(before.node, _without_axes(before.function))]
+    one = _padded_pool(found, here) if kinds[0].startswith("ZeroPadding") else None
+    if kinds == ("Rescaling", "Rescaling"):
+        one = _composed(before, here)
+    one = one or _taken_together(before, here, network)
+    one = one or _mean_of_sum(before, here, network) or _last_output(before, here, network)
+    return [one] if one else []
 
 
 def _leaves_one_place(before: GraphStep, flatten: GraphStep, network: Network) -> bool:
@@ -75,6 +84,20 @@ def _leaves_one_place(before: GraphStep, flatten: GraphStep, network: Network) -
     node = network.by_name.get(flatten.node)
     shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
     return before.function.settings.get("keepdims") is True and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
+
+
+def _taken_together(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
+    """Return the one step that takes what two take after each other; None where they are no such steps."""
+    node = network.by_name.get(before.node)
+    if node is None or len(node.input_shapes) != 1:
+        return None
+    first = taken_by(before.function, node.input_shapes[0])
+    second = taken_by(here.function, first.result_shape) if first else None
+    if first is not None and second is not None:
+        both = first.then(second).spelled()
+    else:
+        both = taken_of_open(before.function, here.function)
+    return GraphStep(before.node, both) if both else None
 
 
 def _last_output(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
@@ -216,10 +239,15 @@ def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:
 
 
 def _commute(before: LayerFunction, here: LayerFunction) -> bool:
-    """Tell whether an activation that never falls may as well stand before the maximum that it follows."""
+    """Tell whether an activation may as well stand before the step that it follows."""
+    if here.kind != ACTIVATION:
+        return False
+    name = here.activation or ""
     # max(f(x)) = f(max(x)) where f never falls; a negative slope of a leaky ReLU would make it fall.
-    rising = here.kind == ACTIVATION and (here.activation or "").startswith(("relu", "sigmoid", "tanh", "leaky_relu(0"))
-    return rising and bool(re.match(r"(Global|Adaptive)?MaxPooling", before.kind))
+    if re.match(r"(Global|Adaptive)?MaxPooling", before.kind):
+        return name.startswith(("relu", "sigmoid", "tanh", "leaky_relu(0"))
+    # What is computed of each value alone does not mind where the value stands, and which others are there.
+    return name.startswith(_OF_EACH_VALUE) and (is_taking(before) or before.kind in _MOVING)
 
 
 def explicit_padding(function: LayerFunction, steps: list[GraphStep], shape: tuple[int | None, ...]) -> Pads | None:

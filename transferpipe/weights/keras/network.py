@@ -60,7 +60,8 @@ def keras_network(
     outputs: Names = ()
     if is_model(root):
         outputs = walk.model(root, "", (), 0)
-        walk.takes_parts |= isinstance(root["config"].get("output_layers"), Mapping)
+        ends = root["config"].get("output_layers")
+        walk.takes_parts |= isinstance(ends, Mapping) or any(reference.output for reference in references(ends))
     else:
         walk.connected = False
         walk.parts(walk.held.get("", ()), 0)

@@ -18,7 +18,7 @@ from transferpipe.weights.keras.layer_settings import (
     keras_function,
     plain_settings,
 )
-from transferpipe.weights.keras.selected_places import selection
+from transferpipe.weights.keras.selected_places import selected_output, selection
 from transferpipe.weights.keras.setting_values import is_storable_number, spell_activation, spell_axis, version_of
 from transferpipe.weights.network import Network, Node
 
@@ -66,8 +66,20 @@ def keras_node_function(node: Node, network: Network) -> LayerFunction:
     return keras_function(node, network)
 
 
+def keras_output_function(node: Node, output: int) -> LayerFunction | None:
+    """Return what one output of an operation that cuts a value into several is; None for any other node."""
+    if OPERATION not in node.settings and ARGUMENTS not in node.settings:
+        return None
+    name = _called(node).replace("_", "").lower()
+    return selected_output(name, node.settings, output, node)
+
+
+def _called(node: Node) -> str:
+    return str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
+
+
 def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
-    called = str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
+    called = _called(node)
     name = called.replace("_", "").lower()
     name = _SAME.get(name, name)
     settings = {k: v for k, v in node.settings.items() if k not in (OPERATION, ARGUMENTS, "function")}

@@ -1,20 +1,21 @@
-"""What an index such as ``x[:, 0]``, and operations that do the same, take of a value: one place, or a row of them."""
+"""What an index such as ``x[:, 0]``, and operations that do the same, take of a value: one place, or rows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from transferpipe.weights.keras.layer_settings import NEUTRAL, LayerFunction
+from transferpipe.weights.keras.taken import FLIP, MOST_PLACES, Shape, Taken, one_place
 from transferpipe.weights.network import Node
 
-PLACE, FROM_END = "place", "place from the end"
-"""The settings of a step that takes one place along an axis; the second is below zero. Either may not be known."""
 _SAMPLES_AND_CHANNELS = 2
 _MAPS = (3, 4, 5)  # the ranks of sequences, images and volumes with samples and channels
 _ELLIPSIS = "__ellipsis__"
 
-Shape = tuple[int | None, ...]
+_WHOLE = (None, None, None)  # of an axis, from where, to where, in which steps
 
 
 def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node) -> LayerFunction | None:
@@ -29,9 +30,17 @@ def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node
     shape = node.input_shapes[0] if len(node.input_shapes) == 1 else ()
     if len(node.inputs) != 1 or not shape:
         return None
-    if name == "getitem":
-        return _of_index(_entries(arguments), shape)
     given = arguments.get("args") if isinstance(arguments, Mapping) else arguments
+    if name == "getitem":
+        entries = _entries(arguments, len(shape))
+        taken = _of_entries(entries, shape)
+        return _of_index(entries, shape) if taken is None else taken.spelled()
+    axes = _axes(settings.get("axis"), shape)
+    if axes and all(0 < (shape[axis] or 0) <= MOST_PLACES for axis in axes):
+        if (taken := _along(name, settings, given, Taken(shape), axes)) is not None:
+            return taken.spelled()
+    elif name == "flip" and axes:
+        return LayerFunction(FLIP, {"axis": axes})
     if (
         name == "take"
         and isinstance(given, list)
@@ -45,21 +54,103 @@ def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node
     return None
 
 
-def one_place(axis: int, index: int, shape: Shape, *, keepdims: bool) -> LayerFunction | None:
-    """Return what taking one place along an axis of places does; None for samples, channels and no such place."""
-    axis = axis + len(shape) if axis < 0 else axis
-    if len(shape) not in _MAPS or not 0 < axis < len(shape) - 1:
+def selected_output(name: str, settings: Mapping[str, Any], output: int, node: Node) -> LayerFunction | None:
+    """Return what one of the outputs of an operation that cuts its only value is; None for any other operation.
+
+    Args:
+        name: what is called, in small letters.
+        settings: its settings.
+        output: which of its outputs.
+        node: the operation.
+    """
+    shape = node.input_shapes[0] if len(node.input_shapes) == 1 else ()
+    axes = _axes(settings.get("axis", 0), shape)
+    size = shape[axes[0]] if axes else None
+    if len(node.inputs) != 1 or size is None or not 0 < size <= MOST_PLACES:
         return None
-    size = shape[axis]
-    if size is not None and not -size <= index < size:
-        return None
-    if size == 1 and len(shape) == _MAPS[0]:
-        return LayerFunction(NEUTRAL if keepdims else "Flatten")
-    if size is not None:
-        places = {PLACE: index % size, FROM_END: index % size - size}
+    if name == "unstack" and 0 <= output < size:
+        return Taken(shape, {axes[0]: (output,)}, frozenset(axes)).spelled()
+    cuts = settings.get("indices_or_sections")
+    if type(cuts) is int and 0 < cuts <= size and name in ("split", "arraysplit"):
+        # The first ones have one more where it does not come out even, as in numpy.array_split.
+        ends = [i * (size // cuts) + min(i, size % cuts) for i in range(cuts + 1)]
+    elif isinstance(cuts, list | tuple) and all(type(n) is int for n in cuts) and name in ("split", "arraysplit"):
+        ends = [0, *cuts, size]
     else:
-        places = {FROM_END if index < 0 else PLACE: index}
-    return LayerFunction(f"one place of axis {axis}", {**places, "keepdims": keepdims})
+        return None
+    if not 0 <= output < len(ends) - 1:
+        return None
+    return Taken(shape, {axes[0]: tuple(range(size))[ends[output] : ends[output + 1]]}).spelled()
+
+
+def _axes(axis: Any, shape: Shape) -> tuple[int, ...]:
+    """Return axes counted from the first; () where they make no sense."""
+    found = axis if isinstance(axis, list | tuple) else [axis]
+    if not shape or not all(type(a) is int and -len(shape) <= a < len(shape) for a in found):
+        return ()
+    return tuple(sorted({a % len(shape) for a in found}))
+
+
+def _along(name: str, settings: Mapping[str, Any], given: Any, whole: Taken, axes: tuple[int, ...]) -> Taken | None:
+    """Return what an operation takes along axes of known sizes; None for any other operation."""
+    shape, axis = whole.shape, axes[0]
+    size = shape[axis] or 0
+    if name == "flip":
+        return Taken(shape, {a: tuple(range(shape[a] or 0))[::-1] for a in axes})
+    if len(axes) > 1:
+        return None
+    if name == "roll" and type(shift := settings.get("shift")) is int:
+        return Taken(shape, {axis: tuple((place - shift) % size for place in range(size))})
+    index = _numbers(given[-1]) if isinstance(given, list) and given else None
+    if name == "take" and type(index) is int and -size <= index < size:
+        return Taken(shape, {axis: (index % size,)}, frozenset(axes))
+    if name == "takealongaxis" and isinstance(index, list):
+        index = _same_for_all(index, axis, len(shape))
+    if name not in ("take", "takealongaxis") or not isinstance(index, list) or len(index) > MOST_PLACES:
+        return None
+    if not index or not all(type(n) is int and -size <= n < size for n in index):
+        return None
+    return Taken(shape, {axis: tuple(n % size for n in index)})
+
+
+def _numbers(value: Any) -> Any:
+    """Return what an array that Keras wrote into a configuration holds, or the value itself."""
+    if isinstance(value, Mapping) and value.get("class_name") == "__numpy__":
+        told = value.get("config")
+        return told.get("value") if isinstance(told, Mapping) else None
+    return value
+
+
+def _same_for_all(index: list[Any], axis: int, rank: int) -> list[int] | None:
+    """Return the places that an array of indices takes along an axis, where they are the same wherever one is."""
+    found = np.asarray(index)
+    if found.ndim != rank or found.dtype.kind not in "iu" or not found.size:
+        return None
+    rows = np.moveaxis(found, axis, 0).reshape(found.shape[axis], -1)
+    same: list[int] = rows[:, 0].tolist()
+    return same if bool(np.all(rows == rows[:, :1])) else None
+
+
+def _of_entries(entries: list[Any] | None, shape: Shape) -> Taken | None:
+    """Return what an index takes, where the sizes of all axes that it cuts are known."""
+    if entries is None or len(entries) > len(shape):
+        return None
+    places, dropped = dict[int, tuple[int, ...]](), set[int]()
+    for axis, entry in enumerate(entries):
+        size = shape[axis]
+        bounds = (entry, None, None) if type(entry) is int else _bounds(entry)
+        if bounds in ((None, None, None), (0, None, None), (None, None, 1)) and type(entry) is not int:
+            continue
+        if bounds is None or size is None or not 0 < size <= MOST_PLACES:
+            return None
+        if type(entry) is int:
+            if not -size <= entry < size:
+                return None
+            places[axis] = (entry % size,)
+            dropped.add(axis)
+        else:
+            places[axis] = tuple(range(size))[slice(*bounds)]
+    return Taken(shape, places, frozenset(dropped)) if all(places.values()) else None
 
 
 def cropped(function: LayerFunction, shape: Shape) -> LayerFunction | None:
@@ -73,26 +164,30 @@ def cropped(function: LayerFunction, shape: Shape) -> LayerFunction | None:
     return one_place(1, before, shape, keepdims=True)
 
 
-def _entries(arguments: Any) -> list[Any] | None:
-    """Return the parts of an index; None if it is not known."""
+def _entries(arguments: Any, rank: int) -> list[Any] | None:
+    """Return the parts of an index, axis by axis; None if it is not known, or makes an axis."""
     args = arguments.get("args") if isinstance(arguments, Mapping) else arguments
     index = args[-1] if isinstance(args, list) and len(args) > 1 else None
     if isinstance(index, Mapping) and "slice_spec" in index:  # as tf.keras writes it
         index = index["slice_spec"]
-    return None if index is None else index if isinstance(index, list) else [index]
-
-
-def _of_index(entries: list[Any] | None, shape: Shape) -> LayerFunction | None:
-    if entries is None or None in entries:  # a new axis
+    if index is None:
+        return None
+    entries = index if isinstance(index, list) else [index]
+    if None in entries:
         return None
     gaps = [i for i, e in enumerate(entries) if isinstance(e, Mapping) and e.get("class_name") == _ELLIPSIS]
     if gaps:
-        left = [(None, None)] * (len(shape) - len(entries) + 1)
+        left = [_WHOLE] * (rank - len(entries) + 1)
         entries = [*entries[: gaps[0]], *left, *entries[gaps[0] + 1 :]]
-    parts = [e if type(e) is int else _bounds(e) for e in entries]
-    if len(parts) > len(shape) or None in parts:
+    return entries
+
+
+def _of_index(entries: list[Any] | None, shape: Shape) -> LayerFunction | None:
+    """Return what an index of one entry takes along an axis whose size may not be known."""
+    parts = [e if type(e) is int else _bounds(e) for e in entries or ()]
+    if not parts or len(parts) > len(shape) or None in parts:
         return None
-    taken = [(axis, part) for axis, part in enumerate(parts) if part != (None, None)]
+    taken = [(axis, part) for axis, part in enumerate(parts) if part not in (_WHOLE, (None, None, 1))]
     if not taken:
         return LayerFunction(NEUTRAL)
     if len(taken) > 1:
@@ -100,17 +195,19 @@ def _of_index(entries: list[Any] | None, shape: Shape) -> LayerFunction | None:
     axis, part = taken[0]
     if isinstance(part, int):
         return one_place(axis, part, shape, keepdims=False)
-    return _of_row(axis, part, shape) if isinstance(part, tuple) else None
+    if part == (None, None, -1):
+        return LayerFunction(FLIP, {"axis": (axis,)})
+    return _of_row(axis, part[:2], shape) if isinstance(part, tuple) and part[2] in (None, 1) else None
 
 
-def _bounds(entry: Any) -> tuple[Any, Any] | None:
-    """Return where a slice begins and ends; None for anything else, and for one with a step."""
+def _bounds(entry: Any) -> tuple[Any, Any, Any] | None:
+    """Return where a slice begins and ends, and its step; None for anything else."""
     if isinstance(entry, tuple):
         return entry
     told = entry.get("config", entry) if isinstance(entry, Mapping) else None
-    if not isinstance(told, Mapping) or told.get("step") not in (None, 1) or "start" not in told:
+    if not isinstance(told, Mapping) or "start" not in told or told.get("step") == 0:
         return None
-    bounds = told["start"], told.get("stop")
+    bounds = told["start"], told.get("stop"), told.get("step")
     return bounds if all(n is None or type(n) is int for n in bounds) else None
 
 
