@@ -112,6 +112,8 @@ CHANNELS = {
     ),
     "group norm": lambda: (nn.GroupNorm(2, 4), kl.GroupNormalization(2, epsilon=1e-5), IMAGE),
     "prelu": lambda: (nn.PReLU(4), kl.PReLU(shared_axes=[1, 2]), IMAGE),
+    "dense of a convolution of one place": lambda: (nn.Conv2d(4, 6, 1), kl.Dense(6), IMAGE),
+    "dense of a square one": lambda: (nn.Conv1d(4, 4, 1), kl.Dense(4), LINE),
 }
 
 
@@ -129,6 +131,8 @@ PLAIN = {
     "rms norm": lambda: (nn.RMSNorm(4, eps=1e-6), kl.RMSNormalization(epsilon=1e-6)),
     "prelu of a row": lambda: (nn.PReLU(1), kl.PReLU(shared_axes=[1, 2])),
     "weight norm": lambda: (nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), kl.Dense(3)),
+    "convolution of a linear": lambda: (nn.Linear(4, 6), kl.Conv1D(6, 1)),
+    "convolution of a square linear": lambda: (nn.Linear(4, 4), kl.Conv1D(4, 1)),
 }
 
 
@@ -136,6 +140,29 @@ PLAIN = {
 def test_features_last_in_both(case, tmp_path):
     module, layer = PLAIN[case]()
     check(module, layer, (2, 9, 4) if "row" not in case else (2, 9, 1), tmp_path, call=lambda m, x: m(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "layer", "step"),
+    [
+        (nn.Conv2d(4, 6, 3), kl.Conv3D(6, (1, 3, 3)), "inflate"),
+        (nn.Conv1d(4, 6, 3), kl.Conv2D(6, (1, 3)), "inflate"),
+        (nn.Conv3d(4, 6, (1, 3, 2)), kl.Conv2D(6, (3, 2)), "deflate"),
+        (nn.ConvTranspose2d(4, 6, 3), kl.Conv3DTranspose(6, (1, 3, 3)), "inflate"),
+    ],
+    ids=["images to videos", "rows to images", "videos to images", "transposed"],
+)
+def test_a_kernel_with_more_or_fewer_axes_than_its_modules(module, layer, step, tmp_path):
+    inputs = np.random.default_rng(1).normal(size=(2, *[7] * (module.weight.ndim - 2), 4)).astype("float32")
+    taken = inputs[:, None] if step == "inflate" else inputs[:, 0]  # the axis of size 1 stands first
+    inputs = inputs if step == "inflate" else inputs[:, :1]
+    layer.name = "l"
+    rules = {"all": {"to": "l", "from": "m", "transform": {"kernel": [step]}}}
+    held = randomize(Held(module))
+    found = np.asarray(transfer(held, [layer], taken, tmp_path / "m.safetensors", rules)(taken))
+    with torch.no_grad():
+        expected = last(held(first(torch.from_numpy(inputs)))).numpy()
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

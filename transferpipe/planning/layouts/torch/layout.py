@@ -67,6 +67,31 @@ _SCALE_AND_SHIFT = {"gamma": _same("weight"), "beta": _same("bias")}
 _DEPTHWISE = {"kernel": (Adapted(("weight",), _depthwise, (_depthwise_back,)),), **_BIAS}
 
 
+def _dense(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From (out, in), or (out, in, 1, 1) of a convolution that looks at one place, to (in, out)."""
+    shape = sources[0]
+    as_matrix = ({"reshape": list(shape[:2])},) if len(shape) > 2 and math.prod(shape[2:]) == 1 else ()
+    return *as_matrix, {"transpose": [1, 0]}
+
+
+def _convolution(rank: int) -> tuple[Adapted, ...]:
+    """Return the adapters of a convolution's weight: (out, in / groups, k...) to (k..., in / groups, out).
+
+    Transposed ones, (in, out, k...), go to (k..., out, in) by the same axes. A weight with more or fewer spatial axes
+    keeps its own, for the rule's `inflate` or `deflate`.
+    """
+
+    def steps(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+        shape, places = sources[0], target[:-2]
+        if len(shape) == 2 and math.prod(places) == 1:  # a Linear, which is a convolution of size 1
+            return {"transpose": [1, 0]}, {"reshape": [*places, shape[1], shape[0]]}
+        axes = len(shape) if len(shape) > 2 else rank + 2
+        return ({"transpose": [*range(2, axes), 1, 0]},)
+
+    back = {"transpose": [rank + 1, rank, *range(rank)]}
+    return (Adapted(("weight",), steps, ((back,),)),)
+
+
 def _separable(rank: int) -> dict[str, tuple[Adapted, ...]]:
     """Return the adapters of what is not a module of torch: a depthwise convolution, and then one of size 1, in one."""
     return {
@@ -79,16 +104,9 @@ def _separable(rank: int) -> dict[str, tuple[Adapted, ...]]:
 
 
 ADAPTERS: Adapters = {
-    # (out, in) to (in, out)
-    "Dense": {"kernel": (permuted("weight", 1, 0),), **_BIAS},
-    # (out, in / groups, k...) to (k..., in / groups, out)
-    "Conv1D": {"kernel": (permuted("weight", 2, 1, 0),), **_BIAS},
-    "Conv2D": {"kernel": (permuted("weight", 2, 3, 1, 0),), **_BIAS},
-    "Conv3D": {"kernel": (permuted("weight", 2, 3, 4, 1, 0),), **_BIAS},
-    # (in, out, k...) to (k..., out, in)
-    "Conv1DTranspose": {"kernel": (permuted("weight", 2, 1, 0),), **_BIAS},
-    "Conv2DTranspose": {"kernel": (permuted("weight", 2, 3, 1, 0),), **_BIAS},
-    "Conv3DTranspose": {"kernel": (permuted("weight", 2, 3, 4, 1, 0),), **_BIAS},
+    "Dense": {"kernel": (Adapted(("weight",), _dense, (({"transpose": [1, 0]},),)),), **_BIAS},
+    **{f"Conv{rank}D": {"kernel": _convolution(rank), **_BIAS} for rank in (1, 2, 3)},
+    **{f"Conv{rank}DTranspose": {"kernel": _convolution(rank), **_BIAS} for rank in (1, 2, 3)},
     "DepthwiseConv1D": _DEPTHWISE,
     "DepthwiseConv2D": _DEPTHWISE,
     "SeparableConv1D": _separable(1),
