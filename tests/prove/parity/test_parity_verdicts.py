@@ -195,6 +195,25 @@ def test_tokens_lie_below_the_vocabulary_and_texts_come_from_it():
     assert tp.parity(source, twin).first == "words"
 
 
+@pytest.mark.parametrize(
+    ("rows", "dtype", "shift"), [((50, 50), "float32", 0), ((50, 50), "int32", 2), ((24, 50), "int32", 0)]
+)
+def test_tokens_are_drawn_for_floats_too_and_below_what_both_models_take(rows, dtype, shift):
+    def build(count):
+        ids = keras.Input((7,), dtype=dtype, name="ids")
+        looked = layers.Embedding(count, 4, name="words")(ids + shift if shift else ids)
+        return keras.Model(ids, layers.Dense(3, name="d")(layers.Flatten()(looked)))
+
+    source, target = filled(build(rows[0])), build(rows[1])
+    weights = source.get_weights()
+    weights[0] = np.concatenate([weights[0], np.zeros((rows[1] - rows[0], 4), "f4")])
+    target.set_weights(weights)
+    assert tp.parity(source, target).verdict == "pass"
+    weights[0][20:] += 1
+    target.set_weights(weights)
+    assert tp.parity(source, target).first == "words"
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_tolerance_follows_the_dtype(policy):
     def build(dtype):

@@ -293,11 +293,7 @@ def _run_target(
     reason = ""
     for drawn in draw_inputs(specs, drawer, given.seed):
         try:
-            data = (
-                fill_tokens(drawn, specs, drawer, given.seed)
-                if isinstance(drawer, KerasRunner) and drawer is target
-                else drawn
-            )
+            data = fill_tokens(drawn, specs, [r for r in (target, reference) if isinstance(r, KerasRunner)], given.seed)
             return data, run_model(target, data), f"random inputs (seed {given.seed})"
         except CannotRunError as error:
             # The first reason: sizes that are tried later are the odder ones, and so is what is said of them.

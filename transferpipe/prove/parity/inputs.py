@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -59,31 +60,74 @@ def _drawn(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[
 
 
 def fill_tokens(
-    data: list[NDArray[Any]], specs: Sequence[InputSpec], runner: KerasRunner, seed: int
+    data: list[NDArray[Any]], specs: Sequence[InputSpec], runners: Sequence[KerasRunner], seed: int
 ) -> list[NDArray[Any]]:
-    """Return `data` with integers drawn anew, below the size of the embedding that takes them.
+    """Return `data` with integers drawn anew where embeddings take them, below the size of the smallest of these.
 
-    Which embedding that is shows when an input is changed: its argument changes with it.
+    Args:
+        data: one array for each of `specs`.
+        specs: the inputs of the model that the data is for.
+        runners: the models that are run on it.
+        seed: of what is drawn.
     """
-    integers = [i for i, s in enumerate(specs) if s.dtype.startswith(("int", "uint")) and "mask" not in s.name]
-    if not integers or not any(_limit(layer) for layer in runner.layers.values()):
-        return data
-    # 0 and 1 are numbers that nearly every embedding takes, so that the probing runs do not fail.
-    zeros = [np.zeros_like(a) if i in integers else a for i, a in enumerate(data)]
-    before = {c.label: c for c in runner.run(zeros).calls if _limit(c.layer)}
+    limits: dict[int, int] = {}
+    for runner in runners:
+        try:
+            theirs = adapted(data, specs, runner.inputs, channels_first=False)
+        except LayoutError:  # which is said where both are run
+            continue
+        names = [spec.name for spec in specs]
+        by_name = _go_by_name(specs, runner.inputs)
+        for place, limit in _token_limits(theirs, runner).items():
+            i = names.index(runner.inputs[place].name) if by_name else place
+            limits[i] = min(limit, limits.get(i, limit))
     filled = list(data)
-    for i in integers:
-        ones = [np.ones_like(a) if j == i else a for j, a in enumerate(zeros)]
-        calls = [c for c in runner.run(ones).calls if c.label in before]
-        limits = [_limit(c.layer) for c in calls if not _same(c.input, before[c.label].input)]
-        limit = min(limits, default=2)
+    for i, limit in limits.items():
         low = 1 if limit > 2 else 0  # 0 often means that nothing stands there
         filled[i] = np.random.default_rng((seed, i)).integers(low, max(limit, 1), data[i].shape).astype(data[i].dtype)
     return filled
 
 
-def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
-    return one is not None and other is not None and one.shape == other.shape and bool(np.array_equal(one, other))
+def _token_limits(data: list[NDArray[Any]], runner: KerasRunner) -> dict[int, int]:
+    """Return how many different integers each input takes that embeddings take.
+
+    Which embedding that is shows when an input is changed: its argument changes with it.
+    """
+    specs = runner.inputs
+    probed = [i for i, s in enumerate(specs) if "mask" not in s.name and re.match("u?int|float|bfloat", s.dtype)]
+    if not probed or not any(_limit(layer) for layer in runner.layers.values()):
+        return {}
+    # 0 and 1 are numbers that nearly every embedding takes, so that the probing runs do not fail.
+    zeros = [np.zeros_like(a) if i in probed else a for i, a in enumerate(data)]
+    before = {c.label: c for c in runner.run(zeros).calls if _limit(c.layer)}
+    limits = {i: 2 for i in probed if "int" in specs[i].dtype}
+    for i in probed:
+        ones = [np.ones_like(a) if j == i else a for j, a in enumerate(zeros)]
+        try:
+            calls = [c for c in runner.run(ones).calls if c.label in before]
+        except Exception:  # an embedding of one row, most likely
+            limits |= {i: 1} if i in limits else {}
+            continue
+        rooms = [_room(_limit(c.layer), before[c.label].input, c.input, exact=i not in limits) for c in calls]
+        if known := [room for room in rooms if room]:
+            limits[i] = min(known)
+    return limits
+
+
+def _room(limit: int, at_zero: NDArray[Any] | None, at_one: NDArray[Any] | None, *, exact: bool) -> int:
+    """Return up to which number an input may go, by what a layer is called with where that is 0 and where it is 1.
+
+    Nothing is returned for a layer that the input does not reach, and with `exact` for one that takes another value
+    than the input's: floats may be tokens, and they may be anything.
+    """
+    if at_zero is None or at_one is None or at_zero.shape != at_one.shape or np.array_equal(at_zero, at_one):
+        return 0
+    step = at_one.astype(np.float64) - at_zero
+    if exact and (np.any(at_zero) or not np.isin(step, (0, 1)).all()):
+        return 0
+    most = max(float(step.max()), 1.0)
+    # Such as embedding(tokens + 1).
+    return max(int((limit - 1 - float(at_zero.max())) // most) + 1, 1)
 
 
 def _limit(layer: Any) -> int:
