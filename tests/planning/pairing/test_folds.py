@@ -209,6 +209,46 @@ def test_files_of_torch_are_merged_into_one_of_torch(adapted, tmp_path):
             np.testing.assert_allclose(load_file(folder / "m.safetensors")["q.weight"], merged, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("magnitude", [False, True])
+@pytest.mark.parametrize("fused", ["", "qkv", "query_key_value"])
+def test_factors_lie_where_torch_has_the_projections_of_an_attention(fused, magnitude, tmp_path):
+    from safetensors.numpy import save_file
+
+    heads, size, width, rank = 2, 3, 5, 2
+    outputs, names = heads * size, ("query", "key", "value")
+    base, factors, merged = {"att.proj.weight": drawn(width, outputs)}, {}, {}
+    for module in [fused] if fused else [f"{name[0]}_proj" for name in names]:
+        rows = outputs * (3 if fused else 1)
+        w, a, b, m = drawn(rows, width), drawn(rank, width), drawn(rows, rank), np.abs(drawn(rows)) + 0.5
+        base |= {f"att.{module}.weight": w, f"att.{module}.bias": drawn(rows)}
+        if module == "k_proj":  # peft adapts queries and values, if nobody says more
+            merged[module] = w
+            continue
+        path = f"base_model.model.att.{module}.lora_"
+        factors |= {f"{path}A.weight": a, f"{path}B.weight": b, **({f"{path}magnitude_vector": m} if magnitude else {})}
+        total = w + 16 / rank * (b @ a)
+        merged[module] = total * (m / np.linalg.norm(total, axis=1))[:, None] if magnitude else total
+    base["att.proj.bias"] = drawn(width)
+    whole = (
+        merged[fused].reshape((heads, 3, size, width) if fused == "query_key_value" else (3, heads, size, width))
+        if fused
+        else None
+    )
+    save_file(base, tmp_path / "base.safetensors", metadata={"format": "pt"})
+    save_file(factors, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "lora_alpha": 16}))
+
+    keras.utils.clear_session()
+    x = keras.Input((4, width))
+    target = keras.Model(x, layers.MultiHeadAttention(heads, size, name="att")(x, x))
+    paths = {"base": str(tmp_path / "base.safetensors"), "adapter": str(tmp_path / "adapter_model.safetensors")}
+    tp.transfer(paths, target, mapping={"all": LORA}, unused="error")
+    for k, name in enumerate(names):
+        expected = whole[:, k] if fused == "query_key_value" else whole[k] if fused else merged[f"{name[0]}_proj"]
+        kernel = np.asarray(getattr(target.get_layer("att"), f"{name}_dense").kernel)
+        np.testing.assert_allclose(kernel.reshape(width, -1), expected.reshape(-1, width).T, rtol=1e-4, atol=1e-4)
+
+
 # Quantized layers -----------------------------------------------------------------------------------------------------
 
 

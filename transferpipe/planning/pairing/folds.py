@@ -15,6 +15,7 @@ from typing import Any
 
 from transferpipe.errors import Problems
 from transferpipe.planning.claims import Unit
+from transferpipe.planning.pairing.fused_factors import cut_factors
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.recipe.model import Rule
@@ -161,7 +162,27 @@ class _Fold:
         (first,), (partner,) = firsts, partners
         if first is None:
             return None
-        return self._scale(weight, first, partner) or self._factors(weight, own, first, partner) or Folded((first,))
+        for there in (partner, self._where_taken(weight, unit, first, partner)):
+            found = self._scale(weight, first, there) or self._factors(weight, own, first, there)
+            if found or self.has_problems:
+                return found
+        return Folded((first,))
+
+    def _where_taken(self, weight: str, unit: Unit, first: Taken, partner: _Partner) -> _Partner:
+        """Return what lies beside the source weight that is taken, where its layout has other parts than the target.
+
+        An attention of Keras has the layer `query`, and torch's the module `q_proj`, or one for all three.
+        """
+        template = self.rule.froms[0].template
+        if not unit.is_layer or template is None:
+            return partner
+        layers = self.pairing.sources[first.source].layers
+        outer, place = template.fill(unit.match, lambda n: n in layers), WeightName(first.names[0]).layer
+        if outer and not f"{place}/".startswith(f"{outer}/"):
+            return partner
+        root = partner.name.removesuffix(WeightName(unit.relative(weight)).layer).rstrip("/")
+        name = "/".join(filter(None, (root, place[len(outer) :].strip("/"))))
+        return dataclasses.replace(partner, name=name)
 
     def _partners(self, weight: str, unit: Unit) -> Iterator[_Partner]:
         inside = WeightName(unit.relative(weight)).layer if unit.is_layer else ""
@@ -333,9 +354,17 @@ class _Fold:
         if partner.setting("rank_stabilized") if stabilized is None else stabilized:
             arguments["rank_stabilized"] = True
         magnitude = None if is_keras else partner.find(*_MAGNITUDES)
+        factors = [a, b, *([magnitude] if magnitude else [])]
+        counterpart = self.pairing.counterpart(first.source, weight)
+        if counterpart and (cuts := cut_factors(first, counterpart, [f.shape for f in factors], self._shape(weight))):
+            taken = [dataclasses.replace(t, steps=c) for t, c in zip(partner.take(*factors), cuts, strict=True)]
+            return Folded((first, *taken), ({"merge_lora": arguments},))
         if not is_keras:
             arguments |= {"style": "peft", "axes": self._base_axes(weight, first, partner)}
-        return Folded((first, *partner.take(a, b, *([magnitude] if magnitude else []))), ({"merge_lora": arguments},))
+        return Folded((first, *partner.take(*factors)), ({"merge_lora": arguments},))
+
+    def _shape(self, weight: str) -> tuple[int, ...]:
+        return self.pairing.target[weight].shape
 
     def _base_axes(self, weight: str, first: Taken, partner: _Partner) -> str:
         """Return how the weight lies when the factors are added: as its target's, or the source's, layer has it."""
