@@ -241,16 +241,24 @@ def build_doubling():
     return keras.Sequential([keras.Input((4,)), Doubling(name="twice"), keras.layers.Dense(2, name="head")])
 
 
-def test_a_lambda_is_refused_by_name_and_a_builder_takes_its_place(tmp_path):
-    twice = old_layer("Lambda", "twice", function=["4wEAAA==", None, None], batch_input_shape=[None, 4])
+@pytest.mark.parametrize(
+    ("kind", "error", "what", "builder"),
+    [
+        ("Lambda", UnsafeError, "holds a Lambda", "my_models"),
+        pytest.param("Doubling", RecipeError, "is a Doubling", "my_module", marks=follows("Findings.raise_refused: …")),
+    ],
+)
+def test_code_is_refused_by_name_and_a_builder_takes_its_place(tmp_path, kind, error, what, builder):
+    function = {"function": ["4wEAAA==", None, None]} if kind == "Lambda" else {}
+    twice = old_layer(kind, "twice", **function, batch_input_shape=[None, 4])
     head = old_layer("Dense", "head", units=2)
     stored = {"twice": {}, "head": {"head/kernel:0": rand(4, 2), "head/bias:0": rand(2)}}
     path = write_old_file(tmp_path / "old.h5", old_sequential(twice, head), stored)
-    with pytest.raises(UnsafeError) as refused:
+    with pytest.raises(error) as refused:
         modernised(path, tmp_path / "made")
     (problem,) = refused.value.problems
-    assert problem.where == f"{path}: layer 'twice'" and "holds a Lambda" in problem.what
-    assert "target: {_target_: my_models.build}" in problem.fix
+    assert problem.where == f"{path}: layer 'twice'" and what in problem.what
+    assert f"target: {{_target_: {builder}.build}}" in problem.fix
     model = build_doubling()
     tp.transfer({"path": path}, model, unmatched="same_name")
     x, held = rand(3, 4), stored["head"]
@@ -423,3 +431,33 @@ def test_a_model_of_the_first_keras_3_is_built_anew(tmp_path, monkeypatch, capsy
     (found,) = (tmp_path / "out").glob("*.keras")
     x = rand(3, 6, 4)
     assert np.array_equal(keras.models.load_model(found)(x), model(x))
+
+
+def newer_layers():
+    """Return a model of layers that Keras 2 did not have, and of those that keras.applications has of its own."""
+    from keras.src.applications.convnext import LayerScale, StochasticDepth
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    inputs = keras.Input((6, 8))
+    x = keras.layers.Pipeline([keras.layers.Rescaling(0.5), keras.layers.Permute((1, 2))], name="prepared")(inputs)
+    x = keras.layers.RMSNormalization(epsilon=1e-3, name="rms")(x)
+    x = keras.layers.GroupQueryAttention(4, 4, 2, name="attention")(x, x)
+    x = keras.layers.SpectralNormalization(keras.layers.Dense(8, activation="gelu", name="inner"), name="spectral")(x)
+    scaled = StochasticDepth(0.1, name="depth")(LayerScale(0.3, 8, name="scale")(x))
+    x = CustomScaleLayer(0.7, name="sum")([x, scaled])
+    x = keras.layers.AdaptiveAveragePooling1D(2, name="pooled")(x)
+    return keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+
+
+@pytest.mark.parametrize("name", ["old.h5", "old.keras"])
+def test_layers_that_only_keras_3_has(name, tmp_path):
+    model = newer_layers()
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(size=w.shape).astype("float32") for w in model.weights])
+    path = str(tmp_path / name)
+    model.save(path)
+    result = tp.transfer(path, path, unmatched="same_name", folder=tmp_path / "made")
+    data = random.normal(size=(2, 6, 8)).astype("float32")
+    found = keras.models.load_model(tmp_path / "made" / "model.keras")(data)
+    np.testing.assert_allclose(found, model(data), atol=1e-5)
+    assert not result.plan.warnings and not result.plan.kept

@@ -1,9 +1,11 @@
 """Builders, live models, sweeps and scores where Keras runs on JAX or torch; each in a process of its own."""
 
+import functools
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -46,15 +48,26 @@ def transferpipe(folder, backend, *words):
     return run(folder, backend, "-m", "transferpipe", *words)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return a function that makes the recipe with its files on a backend, once: to import Keras takes long."""
+
+    @functools.cache
+    def on(backend):
+        folder = tmp_path_factory.mktemp(backend)
+        (folder / "recipes").mkdir()
+        (folder / "recipes/r.yaml").write_text(RECIPE)
+        (folder / "my_models.py").write_text(BUILDERS)
+        done = run(folder, backend, "-c", MAKE)
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    return on
+
+
 @pytest.fixture
-def folder(tmp_path, request):
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes/r.yaml").write_text(RECIPE)
-    (tmp_path / "my_models.py").write_text(BUILDERS)
-    backend = request.node.callspec.params.get("backend", "tensorflow")
-    made = run(tmp_path, backend, "-c", MAKE)
-    assert made.returncode == 0, made.stderr
-    return tmp_path
+def folder(tmp_path, made, backend):
+    return shutil.copytree(made(backend), tmp_path, dirs_exist_ok=True)
 
 
 @each_backend
@@ -136,22 +149,20 @@ def test_a_sweep_and_a_score_of_features(backend, folder):
     assert len(scores) == 2 and min(scores) > 0.9
 
 
+ALL = "import json, sys; from transferpipe.cli.main import main; print([main(words) for words in json.loads(sys.argv[1])])"
+
+
 @each_backend
-@pytest.mark.parametrize("score", ["head_training", "finetune"])
-def test_a_score_that_trains_is_refused_before_anything_runs(backend, score, folder):
-    words = [f"score={score}"] if score == "finetune" else []
-    done = transferpipe(folder, backend, "run", "recipe=digits", "hydra.run.dir=out", *words)
-    assert (done.returncode, (folder / "out").exists()) == (2, False)
-    assert f"{score} needs Keras on TensorFlow, and Keras runs on {backend}" in done.stderr
+def test_what_only_tensorflow_does_is_refused_before_anything_runs(backend, folder):
+    trained = [["run", "recipe=digits", "hydra.run.dir=out", *score] for score in ([], ["score=finetune"])]
+    written = [["run", "recipe=r", "hydra.run.dir=out", f"save.path={name}"] for name in ("served", "model.ckpt")]
+    done = run(folder, backend, "-c", ALL, json.dumps(trained + written))
+    assert done.stdout.splitlines()[-1] == "[2, 2, 2, 2]", done.stderr
+    assert not (folder / "out").exists()
+    for score in ("head_training", "finetune"):
+        assert f"{score} needs Keras on TensorFlow, and Keras runs on {backend}" in done.stderr
+    assert done.stderr.count(f"Keras runs on {backend}") == 4
     assert "Traceback" not in done.stderr
-
-
-@each_backend
-@pytest.mark.parametrize("name", ["served", "model.ckpt"])
-def test_what_only_tensorflow_writes_is_refused(backend, name, folder):
-    done = transferpipe(folder, backend, "run", "recipe=r", "hydra.run.dir=out", f"save.path={name}")
-    assert (done.returncode, (folder / "out" / name).exists()) == (2, False)
-    assert f"Keras runs on {backend}" in done.stderr
 
 
 @pytest.mark.parametrize(("name", "text"), [("jaxx", "did you mean 'jax'?"), ("tpu", "Keras has the backends")])

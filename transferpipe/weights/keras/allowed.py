@@ -34,6 +34,8 @@ _SINGLE = frozenset(
     FeatureSpace SeedGenerator Initializer Loss Metric Optimizer Regularizer Quantizer Operation
     """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
 )
+# Layers that the models of keras.applications have of their own, and that Keras loads from where they lie.
+_OF_APPLICATIONS = frozenset(("CustomScaleLayer", "LayerScale", "StochasticDepth"))
 _FUNCTION_ROOMS = frozenset(
     """
     activations losses metrics initializers regularizers constraints ops
@@ -189,7 +191,7 @@ def _is_of_keras(module: str, name: str, function: bool) -> bool:
         return room in _FUNCTION_ROOMS and name.isidentifier() and not name.startswith("_")
     if _CLASS.fullmatch(name) is None:
         return False
-    return room in _ROOMS or name in _SINGLE
+    return room in _ROOMS or name in _SINGLE or (room == "applications" and name in _OF_APPLICATIONS)
 
 
 def _check_operation(inner: Mapping[str, Any], where: str) -> None:

@@ -1,9 +1,11 @@
 """Configurations of older Keras, written in their spellings, as data: what is expected is Keras 3's documentation."""
 
+import importlib
+
 import pytest
 
 from transferpipe.errors import RecipeError
-from transferpipe.weights.keras.upgrade.classes import ARGUMENTS, CLASSES, GONE, MERGES
+from transferpipe.weights.keras.upgrade.classes import ARGUMENTS, CLASSES, GONE, MERGES, MODULES
 from transferpipe.weights.keras.upgrade.model import upgrade_model
 from transferpipe.weights.keras.upgrade.operations import NoSuchOperationError, upgrade_operation
 
@@ -163,11 +165,17 @@ def test_what_cannot_be_built_is_refused_by_name(class_name, config, says):
 
 
 def test_all_that_cannot_be_built_is_said_at_once():
-    layers = [layer("InputLayer", batch_input_shape=[None, 3]), *(layer("Lambda", name=f"l{i}") for i in range(3))]
+    odd = [
+        layer(kind, name=f"{kind.lower()}{i}") for kind in ("Lambda", "Mine") for i in range(1 if kind == "Mine" else 7)
+    ]
+    layers = [layer("InputLayer", batch_input_shape=[None, 3]), *odd]
     model = {"class_name": "Sequential", "config": layers}  # a list, as Keras 1 and 2.0 had it
     with pytest.raises(RecipeError) as refused:
         upgrade_model(model, "old.h5", None)
-    assert [p.where for p in refused.value.problems] == [f"old.h5: layer 'l{i}'" for i in range(3)]
+    many, one = refused.value.problems
+    listed = "'lambda0', 'lambda1', 'lambda2', 'lambda3', 'lambda4' and 2 more"
+    assert (many.where, many.what.partition(":")[0]) == (f"old.h5: layers {listed}", "each is a Lambda")
+    assert (one.where, one.what.partition(",")[0]) == ("old.h5: layer 'mine0'", "is a Mine")
 
 
 @pytest.mark.parametrize("config", [None, {}, [], {"class_name": "MyModel", "config": {"width": 3}}])
@@ -194,10 +202,32 @@ def test_every_argument_is_one_of_keras_3():
     import inspect
 
     for name, known in ARGUMENTS.items():
-        takes = inspect.signature(getattr(keras.layers, name)).parameters
+        module = importlib.import_module(MODULES[name]) if name in MODULES else keras.layers
+        takes = inspect.signature(getattr(module, name)).parameters
         assert known - set(BASE) <= {*takes}, name
         if not any(p.kind is p.VAR_KEYWORD for p in takes.values()):
             assert known <= {*takes}, name
+
+
+CODE = {"Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"}
+ABSTRACT = {"Layer", "Wrapper"}
+
+
+def test_every_layer_of_keras_is_known():
+    keras = pytest.importorskip("keras")
+    layers = {
+        name: value
+        for name, value in vars(keras.layers).items()
+        if isinstance(value, type) and issubclass(value, keras.Layer)
+    }
+    written = {value.__name__ for value in layers.values()}
+    assert layers.keys() | written <= ARGUMENTS.keys() | CLASSES.keys() | CODE | ABSTRACT
+    own = {
+        name
+        for name, module in MODULES.items()
+        if issubclass(getattr(importlib.import_module(module), name), keras.Layer)
+    }
+    assert own == MODULES.keys()
 
 
 def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():

@@ -44,10 +44,13 @@ _IMAGE = "seed data_format"
 _ARGUMENTS = {
     "Activation": "activation",
     "ActivityRegularization": "l1 l2",
+    **{f"Adaptive{kind}Pooling{n}D": "output_size data_format" for kind in ("Average", "Max") for n in (1, 2, 3)},
     "Add": "",
     "AdditiveAttention": "use_scale dropout",
     "AlphaDropout": "rate noise_shape seed",
     "Attention": "use_scale score_mode dropout seed",
+    "AugMix": f"value_range num_chains chain_depth factor alpha all_ops interpolation {_IMAGE}",
+    "AutoContrast": "value_range",
     "Average": "",
     **{f"{kind}Pooling{n}D": "pool_size strides padding data_format" for kind in ("Average", "Max") for n in (1, 2, 3)},
     "BatchNormalization": _BATCH_NORM,
@@ -55,9 +58,12 @@ _ARGUMENTS = {
     "CategoryEncoding": "num_tokens output_mode sparse",
     "CenterCrop": "height width data_format",
     "Concatenate": "axis",
+    "ContrastLimitedAdaptiveHistogramEqualization": "value_range clip_limit tile_grid_size data_format",
     **{f"Conv{n}D": _CONV for n in (1, 2, 3)},
     **{f"Conv{n}DTranspose": _TRANSPOSED for n in (1, 2, 3)},
     **{f"ConvLSTM{n}D": _CONV_LSTM for n in (1, 2, 3)},
+    "CustomScaleLayer": "scale",
+    "CutMix": f"factor {_IMAGE}",
     "Cropping1D": "cropping",
     **{f"Cropping{n}D": "cropping data_format" for n in (2, 3)},
     "Dense": f"units {_DENSE}",
@@ -68,11 +74,16 @@ _ARGUMENTS = {
     "EinsumDense": f"equation output_shape activation bias_axes activity_regularizer {_of('kernel', 'bias')}",
     "ELU": "alpha",
     "Embedding": f"input_dim output_dim mask_zero {_of('embeddings')}",
+    "Equalization": "value_range bins data_format",
     "Flatten": "data_format",
     "GaussianDropout": "rate seed",
     "GaussianNoise": "stddev seed",
     **{f"Global{kind}Pooling{n}D": "data_format keepdims" for kind in ("Average", "Max") for n in (1, 2, 3)},
     "GroupNormalization": f"groups {_NORM}",
+    "GroupQueryAttention": (
+        "head_dim num_query_heads num_key_value_heads dropout use_bias sliding_window flash_attention use_gate seed "
+        f"activity_regularizer {_of('kernel', 'bias')}"
+    ),
     "GRU": f"recurrent_activation reset_after {_CELL} {_LOOP}",
     "GRUCell": f"recurrent_activation reset_after {_CELL}",
     "HashedCrossing": "num_bins output_mode sparse",
@@ -81,22 +92,41 @@ _ARGUMENTS = {
     "InputLayer": "batch_shape sparse ragged optional",
     "IntegerLookup": f"{_LOOKUP} vocabulary_dtype",
     "LayerNormalization": _NORM,
+    "LayerScale": "init_values projection_dim",
     "LeakyReLU": "negative_slope",
     "LSTM": f"recurrent_activation unit_forget_bias {_CELL} {_LOOP}",
     "LSTMCell": f"recurrent_activation unit_forget_bias {_CELL}",
     "Masking": "mask_value",
+    "MaxNumBoundingBoxes": "max_number fill_value",
     "Maximum": "",
+    "MelSpectrogram": (
+        "fft_length sequence_stride sequence_length window sampling_rate num_mel_bins min_freq max_freq power_to_db "
+        "top_db mag_exp min_power ref_power"
+    ),
     "Minimum": "",
+    "MixUp": f"alpha {_IMAGE}",
     "MultiHeadAttention": _ATTENTION,
     "Multiply": "",
     "Normalization": "axis mean variance invert",
     "Permute": "dims",
     "PReLU": f"shared_axes {_of('alpha')}",
+    "RandAugment": f"value_range num_ops factor interpolation {_IMAGE}",
     "RandomBrightness": "factor value_range seed",
+    **{
+        f"Random{what}": f"factor value_range {_IMAGE}"
+        for what in ("ColorDegeneration", "Hue", "Invert", "Posterization", "Saturation", "Sharpness")
+    },
+    "RandomColorJitter": (f"value_range brightness_factor contrast_factor saturation_factor hue_factor {_IMAGE}"),
     "RandomContrast": "factor value_range seed",
     "RandomCrop": f"height width {_IMAGE}",
+    "RandomElasticTransform": f"factor scale interpolation fill_mode fill_value value_range {_IMAGE}",
+    "RandomErasing": f"factor scale fill_value value_range {_IMAGE}",
     "RandomFlip": f"mode {_IMAGE}",
+    "RandomGaussianBlur": f"factor kernel_size sigma value_range {_IMAGE}",
+    "RandomGrayscale": f"factor {_IMAGE}",
+    "RandomPerspective": f"factor scale interpolation fill_value {_IMAGE}",
     "RandomRotation": f"factor fill_mode interpolation fill_value {_IMAGE}",
+    "RandomShear": f"x_factor y_factor interpolation fill_mode fill_value {_IMAGE}",
     "RandomTranslation": f"height_factor width_factor fill_mode interpolation fill_value {_IMAGE}",
     "RandomZoom": f"height_factor width_factor fill_mode interpolation fill_value {_IMAGE}",
     "ReLU": "max_value negative_slope threshold",
@@ -104,14 +134,24 @@ _ARGUMENTS = {
     "Rescaling": "scale offset",
     "Reshape": "target_shape",
     "Resizing": "height width interpolation crop_to_aspect_ratio data_format",
+    "ReversibleEmbedding": (
+        f"input_dim output_dim mask_zero tie_weights reverse_dtype logit_soft_cap {_of('embeddings')}"
+    ),
+    "RMSNormalization": "axis epsilon",
     "RNN": f"cell zero_output_for_mask {_LOOP}",
     **{f"SeparableConv{n}D": _SEPARABLE for n in (1, 2)},
     "SimpleRNN": f"{_CELL} {_LOOP}",
     "SimpleRNNCell": _CELL,
+    "Solarization": "addition_factor threshold_factor value_range seed",
     "Softmax": "axis",
     "SpatialDropout1D": "rate seed",
     **{f"SpatialDropout{n}D": "rate data_format seed" for n in (2, 3)},
+    "SpectralNormalization": "layer power_iterations",
     "StackedRNNCells": "cells",
+    "STFTSpectrogram": (
+        "mode frame_length frame_step fft_length window periodic scaling padding expand_dims data_format"
+    ),
+    "StochasticDepth": "drop_path_rate",
     "StringLookup": f"{_LOOKUP} encoding",
     "Subtract": "",
     "TextVectorization": (
@@ -130,14 +170,22 @@ _NOT_SWITCHED = frozenset(["Discretization", *(f"SpatialDropout{n}D" for n in (1
 ARGUMENTS = {
     name: frozenset((*text.split(), "name", "dtype", *(() if name in _NOT_SWITCHED else ("trainable",))))
     for name, text in _ARGUMENTS.items()
-}
+} | {"Pipeline": frozenset(("layers", "name"))}  # and nothing that other layers take
 """What each class takes."""
+
+MODULES = {
+    "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
+    "LayerScale": "keras.src.applications.convnext",
+    "StochasticDepth": "keras.src.applications.convnext",
+}
+"""Where classes lie that `keras.layers` does not have."""
 
 CLASSES = {
     **RENAMED,
     **{f"{kind}Pool{n}D": f"{kind}Pooling{n}D" for kind in ("Max", "GlobalMax") for n in (1, 2, 3)},
     **{f"{g}AvgPool{n}D": f"{g}AveragePooling{n}D" for g in ("", "Global") for n in (1, 2, 3)},
-    **{f"Convolution{n}DTranspose": f"Conv{n}DTranspose" for n in (2, 3)},
+    **{f"Convolution{n}DTranspose": f"Conv{n}DTranspose" for n in (1, 2, 3)},
+    "GroupedQueryAttention": "GroupQueryAttention",
     "SeparableConvolution1D": "SeparableConv1D",
     "CuDNNGRU": "GRU",
     "CuDNNLSTM": "LSTM",

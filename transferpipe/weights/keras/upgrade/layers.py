@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transferpipe.errors import Problem, Problems
+from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.text.listing import quoted
 from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.keras.upgrade.classes import (
     ARGUMENTS,
@@ -15,6 +16,7 @@ from transferpipe.weights.keras.upgrade.classes import (
     GONE,
     LEFT_OUT,
     MERGES,
+    MODULES,
     OLDER_NAMES,
     ONLY_IF,
 )
@@ -44,7 +46,8 @@ class Findings:
     Attributes:
         label: the file.
         version: the version of Keras that wrote it, as far as it says.
-        problems: what cannot be built.
+        problems: what is wrong with the whole.
+        refused: the names of layers that cannot be built, by why and how that is mended.
         notes: what is taken over otherwise than it stands there, by what is said of it: the names of the layers.
         doubts: the same of what may compute something else.
         renamed: layers whose names Keras 3 does not allow, by their old names.
@@ -53,6 +56,7 @@ class Findings:
     label: str
     version: tuple[int, ...] | None
     problems: Problems = field(default_factory=Problems)
+    refused: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
@@ -72,7 +76,18 @@ class Findings:
 
     def refuse(self, layer: str, what: str, fix: str = BUILDER) -> None:
         """Say that a layer cannot be built."""
-        self.problems.add(f"{self.label}: layer {layer!r}", what, fix)
+        self.refused.setdefault((what, fix), []).append(layer)
+
+    def raise_refused(self) -> None:
+        """Say all that cannot be built, each kind once: a network has a class in dozens of its blocks.
+
+        Raises:
+            RecipeError: there is something.
+        """
+        for (what, fix), layers in self.refused.items():
+            many, each = ("s", "each ") if len(layers) > 1 else ("", "")
+            self.problems.add(f"{self.label}: layer{many} {quoted(layers)}", f"{each}{what}", fix)
+        self.problems.raise_as(RecipeError)
 
 
 def class_of(layer: Mapping[str, Any]) -> str:
@@ -123,7 +138,7 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         # Of an argument that stands there under an old and a new name, the first counts.
         elif key not in taken:
             taken |= _upgrade_argument((name, kind), key, value, found, upgrade_inner)
-    return serialised(kind, taken)
+    return serialised(kind, taken, MODULES.get(kind, "keras.layers"))
 
 
 def _argument(key: str, kind: str) -> str:
@@ -148,12 +163,12 @@ def _upgrade_argument(
 ) -> Config:
     name, kind = layer
     ending = key.rpartition("_")[2]
-    if key in ("layer", "backward_layer", "cell", "cells"):
-        held = value if key == "cells" or isinstance(value, list) else [value] if value else []
+    if key in ("layer", "backward_layer", "cell", "cells", "layers"):
+        held = value if key in ("cells", "layers") or isinstance(value, list) else [value] if value else []
         inner = [upgrade_inner(item, found) for item in held]
         if key == "cell" and isinstance(value, list):  # several cells, as RNN took them at first
             return {"cell": serialised("StackedRNNCells", {"cells": inner, "name": f"{name}_cells"})}
-        return {key: inner if key == "cells" else inner[0]} if inner else {}
+        return {key: inner if key in ("cells", "layers") else inner[0]} if inner else {}
     if key in ("activation", "recurrent_activation"):
         return {key: _activation(name, value, found, upgrade_inner)}
     if ending in _ENDINGS:

@@ -78,7 +78,7 @@ def upgrade_model(config: Any, label: str, keras_version: str | None) -> Upgrade
         raise RecipeError(problem_of_model(label, what))
     model = _upgrade(root, found)
     # After the whole model was gone through: a user learns of every layer at once.
-    found.problems.raise_as(RecipeError)
+    found.raise_refused()
     return Upgraded(model, _sentences(found.notes), _sentences(found.doubts), found.renamed)
 
 
