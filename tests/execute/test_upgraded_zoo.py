@@ -37,7 +37,7 @@ def inputs_of(model):
 
 CASES = [(name, "h5") for name in NAMES]
 CASES += [
-    (name, "tf") for name in ("convolutions", "sequential", "nested", "slashes", "stacked")
+    (name, "tf") for name in ("convolutions", "sequential", "nested", "slashes", "stacked", "wrapped")
 ]  # which take long to write
 CASES += [(name, "keras") for name in ("convolutions", "recurrent", "nested", "slashes", "attention")]
 

@@ -38,6 +38,18 @@ def old_zoo(keras, tf):
         layers += [kl.Bidirectional(kl.LSTM(3, return_sequences=True, name="q"), merge_mode="sum"), kl.SimpleRNN(3)]
         return chain((5, 8), *layers)
 
+    def wrapped():
+        x = inner = keras.Input((6, 8))
+        for layer in (kl.Conv1D(4, 3, activation="hard_sigmoid"), kl.Flatten(), kl.Dense(3)):
+            x = layer(x)
+        layers = [kl.TimeDistributed(keras.Model(inner, x)), kl.TimeDistributed(kl.Activation("hard_sigmoid"))]
+        layers += [kl.TimeDistributed(kl.Dense(4, name="own"))]
+        x, mask = keras.Input((2, 6, 8)), keras.Input((2,), dtype="int32")
+        y = x
+        for layer in layers:
+            y = layer(y)
+        return keras.Model([x, mask], kl.GlobalAveragePooling1D()(y, mask=mask > -1))
+
     def stacked():
         cells = [kl.LSTMCell(4), kl.GRUCell(3), kl.LSTMCell(2, name="own")]
         return chain((5, 8), kl.RNN(cells, return_sequences=True))
@@ -66,7 +78,25 @@ def old_zoo(keras, tf):
         turned = tf.transpose(x, [0, 2, 1])
         outputs = [tf.reduce_mean(joined, axis=1), x[:, 1:3, 0], x[:, -1], tf.reshape(x, [-1, 24])]
         outputs += [tf.matmul(x, turned), tf.clip_by_value(x, -0.5, 0.5), tf.nn.softmax(tf.expand_dims(x, 1))]
+        outputs += [tf.nn.gelu(x, approximate=True), tf.nn.leaky_relu(x, 0.3), tf.nn.softmax(x, axis=1), x**2]
+        numbers = tf.constant([1.0, 2, 3, 4, 5, 6])
+        outputs += [numbers - x, tf.nn.bias_add(x, numbers), *tf.split(x, 2, axis=-1), *tf.split(x, [1, 2, 3], axis=2)]
+        outputs += [tf.pad(x, [[0, 0], [1, 0], [2, 1]]), tf.pad(x, [[0, 0], [1, 0], [0, 1]], constant_values=3.0)]
+        inside = tf.logical_and(x >= 0, x < 0.5)
+        outputs += [tf.where(inside, x, tf.zeros_like(x)), tf.where(x > 0, x, -1.0), tf.math.reduce_std(x, axis=-1)]
+        outputs += [tf.tile(x, [1, 2, 1]), tf.math.reduce_variance(x, 1, keepdims=True), tf.math.erf(x)]
         return keras.Model(inputs, outputs)
+
+    def applications():
+        # Layers that the modules of two architectures have beside what they give away.
+        from tf_keras.src.applications import convnext
+        from tf_keras.src.applications import inception_resnet_v2 as inception
+
+        x = inputs = keras.Input((4, 4, 3))
+        scale = inception.CustomScaleLayer(0.3)
+        constant = tf.compat.v2.constant_initializer(0.0)
+        x = scale([x, kl.Conv2D(3, 1, bias_initializer=constant)(convnext.LayerScale(0.5, 3)(x))])
+        return keras.Model(inputs, kl.Dense(2)(kl.GlobalAveragePooling2D()(convnext.StochasticDepth(0.1)(x))))
 
     def attention():
         inputs = keras.Input((5, 8))
@@ -85,16 +115,19 @@ def old_zoo(keras, tf):
 
     def images():
         layers = [kl.Rescaling(1 / 255.0), kl.Resizing(6, 6), kl.RandomFlip(), kl.CenterCrop(4, 4), kl.Conv2D(2, 3)]
-        return chain((8, 8, 3), *layers, kl.GlobalAveragePooling2D())
+        layers += [kl.MaxPooling2D(), kl.GlobalAveragePooling2D()]  # of a map that has one place
+        return chain((8, 8, 3), *layers, kl.Dense(3))
 
     def convlstm():
         return chain((3, 6, 6, 2), kl.ConvLSTM2D(3, 3))
 
     found = [convolutions, other_ranks, activations, recurrent, words, sequential, nested, several, operations]
-    return {f.__name__: f for f in (*found, attention, states, slashes, images, convlstm, stacked)}
+    return {
+        f.__name__: f for f in (*found, attention, states, slashes, images, convlstm, stacked, wrapped, applications)
+    }
 
 
 NAMES = (
     *("convolutions", "other_ranks", "activations", "recurrent", "words", "sequential", "nested", "several"),
-    *("operations", "attention", "states", "slashes", "images", "convlstm", "stacked"),
+    *("operations", "attention", "states", "slashes", "images", "convlstm", "stacked", "applications"),
 )

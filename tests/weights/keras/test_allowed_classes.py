@@ -57,6 +57,11 @@ HOSTILE = {
     "huge one-hot vectors": layer("CategoryEncoding", num_tokens=10**11),
     "no module": layer("Dense", "keras.layers.."),
     "infinite": layer("UpSampling2D", size=[float("inf"), 1]),
+    "initializers of TensorFlow that are none": layer(
+        kernel_initializer=layer("FileIO", "tensorflow.python.ops.init_ops_v2")
+    ),
+    "elsewhere in TensorFlow": layer(kernel_initializer=layer("Constant", "tensorflow.python.ops.init_ops_v2.io")),
+    "model that downloads": layer("ConvNeXtTiny", "keras.src.applications.convnext", weights="imagenet"),
     "ours": layer("save_run", "transferpipe.save"),
 }
 BENIGN = {
@@ -66,6 +71,8 @@ BENIGN = {
     "without a module": layer("FixedDropout", None),
     "registered before": layer("Custom>Swish", None),
     "initializer": layer(kernel_initializer={"module": "keras.initializers", "class_name": "GlorotUniform", "config": {}}),
+    "initializer of TensorFlow": layer(kernel_initializer=layer("Constant", "tensorflow.python.ops.init_ops_v2", value=0)),
+    "layer of an application": layer("LayerScale", "keras.src.applications.convnext", "LayerScale", projection_dim=3),
     "policy": layer(dtype={"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}),
     "operation": layer("GetItem", "keras.src.ops.numpy"),
     "operation of TensorFlow": op("math.add"),

@@ -70,7 +70,9 @@ class Arrangement:
         if own.kind != "TimeDistributed" or self.has_weights(name):
             return None
         held = [node.name for node in self.network.nodes if node.name.startswith(f"{name}/")]
-        inner = self.function(held[0]) if len(held) == 1 else None
+        # An activation may be a model of layers of its own, which are not what the wrapper holds.
+        outer = [h for h in held if not any(h.startswith(f"{other}/") for other in held)]
+        inner = self.function(outer[0]) if len(outer) == 1 else None
         if inner is None or inner.kind in (NEUTRAL, ACTIVATION):
             return inner
         return dataclasses.replace(inner, kind=f"{own.kind} {inner.kind}")

@@ -145,7 +145,7 @@ class BetweenComparison(ComparedSides):
     def _paths(
         self, pair: ComparedPair, theirs: Path, ours: Path, graph: Mapping[Any, ComparedPair], *, direct: bool
     ) -> None:
-        one, two = simplify(theirs.steps, self.source.network), simplify(ours.steps, self.target.network)
+        one, two = self._simplified(theirs, ours)
         for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
             if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
                 explicit_padding(side.function(name), steps, input_shape(side, name))  # compared with the layer
@@ -169,6 +169,17 @@ class BetweenComparison(ComparedSides):
             or (not one and self._all_compute(two, self.target))
         ):
             self.add_difference(pair, "between", describe(one), describe(two))
+
+    def _simplified(self, theirs: Path, ours: Path) -> tuple[list[GraphStep], list[GraphStep]]:
+        """Return the steps of both in one arrangement."""
+        paths = ((theirs.steps, self.source.network), (ours.steps, self.target.network))
+        one, two = (simplify(steps, network) for steps, network in paths)
+        if [s.function.kind for s in one] != [s.function.kind for s in two]:
+            # One side alone may tell its shapes, by which a pooling over one place is nothing: without them both agree.
+            plain = [simplify(steps, network, by_shapes=False) for steps, network in paths]
+            if [s.function.kind for s in plain[0]] == [s.function.kind for s in plain[1]]:
+                return plain[0], plain[1]
+        return one, two
 
     def _all_compute(self, steps: list[GraphStep], side: Arrangement) -> bool:
         return all(_computes(step, side.network) for step in steps)

@@ -36,11 +36,17 @@ class GraphStep:
     function: LayerFunction
 
 
-def simplify(steps: Iterable[GraphStep], network: Network) -> list[GraphStep]:
-    """Return steps in one arrangement of those that compute the same."""
+def simplify(steps: Iterable[GraphStep], network: Network, *, by_shapes: bool = True) -> list[GraphStep]:
+    """Return steps in one arrangement of those that compute the same.
+
+    Args:
+        steps: the steps in the order in which they compute.
+        network: the network that they are of.
+        by_shapes: whether the shapes of what goes into a step count, where the network tells them.
+    """
     found: list[GraphStep] = []
     for step in steps:
-        here = _flat(step, network)
+        here = _flat(step, network, by_shapes=by_shapes)
         if here is None:
             continue
         if found and (together := _together(found, here, network)):
@@ -127,12 +133,12 @@ def _mean_of_sum(before: GraphStep, here: GraphStep, network: Network) -> GraphS
     return GraphStep(before.node, LayerFunction(f"GlobalAveragePooling{len(inner)}D", keeps))
 
 
-def _flat(step: GraphStep, network: Network) -> GraphStep | None:
+def _flat(step: GraphStep, network: Network, *, by_shapes: bool) -> GraphStep | None:
     """Return a step as the simplest that computes the same, None where it does nothing."""
     function, node = step.function, network.by_name.get(step.node)
     if function.kind == NEUTRAL or (function.kind == ACTIVATION and function.activation == LINEAR):
         return None
-    shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
+    shape = node.input_shapes[0] if by_shapes and node and len(node.input_shapes) == 1 else ()
     target = function.settings.get("target_shape")
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.

@@ -41,6 +41,14 @@ _FUNCTION_ROOMS = frozenset(
     activations losses metrics initializers regularizers constraints ops
     """.split()  # noqa: SIM905 -- easier to compare with Keras than quoted names
 )
+# Where TensorFlow has initializers of its own, which EfficientNetV2 of tf.keras is built with.
+_INITIALIZERS = re.compile(r"tensorflow\.python\.ops\.init_ops(?:_v2)?")
+_OF_TENSORFLOW = frozenset(
+    """
+    Zeros Ones Constant RandomUniform RandomNormal TruncatedNormal VarianceScaling Orthogonal Identity GlorotUniform
+    GlorotNormal
+    """.split()  # noqa: SIM905 -- easier to compare with TensorFlow than quoted names
+)
 # Classes of Keras that hold code, or read what their configuration names.
 _REFUSED = {
     "Lambda": "a Lambda, which is code",
@@ -182,6 +190,8 @@ def _is_of_keras(module: str, name: str, function: bool) -> bool:
     top = module.partition(".")[0]
     if top in _HUBS:
         return _CLASS.fullmatch(name) is not None and not function
+    if _INITIALIZERS.fullmatch(module):
+        return name in _OF_TENSORFLOW and not function
     found = _KERAS.match(module)
     rest = module[found.end() :] if found else "?"
     if rest and not re.fullmatch(r"(\.\w+)+", rest):

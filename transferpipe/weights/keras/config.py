@@ -28,6 +28,15 @@ def is_layer_config(data: Any) -> bool:
     return isinstance(data, Mapping) and "class_name" in data and isinstance(data.get("config"), Mapping)
 
 
+def unmarked(data: Any) -> Any:
+    """Return the list that stands for a tuple or a shape as tf.keras marks these; anything else as it is.
+
+    That is `Encoder` of tf_keras/src/saving/legacy/saved_model/json_utils.py.
+    """
+    is_marked = isinstance(data, Mapping) and data.get("class_name") in ("__tuple__", "TensorShape")
+    return data["items"] if is_marked and isinstance(data.get("items"), list) else data
+
+
 def child_layers(layer: Config, container: str = "layers") -> list[Config]:
     """Return the serialised layers that `layer` lists under `container`; empty if there is no such list.
 

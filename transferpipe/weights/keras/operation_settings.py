@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -20,6 +21,7 @@ from transferpipe.weights.keras.layer_settings import (
 )
 from transferpipe.weights.keras.selected_places import selected_output, selection
 from transferpipe.weights.keras.setting_values import is_storable_number, spell_activation, spell_axis, version_of
+from transferpipe.weights.keras.upgrade.operations import NoSuchOperationError, upgrade_operation
 from transferpipe.weights.network import Network, Node
 
 OPERATION = "operation"
@@ -54,6 +56,8 @@ _ARITHMETIC = {
     "sub": "subtract",
     "mul": "multiply",
 }
+# Slices in tuples in lists are as deep as arguments go; a file may nest as deeply as it likes.
+_DEEPEST = 8
 _MOST = 100  # numbers that a comparison needs one by one
 # The ranks of sequences, images and volumes with samples and channels.
 _MAPS = (3, 4, 5)
@@ -61,6 +65,7 @@ _MAPS = (3, 4, 5)
 
 def keras_node_function(node: Node, network: Network) -> LayerFunction:
     """Return what a layer of Keras, or an operation between layers, computes beside its weights."""
+    node = _of_today(node)
     if OPERATION in node.settings or ARGUMENTS in node.settings:
         return _operation(node, version_of(network.keras_version))
     return keras_function(node, network)
@@ -70,12 +75,39 @@ def keras_output_function(node: Node, output: int) -> LayerFunction | None:
     """Return what one output of an operation that cuts a value into several is; None for any other node."""
     if OPERATION not in node.settings and ARGUMENTS not in node.settings:
         return None
+    node = _of_today(node)
     name = _called(node).replace("_", "").lower()
     return selected_output(name, node.settings, output, node)
 
 
 def _called(node: Node) -> str:
     return str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
+
+
+def _of_today(node: Node) -> Node:
+    """Return an operation that tf.keras noted by its function in TensorFlow as Keras 3's that is the same."""
+    if "function" not in node.settings:
+        return node
+    first, given = _noted_call(node.settings.get(ARGUMENTS), 0)
+    try:
+        operation = upgrade_operation(str(node.settings["function"]), first, given)
+    except NoSuchOperationError:
+        return node
+    if operation.class_name == "GetItem":  # is read as it was noted
+        return node
+    if operation.module == "keras.layers":
+        return replace(node, layer_class=operation.class_name, settings=operation.settings)
+    called = {OPERATION: operation.class_name, ARGUMENTS: operation.inputs}
+    return replace(node, layer_class=operation.class_name, settings={**operation.settings, **called})
+
+
+def _noted_call(data: Any, depth: int) -> tuple[Any, Mapping[str, Any]]:
+    """Return the first argument of a call of Keras 2, None for a tensor, and its arguments by name."""
+    if not isinstance(data, list) or depth > _DEEPEST:
+        return None, {}
+    if data and isinstance(data[-1], Mapping):
+        return (data[0] if len(data) == 2 else None), data[-1]
+    return next((found for item in data if (found := _noted_call(item, depth + 1))[1]), (None, {}))
 
 
 def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
@@ -86,8 +118,8 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     constants = [n for n in _flat_constants(node.settings.get(ARGUMENTS), 0) if not isinstance(n, bool)]
     if name in ("identity", "stopgradient", "cast"):
         return LayerFunction(NEUTRAL)
-    if len(node.inputs) == 1 and (spelled := _activation(called, name, settings, node, version)) is not None:
-        return LayerFunction(ACTIVATION, activation=spelled)
+    if len(node.inputs) == 1 and (activation := _as_activation(called, name, settings, node, version)):
+        return activation
     if name in _ARITHMETIC:
         verb = _ARITHMETIC[name] or name
         if len(node.inputs) == 2:
@@ -108,6 +140,15 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     more = {ARGUMENTS: tuple(constants)} if constants else {}
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
+
+
+def _as_activation(
+    called: str, name: str, settings: Mapping[str, Any], node: Node, version: tuple[int, ...] | None
+) -> LayerFunction | None:
+    if name == "softmax" and spell_axis(settings.get("axis", -1), node) is None:
+        return LayerFunction(ACTIVATION, activation=None)  # along which axis is not told
+    spelled = _activation(called, name, settings, node, version)
+    return LayerFunction(ACTIVATION, activation=spelled) if spelled is not None else None
 
 
 def _activation(
@@ -211,8 +252,7 @@ def _tensor_first(node: Node) -> bool:
 
 
 def _flat_constants(data: Any, depth: int) -> list[Any]:
-    # Slices in tuples in lists are as deep as arguments go; a file may nest as deeply as it likes.
-    if depth > 8:
+    if depth > _DEEPEST:
         return []
     if isinstance(data, Mapping):
         return [n for v in data.values() for n in _flat_constants(v, depth + 1)]

@@ -81,7 +81,16 @@ def first_call(layer: Config) -> Any:
 def _own_arguments(call: Any) -> Any:
     if isinstance(call, Mapping) and isinstance(given := call.get("kwargs"), Mapping) and not _MASKS.isdisjoint(given):
         return {**call, "kwargs": {k: v for k, v in given.items() if k not in _MASKS}}
+    if isinstance(call, list):  # Keras 2 has them behind the first tensor, or behind every one
+        own = [_without_masks(item) if isinstance(item, list) else item for item in call]
+        return _without_masks(own) if is_reference(own) else own
     return call
+
+
+def _without_masks(tensor: list[Any]) -> list[Any]:
+    if not is_reference(tensor):
+        return tensor
+    return [{k: v for k, v in p.items() if k not in _MASKS} if isinstance(p, Mapping) else p for p in tensor]
 
 
 def arguments(call: Any, *, attends: bool) -> list[TensorReference]:

@@ -199,6 +199,7 @@ def test_every_name_of_old_leads_to_a_class_that_is_known():
 
 def test_every_argument_is_one_of_keras_3():
     keras = pytest.importorskip("keras")
+    import importlib
     import inspect
 
     for name, known in ARGUMENTS.items():
@@ -236,6 +237,29 @@ def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():
     assert (operation.class_name, operation.settings) == ("UnitNormalization", {"axis": 1})
     with pytest.raises(NoSuchOperationError, match="l2_normalize over the whole tensor"):
         upgrade_operation("math.l2_normalize", "x", {"axis": None})
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "says"),
+    [
+        ("where", {}, "tf.where that gives places"),
+        ("compat.v1.pad", {"paddings": [[0, 0]], "mode": "EDGE"}, "tf.pad in the mode 'edge'"),
+        ("split", {"num_or_size_splits": [2, -1]}, r"tf.split into parts of \[2, -1\]"),
+        ("nn.bias_add", {"bias": [1.0], "data_format": "NCHW"}, "another axis than the last"),
+    ],
+)
+def test_an_operation_that_keras_3_has_in_another_form_is_refused(function, given, says):
+    with pytest.raises(NoSuchOperationError, match=says):
+        upgrade_operation(function, "x", given)
+
+
+@pytest.mark.parametrize("name, config", [("AddLoss", {"unconditional": False}), ("AddMetric", {"metric_name": "m"})])
+def test_what_a_model_adds_up_in_training_gives_what_it_takes(name, config):
+    assert upgraded(name, **config) == (
+        "Identity",
+        {"name": "x"},
+        (f"x: {name} is left out: it matters only for training",),
+    )
 
 
 @pytest.mark.parametrize("constants", [{"a": 1.0}, {"-1": 1.0}, [1.0], {"5": 1.0}, "1", 1])

@@ -18,6 +18,12 @@ _Parts = tuple[str, ...]
 _NUMBERED = re.compile(r"layer(_with_weights)?-\d+")
 _CELLS, _CELL = "cells", re.compile(r"(conv_lstm|lstm|gru|simple_rnn)_cell")
 _CONTAINER, _INNER = "_operations", "_functional"
+# Where wrappers hold a layer, and what Bidirectional puts before the name of each of its two.
+_WRAPPED = {
+    "TimeDistributed": {"layer": ""},
+    "RNN": {"cell": ""},
+    "Bidirectional": {"forward_layer": "forward_", "backward_layer": "backward_"},
+}
 # The attributes of Keras's MultiHeadAttention and the names of the layers that lie there.
 _ATTENTION = {
     "_query_dense": "query",
@@ -44,6 +50,7 @@ class GraphNames:
         self._labels = _distinct(self._labels, self._placed)
         self._deduce(placed)
         self._labels |= self._name_cells(stated, classes or {})
+        self._labels |= self._name_wrapped(stated, classes or {})
 
     def path(self, node: int) -> str:
         """Return the attribute path, as in the keys of the checkpoint."""
@@ -94,6 +101,19 @@ class GraphNames:
         if step.parent not in self._siblings:
             self._siblings[step.parent] = frozenset(name for name, _ in self._nodes[step.parent].children)
         return self._siblings[step.parent]
+
+    def _name_wrapped(self, stated: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, str]:
+        """Return the names of what wrappers hold that were given, and not made of the class, as in files of Keras 3."""
+        labels: dict[int, str] = {}
+        for step in self._placed.values():
+            wrapper, kind = classes.get(step.parent, "").rpartition(">")[2], classes.get(step.node, "")
+            given = stated.get(step.node, "")
+            if not given or not kind or step.name not in _WRAPPED.get(wrapper, {}):
+                continue
+            own = given.removeprefix(_WRAPPED[wrapper][step.name])
+            if snake_case(kind.rpartition(">")[2]) not in (own, stem(own)):
+                labels[step.node] = given
+        return _distinct(labels, self._placed)
 
     def _name_cells(self, stated: Mapping[int, str], classes: Mapping[int, str]) -> dict[int, str]:
         """Return the names of the cells of StackedRNNCells, where the classes of all are known.

@@ -180,8 +180,12 @@ MODULES = {
 }
 """Where classes lie that `keras.layers` does not have."""
 
+FOR_TRAINING_ALONE = ("AddLoss", "AddMetric")
+"""Layers that `add_loss` and `add_metric` put into a model, which give what they take."""
+
 CLASSES = {
     **RENAMED,
+    **dict.fromkeys(FOR_TRAINING_ALONE, "Identity"),
     **{f"{kind}Pool{n}D": f"{kind}Pooling{n}D" for kind in ("Max", "GlobalMax") for n in (1, 2, 3)},
     **{f"{g}AvgPool{n}D": f"{g}AveragePooling{n}D" for g in ("", "Global") for n in (1, 2, 3)},
     **{f"Convolution{n}DTranspose": f"Conv{n}DTranspose" for n in (1, 2, 3)},

@@ -13,6 +13,7 @@ from transferpipe.weights.keras.upgrade.classes import (
     ARGUMENTS,
     CLASSES,
     FOR_TRAINING,
+    FOR_TRAINING_ALONE,
     GONE,
     LEFT_OUT,
     MERGES,
@@ -127,6 +128,9 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         # Something stands in its place, so that all that cannot be built is found in one go.
         return serialised(kind, {"name": name})
     given = dict(config) if isinstance(config, Mapping) else {}
+    if old_class in FOR_TRAINING_ALONE:
+        found.note(f"{old_class} is left out: it matters only for training", name)
+        given = {}
     if kind == "Merge":
         kind, given = _upgrade_merge(name, given, found)
     given = _fill_in(kind, old_class, given, found)

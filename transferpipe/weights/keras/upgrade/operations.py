@@ -25,12 +25,24 @@ _BINARY = {
     "math.maximum": "Maximum",
     "math.minimum": "Minimum",
     **dict.fromkeys(("linalg.matmul", "__operators__.matmul"), "Matmul"),
+    **{f"math.{n}": "".join(map(str.capitalize, n.split("_"))) for n in ("greater", "less", "equal", "not_equal")},
+    "math.greater_equal": "GreaterEqual",
+    "math.less_equal": "LessEqual",
+    "math.logical_and": "LogicalAnd",
+    "math.logical_or": "LogicalOr",
+    "__operators__.eq": "Equal",
+    "__operators__.ne": "NotEqual",
 }
 _UNARY = {
     **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("abs", "exp", "log", "sqrt", "square", "negative", "tanh")},
     **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("sin", "cos", "floor", "ceil", "sign")},
     **dict.fromkeys(("nn.tanh", "tanh"), (_NUMPY, "Tanh")),
+    **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("log1p", "expm1")},
+    "math.logical_not": (_NUMPY, "LogicalNot"),
+    "ones_like": (_NUMPY, "OnesLike"),
+    "zeros_like": (_NUMPY, "ZerosLike"),
     "math.rsqrt": (_MATH, "Rsqrt"),
+    "math.erf": (_MATH, "Erf"),
     **dict.fromkeys(("nn.sigmoid", "math.sigmoid"), (_NN, "Sigmoid")),
     **dict.fromkeys(("nn.softplus", "math.softplus"), (_NN, "Softplus")),
     **dict.fromkeys(("nn.softsign", "math.softsign"), (_NN, "Softsign")),
@@ -41,7 +53,11 @@ _UNARY = {
     "nn.selu": (_NN, "Selu"),
 }
 _FLAGS = ("transpose", "adjoint", "keepdims", "conjugate", "a_is_sparse", "b_is_sparse", "antialias", "preserve")
-_REDUCED = {f"math.reduce_{n}": n.capitalize() for n in ("mean", "sum", "max", "min", "prod")}
+_REDUCED = {
+    **{f"math.reduce_{n}": n.capitalize() for n in ("mean", "sum", "max", "min", "prod")},
+    "math.reduce_std": "Std",
+    "math.reduce_variance": "Var",
+}
 # Operations with settings: where Keras 3 has them, and for each setting TensorFlow's name of it and its default there.
 _WITH_SETTINGS: dict[str, tuple[str, str, dict[str, tuple[str, Any]]]] = {
     "nn.softmax": (_NN, "Softmax", {"axis": ("axis", -1)}),
@@ -50,6 +66,7 @@ _WITH_SETTINGS: dict[str, tuple[str, str, dict[str, tuple[str, Any]]]] = {
     "reshape": (_NUMPY, "Reshape", {"newshape": ("shape", None)}),
     "concat": (_NUMPY, "Concatenate", {"axis": ("axis", None)}),
     "stack": (_NUMPY, "Stack", {"axis": ("axis", 0)}),
+    "tile": (_NUMPY, "Tile", {"repeats": ("multiples", None)}),
     "expand_dims": (_NUMPY, "ExpandDims", {"axis": ("axis", None)}),
     "squeeze": (_NUMPY, "Squeeze", {"axis": ("axis", None)}),
     "transpose": (_NUMPY, "Transpose", {"axes": ("perm", None)}),
@@ -67,6 +84,9 @@ _OF_GRAPHS = {  # what TensorFlow 2.0 to 2.3 noted: the operation's name in a gr
     "Neg": "math.negative",
     "MatMul": "linalg.matmul",
 }
+
+
+_MOST_AXES = 8  # that a constant has
 
 
 class NoSuchOperationError(Exception):
@@ -155,7 +175,7 @@ def upgrade_operation(function: str, first: Any, rest: Mapping[str, Any]) -> Ope
     given = {k: v for k, v in given.items() if not (k.startswith(_FLAGS) and v is False)}
     if function in _BINARY:
         second = given.pop("y", given.pop("b", None))
-        operation = Operation(_NUMPY, _BINARY[function], [first, second])
+        operation = Operation(_NUMPY, _BINARY[function], [_array(first), _array(second)])
     elif function in _UNARY:
         operation = Operation(*_UNARY[function], [first])
     elif function in _REDUCED:
@@ -214,7 +234,57 @@ def _slice(part: Any) -> Any:
     return part
 
 
+def _array(value: Any) -> Any:
+    """Return a constant of several numbers, which TensorFlow notes as a list, as Keras 3 writes an array."""
+    if not isinstance(value, list) or not _are_numbers(value, 0):
+        return value
+    whole = _are_numbers(value, 0, int)
+    return {"class_name": "__numpy__", "config": {"value": value, "dtype": "int32" if whole else "float32"}}
+
+
+def _are_numbers(value: list[Any], depth: int, kind: Any = (int, float)) -> bool:
+    return depth < _MOST_AXES and all(
+        _are_numbers(v, depth + 1, kind) if isinstance(v, list) else isinstance(v, kind) for v in value
+    )
+
+
+def _add_bias(x: Any, given: Config) -> Operation:
+    # Of preprocess_input, which takes the mean of ImageNet off each channel; the last axis is added to as by NumPy.
+    if given.pop("data_format", "NHWC") not in ("NHWC", "N...C"):
+        raise NoSuchOperationError("tf.nn.bias_add along another axis than the last")
+    return Operation(_NUMPY, "Add", [x, _array(given.pop("bias", None))])
+
+
+def _where(condition: Any, given: Config) -> Operation:
+    if not {"x", "y"} <= given.keys():
+        raise NoSuchOperationError("tf.where that gives places")
+    return Operation(_NUMPY, "Where", [condition, _array(given.pop("x")), _array(given.pop("y"))])
+
+
+def _pad(x: Any, given: Config) -> Operation:
+    mode, value = str(given.pop("mode", "CONSTANT")).lower(), given.pop("constant_values", 0)
+    if mode not in ("constant", "reflect", "symmetric"):
+        raise NoSuchOperationError(f"tf.pad in the mode {mode!r}")
+    settings = {"pad_width": given.pop("paddings", None), "mode": mode}
+    return Operation(_NUMPY, "Pad", [x, value] if value else [x], settings)
+
+
+def _split(x: Any, given: Config) -> Operation:
+    parts = given.pop("num_or_size_splits", None)
+    given.pop("num", None)
+    if isinstance(parts, list):  # how long each part is; Keras takes where each begins
+        if not all(type(n) is int and n >= 0 for n in parts):
+            raise NoSuchOperationError(f"tf.split into parts of {parts}")
+        parts = [sum(parts[:i]) for i in range(1, len(parts))]
+    return Operation(_NUMPY, "Split", [x], {"indices_or_sections": parts, "axis": given.pop("axis", 0)})
+
+
 _OTHERS = {
+    "nn.bias_add": _add_bias,
+    "where": _where,
+    "where_v2": _where,
+    "pad": _pad,
+    "split": _split,
     "image.resize": _resize,
     "math.l2_normalize": _normalize,
     "__operators__.getitem": _item,
