@@ -348,5 +348,17 @@ def test_numbers_give_way_to_the_nodes_that_take_them(name, expected, path):
     assert source.read("2").tobytes() == KERNELS["b"].tobytes()
 
 
+@pytest.mark.parametrize(
+    ("again", "expected"), [("/enc/fc_1/MatMul", "enc/fc/weight"), ("/dec/fc/MatMul", "onnx::MatMul_9")]
+)
+def test_what_two_calls_share_is_the_modules_that_is_called_twice(again, expected, path):
+    # As torch's exporter writes a module that is called twice: its matrix once, handed on to the second call.
+    w, other = "onnx::MatMul_9", "onnx::MatMul_10"
+    nodes = [node("Identity", [w], [other]), node("MatMul", ["x", w], ["h"], name="/enc/fc/MatMul")]
+    nodes.append(node("MatMul", ["h", other], ["y"], name=again))
+    source = opening(path, model(*nodes, tensors=[raw(w, KERNELS["a"])]))
+    assert [w.name for w in source.catalog] == [expected]
+
+
 def test_the_model_of_the_other_tests_still_reads(path):
     assert_same(held(opening(path, onnx_model(raw("a.w", KERNELS["a"])))), {"a/w": KERNELS["a"]})

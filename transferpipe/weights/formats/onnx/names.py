@@ -85,11 +85,21 @@ def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], find_
     says_nothing = _USELESS.fullmatch(name) or (recurrent and name.rpartition("/")[2].rpartition(".")[2] != role)
     if not says_nothing:
         return None
-    layers = {find_layer(use.node) or biases.get(id(use.node), "") for use in uses}
-    layer = layers.pop() if len(layers) == 1 else ""
+    layers = list(dict.fromkeys(find_layer(use.node) or biases.get(id(use.node), "") for use in uses))
+    layer = layers[0] if all(_is_called_again(layers[0], other) for other in layers[1:]) else ""
     if not layer and recurrent and len({id(use.node) for use in uses}) == 1:
         layer = _split(uses[0].node.name)
     return f"{layer}/{role}" if layer else None
+
+
+def _is_called_again(layer: str, other: str) -> bool:
+    """Tell whether a path is that of a module's further call, to whose name torch's exporter adds a number: `enc/fc_1`.
+
+    The exporter keeps what such calls share once, and hands it on.
+    """
+    parts = list(zip(layer.split("/"), other.split("/"), strict=False))
+    same_depth = layer and layer.count("/") == other.count("/")
+    return bool(same_depth) and all(re.fullmatch(rf"{re.escape(first)}(_\d+)?", again) for first, again in parts)
 
 
 def _of_attention(name: str, uses: Sequence[Use], names: Collection[str]) -> str:
