@@ -220,6 +220,26 @@ def test_which_step_of_a_recurrent_layer_is_taken(direction, place, tmp_path):
     assert bool(report.plan.warnings) != same
 
 
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_matrices_of_a_scan_are_those_of_a_cell(turned, tmp_path):
+    product = {"op_type": "Gemm", "transB": 1} if turned else {"op_type": "MatMul"}
+    inner = [helper.make_node(inputs=[a, b], outputs=[c], **product) for a, b, c in (("i", "W", "p"), ("h", "R", "q"))]
+    inner += [node("Add", "p q", "r"), node("Add", "r B", "s"), node("Tanh", "s", "t"), node("Identity", "t", "u")]
+    shapes = {"h": [3, 4], "i": [3, 4], "t": [3, 4], "u": [3, 4]}
+    values = {name: helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()}
+    body = helper.make_graph(inner, "body", [values["h"], values["i"]], [values["t"], values["u"]])
+    nodes = [node("Transpose", "x", "z", perm=[1, 0, 2]), node("Transpose", "v", "y", perm=[1, 0, 2])]
+    nodes.insert(1, helper.make_node("Scan", ["h0", "z"], ["last", "v"], body=body, num_scan_inputs=1))
+    weights = {"W": rand(4, 4), "R": rand(4, 4), "B": rand(4), "h0": np.zeros((3, 4), "f4")}
+    path = write_onnx(tmp_path, nodes, weights, (5, 4), 3)
+    model = keras.Sequential([keras.Input((5, 4)), kl.SimpleRNN(4, return_sequences=True, name="r")])
+    names = {"kernel": "W", "recurrent_kernel": "R", "bias": "B"}
+    tp.transfer(path, model, mapping={k: {"to": f"r/cell/{k}", "from": v} for k, v in names.items()})
+    x = rand(3, 5, 4)
+    np.testing.assert_allclose(model(x), run_onnx(path, x), atol=1e-5)
+
+
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_tower_called_twice(swapped, tmp_path):
     nodes = [node("Split", "x", "l m", axis=-1), dense("a", "l", "p"), dense("a", "m", "q"), node("Sub", "p q", "r"),

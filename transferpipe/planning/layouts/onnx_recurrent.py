@@ -20,6 +20,10 @@ _GATES: Mapping[str, tuple[int, ...]] = {"LSTMCell": (0, 2, 3, 1), "GRUCell": (0
 _NAMES = {"kernel": "W", "recurrent_kernel": "R", "bias": "B"}
 
 
+# Axes of a matrix that is no operator's W or R, which have directions before them: a Scan multiplies by it.
+_ALONE = 2
+
+
 def onnx_cell(kind: str, own_name: str, inside: str = "", direction: int = 0) -> tuple[Adapted, ...]:
     """Return the ways in which ONNX may keep the weight `own_name` of a Keras cell; none if it has no such.
 
@@ -38,6 +42,8 @@ def onnx_cell(kind: str, own_name: str, inside: str = "", direction: int = 0) ->
 
 
 def _matrix(gates: Sequence[int], direction: int, sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+    if len(sources[0]) == _ALONE and len(gates) == 1:
+        return ({"transpose": [1, 0]},)
     directions, rows, columns = (*sources[0], 1, 1, 1)[:3]
     # The backward layer is the second direction, or the only one of an operator of its own.
     one = {"slice": [min(direction, max(0, directions - 1))]}
@@ -45,6 +51,8 @@ def _matrix(gates: Sequence[int], direction: int, sources: Sequence[Shape], _: S
 
 
 def _bias(gates: Sequence[int], direction: int, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    if len(sources[0]) == 1 and len(gates) == 1:
+        return ()
     directions, numbers = (*sources[0], 1, 1)[:2]
     half = numbers // 2
     one = {"slice": [min(direction, max(0, directions - 1))]}
