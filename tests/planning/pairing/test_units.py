@@ -155,8 +155,31 @@ def slopes(a, b):
     return keras.Model(images, layers.Dense(3, name="last")(x))
 
 
+def gated(a, b):
+    x = steps = keras.Input((5, 3))
+    x = layers.LSTM(a, return_sequences=True, name="one")(x)
+    x = layers.GRU(b, name="two")(layers.BatchNormalization(name="bn1")(x))
+    return keras.Model(steps, layers.Dense(3, name="last")(x))
+
+
+def directions(a, b):
+    """Two directions, one behind the other, and layers that take them, one of which resets its state first."""
+    x = steps = keras.Input((5, 3))
+    x = layers.Bidirectional(layers.LSTM(a, use_bias=False, return_sequences=True), name="one")(x)
+    x = layers.Bidirectional(layers.GRU(b, reset_after=False, return_sequences=True), name="two")(x)
+    x = layers.SimpleRNN(a, name="three")(layers.Concatenate(name="join")([x, steps]))
+    return keras.Model(steps, layers.Dense(3, name="last")(x))
+
+
+def einsums(a, b):
+    x = steps = keras.Input((5, 3))
+    x = layers.EinsumDense("...x,xy->...y", a, bias_axes="y", activation="relu", name="one")(x)
+    x = layers.EinsumDense("abc,dc->abd", (5, b), name="two")(x)
+    return keras.Model(steps, layers.Dense(3, name="last")(layers.Flatten(name="flat")(x)))
+
+
 FREE = [dense, convolutions, residual, nested, tokens, branches, heads, normed]
-FREE += [multiplied, cardinal, queries, in_groups, slopes]
+FREE += [multiplied, cardinal, queries, in_groups, slopes, gated, directions, einsums]
 
 
 def two_outputs(a, b):
@@ -296,6 +319,16 @@ USES = {
         "four/bias": {-1: "four"},
         "last/kernel": {-2: "four"},
     },
+    gated: {
+        "one/kernel": {-1: "one"},
+        "one/recurrent_kernel": {-2: "one", -1: "one"},
+        "one/bias": {-1: "one"},
+        **{f"bn1/{own}": {-1: "one"} for own in NORM},
+        "two/kernel": {-2: "one", -1: "two"},
+        "two/recurrent_kernel": {-2: "two", -1: "two"},
+        "two/bias": {-1: "two"},
+        "last/kernel": {-2: "two"},
+    },
     tokens: {
         "one/embeddings": {-1: "one"},
         "two/kernel": {-2: "one", -1: "two"},
@@ -303,7 +336,11 @@ USES = {
         "last/kernel": {-2: "two"},
     },
 }
-MADE_BY = {"one": ("one/kernel", "three/kernel", "one/embeddings"), "two": ("two/kernel", "two/pointwise_kernel"), "four": ("four/kernel",)}  # fmt: skip
+MADE_BY = {
+    "one": ("one/kernel", "one/recurrent_kernel", "three/kernel", "one/embeddings"),
+    "two": ("two/kernel", "two/recurrent_kernel", "two/pointwise_kernel"),
+    "four": ("four/kernel",),
+}
 WIDTHS = {"one": 5, "two": 6, "four": 6}
 
 
@@ -325,7 +362,8 @@ def largest(held, layer, count, power):
     for name in MADE_BY[layer]:
         if name in held:
             kernel = np.moveaxis(held[name], -2 if layer == "four" else -1, -1).astype("float64")
-            size = size + (np.abs(kernel) ** power).sum(tuple(range(kernel.ndim - 1)))
+            # A recurrent layer has its units once in every gate.
+            size = size + (np.abs(kernel) ** power).reshape(-1, WIDTHS[layer]).sum(0)
     return sorted(np.argsort(-size)[:count].tolist())
 
 
@@ -634,13 +672,13 @@ def test_what_is_written_instead(tmp_path):
 
 def recurrent(units):
     x = steps = keras.Input((5, 6))
-    x = layers.Bidirectional(layers.LSTM(units, name="lstm"), name="both")(x)
+    x = layers.Bidirectional(layers.LSTM(units, name="lstm"), merge_mode="sum", name="both")(x)
     return keras.Model(steps, layers.Dense(3, name="last")(x))
 
 
 def einsum(units):
     x = steps = keras.Input((5, 6))
-    x = layers.EinsumDense("abc,cd->abd", (None, units), bias_axes="d", activation="relu", name="einsum")(x)
+    x = layers.EinsumDense("abc,bcd->abd", (5, units), bias_axes="d", activation="relu", name="einsum")(x)
     return keras.Model(steps, layers.Dense(3, name="last")(x))
 
 
@@ -656,7 +694,7 @@ def test_layers_whose_units_are_not_known_get_rules_of_their_own(make, tmp_path)
     few.save(tmp_path / "few.keras")
     said = str(refused(tmp_path / "few.keras", many, {"to": ".*", "units": {"widen": "copies"}}))
     name, kind = few.layers[1].name, type(few.layers[1]).__name__
-    assert f"{name} is a {kind}" in said and "(6, " in said and "{repeat: " in said and "{scale: 0.5}" in said
+    assert f"{name} is a {kind}" in said and "6, " in said and "{repeat: " in said and "{scale: 0.5}" in said
     inner = {"recurrent_kernel": [WIDER, *TAKEN]} if make is recurrent else {}
     rules = {
         "wide": {"to": f"{name}(/.*)?", "transform": {"kernel": [WIDER], "bias": [WIDER], **inner}},

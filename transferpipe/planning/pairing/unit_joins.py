@@ -29,6 +29,7 @@ class UnitUse:
             where it has none, and how many numbers the target has of it; empty where the axis has these units alone.
         at: which of the parts it is.
         groups: of a grouped convolution, whose kernel has its inputs for one group, how many groups there are.
+        gates: how often a recurrent layer's kernel has all units along the axis.
     """
 
     weight: str
@@ -38,6 +39,7 @@ class UnitUse:
     parts: tuple[tuple[int, int], ...] = ()
     at: int = 0
     groups: int = 1
+    gates: int = 1
 
 
 @dataclass(frozen=True)
@@ -193,12 +195,20 @@ class UnitJoins:
         """Note an axis of a weight within a unit, which is as long in every source."""
         self._root(part)[0].wholes.append((weight, axis))
 
-    def use(self, parts: Sequence[UnitStretch], side: Side, axes: Sequence[tuple[str, int]], groups: int = 1) -> None:
+    def use(
+        self,
+        parts: Sequence[UnitStretch],
+        side: Side,
+        axes: Sequence[tuple[str, int]],
+        *,
+        groups: int = 1,
+        gates: int = 1,
+    ) -> None:
         """Note axes of weights that go along the units of an output."""
         whole = tuple((part.space, part.width) for part in parts) if len(parts) > 1 else ()
         for at, part in enumerate(parts):
             space, each, _ = self._root(part)
-            space.uses += [UnitUse(weight, axis, side, each, whole, at, groups) for weight, axis in axes]
+            space.uses += [UnitUse(weight, axis, side, each, whole, at, groups, gates) for weight, axis in axes]
 
     def unite(self, one: UnitStretch, other: UnitStretch) -> bool:
         """Note that the same numbers are units of two spaces; tell whether the units of one hold those of the other."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from transferpipe.planning.pairing.unit_axes import DIRECTIONS, einsum_axes, gates_of
 from transferpipe.planning.pairing.unit_joins import Grouping, Side, UnitJoins, UnitSpace, UnitStretch, UnitStretches
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
@@ -67,8 +68,10 @@ def find_unit_spaces(catalog: Catalog, network: Network, inner: Collection[str] 
         inner: grouped convolutions whose groups stay, and change inside; of others groups are units, as a whole.
     """
     walk = _SpaceWalk(catalog, network, frozenset(inner))
+    inside = {f"{n.name}/{part}" for n in network.nodes if n.layer_class == "Bidirectional" for part in DIRECTIONS}
     for node in network.nodes:
-        walk.visit(node)
+        if node.name not in inside:
+            walk.visit(node)
     for name in network.outputs:
         walk.joins.fix(walk.outputs.get(name, ()), f"{name} gives an output of the model")
     return tuple(walk.joins.spaces())
@@ -114,14 +117,14 @@ class _SpaceWalk:
             return f"{node.name} puts together what is concatenated in different ways"
         weights = self._weights(node.name)
         known = self._pass_on(node, inputs, weights) or self._make_units(node, inputs, weights)
-        known = known or self._group(node, inputs, weights) or self._attend(node, inputs)
+        known = known or self._group(node, inputs, weights) or self._attend(node, inputs) or self._recur(node, inputs)
         if not (known or self._concatenate(node, inputs)):
             kind = node.layer_class
             if kind in CONVOLUTIONS and conv_groups(node) > 1:
                 return f"{node.name} has groups, which take parts of several layers, or other parts than its input has"
             return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
         activation = node.settings.get("activation", "linear")
-        if activation is not None and (not isinstance(activation, str) or activation not in _BY_UNIT):
+        if not _is_by_unit(activation):
             self.joins.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
         if reason := _bends(node, activation):
             self.joins.bend(self.outputs[node.name], reason)
@@ -216,6 +219,9 @@ class _SpaceWalk:
             axes, along = {"pointwise_kernel": -1, "bias": -1}, {"depthwise_kernel": -2}
         elif kind == "Embedding" and weights == {"embeddings"}:
             axes = {"embeddings": -1}
+        elif (einsum := einsum_axes(node)) and weights <= {"kernel", "bias"}:
+            axes, within = {"kernel": einsum.made}, {"kernel": einsum.taken}
+            axes |= {"bias": einsum.bias} if einsum.bias is not None else {}
         else:
             return False
         space = self.outputs[node.name] = self.joins.new()
@@ -250,7 +256,7 @@ class _SpaceWalk:
             self.joins.group(inputs[0][0], Grouping(node.name, node.layer_class, groups, width))
             self.joins.group(space, Grouping(node.name, node.layer_class, groups, made // groups))
             self._note(node, (space,), "out", {"kernel": -1, "bias": -1})
-            self.joins.use(inputs[0], "in", [(f"{node.name}/kernel", -2)], groups)
+            self.joins.use(inputs[0], "in", [(f"{node.name}/kernel", -2)], groups=groups)
             self.outputs[node.name] = (space,)
             return True
         out = UnitStretch(space.space, made // groups)
@@ -289,6 +295,42 @@ class _SpaceWalk:
         self._note(node, output, "out", {f"{_OUTPUT}/kernel": -1, f"{_OUTPUT}/bias": -1})
         return True
 
+    def _recur(self, node: Node, inputs: Sequence[UnitStretches]) -> bool:
+        """Give the output of a recurrent layer a space of its own, or of two directions two, one behind the other.
+
+        All gates of a unit go with it, and what the layer gives goes into its own kernel, too.
+        """
+        two = node.layer_class == "Bidirectional"
+        names = [f"{node.name}/{part}" for part in DIRECTIONS] if two else [node.name]
+        layers = [self.network.by_name.get(name) for name in names] if two else [node]
+        if len(inputs) != 1 or (two and node.settings.get("merge_mode", "concat") != "concat"):
+            return False
+        if not all(self._can_recur(layer) for layer in layers):
+            return False
+        parts: list[UnitStretch] = []
+        for layer in layers:
+            assert layer is not None
+            kernel, recurrent = f"{layer.name}/cell/kernel", f"{layer.name}/cell/recurrent_kernel"
+            width = self.catalog[recurrent].shape[0]
+            (space,) = self.joins.new()
+            self.joins.name(space, layer.name)
+            biased = [(name, -1) for name in (f"{layer.name}/cell/bias",) if name in self.catalog]
+            self.joins.use((space,), "out", [(kernel, -1), (recurrent, -1), *biased], gates=gates_of(layer))
+            self.joins.use((space,), "in", [(recurrent, -2)])
+            self.joins.use(inputs[0], "in", [(kernel, -2)])
+            self.joins.bend((space,), f"{layer.name} is a {layer.layer_class}")
+            parts.append(UnitStretch(space.space, 1, width) if two else space)
+        self.outputs[node.name] = tuple(parts)
+        return True
+
+    def _can_recur(self, layer: Node | None) -> bool:
+        """Tell whether a layer is a recurrent one that computes a unit from its own gates alone."""
+        if layer is None or not gates_of(layer):
+            return False
+        states = (layer.settings.get(key, "tanh") for key in ("activation", "recurrent_activation"))
+        names = [f"{layer.name}/cell/{own}" for own in ("kernel", "recurrent_kernel")]
+        return all(map(_is_by_unit, states)) and all(name in self.catalog for name in names)
+
     def _concatenate(self, node: Node, inputs: Sequence[UnitStretches]) -> bool:
         """Give the output of a node the spaces of all its inputs, one behind the other, if it puts them together so."""
         shapes = node.input_shapes
@@ -323,6 +365,10 @@ class _SpaceWalk:
     def _note(self, node: Node, parts: UnitStretches, side: Side, axes: Mapping[str, int]) -> None:
         names = [(f"{node.name}/{own}", axis) for own, axis in axes.items()]
         self.joins.use(parts, side, [(name, axis) for name, axis in names if name in self.catalog])
+
+
+def _is_by_unit(activation: object) -> bool:
+    return activation is None or (isinstance(activation, str) and activation in _BY_UNIT)
 
 
 def _bends(node: Node, activation: object) -> str:

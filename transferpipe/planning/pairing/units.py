@@ -147,8 +147,9 @@ class _Chooser:
         for use in space.uses:
             if use.side == "out" and use.weight in self.found:
                 shape = self._shape(self._entry(self.found[use.weight][place]))
-                here |= {shape[use.axis] // use.each} if len(shape) >= -use.axis else set()
-                there.add(self.pairing.target[use.weight].shape[use.axis] // use.each)
+                each = use.each * use.gates
+                here |= {shape[use.axis] // each} if len(shape) >= -use.axis else set()
+                there.add(self.pairing.target[use.weight].shape[use.axis] // each)
         return here, there
 
     def resize(self, spaces: Sequence[UnitSpace]) -> Iterator[UnitChoice]:
