@@ -15,7 +15,7 @@ from functools import cached_property
 from transferpipe.planning.lint.steps import GraphStep
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.setting_values import LINEAR
-from transferpipe.weights.keras.taken import is_taking
+from transferpipe.weights.keras.taken import is_of_parts, is_taking
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spatial import spatial_sizes
@@ -50,10 +50,17 @@ class Path:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The layers of one model or file as a graph whose nodes with weights are known."""
+    """The layers of one model or file as a graph whose nodes with weights are known.
+
+    Attributes:
+        catalog: the weights.
+        network: the layers.
+        tells_parts: whether paths say which part of a value it is that a node gives as one of its outputs.
+    """
 
     catalog: Catalog
     network: Network
+    tells_parts: bool = True
     _paths: dict[tuple[str, int], Path] = field(default_factory=dict, repr=False, compare=False)
     _functions: dict[str, LayerFunction] = field(default_factory=dict, repr=False, compare=False)
 
@@ -62,7 +69,10 @@ class Arrangement:
         if name not in self._functions:
             own = layer_function(self.network.by_name[name], self.network)
             found = self._of_mean(name, own) or self._of_gate(name, own) or self._of_each_step(name, own)
-            self._functions[name] = found or own
+            found = found or own
+            if not self.tells_parts and is_of_parts(found):
+                found = dataclasses.replace(found, kind=self.network.by_name[name].layer_class, known=False)
+            self._functions[name] = found
         return self._functions[name]
 
     def _of_each_step(self, name: str, own: LayerFunction) -> LayerFunction | None:
@@ -184,8 +194,20 @@ class Arrangement:
 
     def gives_parts(self, name: str, output: int) -> bool:
         """Tell whether it is known which part of a value a node gives, so that paths tell it."""
-        function = output_function(self.network.by_name[name], self.network, output) or self.function(name)
-        return is_taking(function)
+        return is_taking(self._part(self.network.by_name[name], output) or self.function(name))
+
+    def _part(self, node: Node, output: int) -> LayerFunction | None:
+        return output_function(node, self.network, output) if self.tells_parts else None
+
+    def facing(self, framework: str) -> Arrangement:
+        """Return it for a comparison with a network of this framework.
+
+        Only configurations of Keras tell the parts of values: against a graph, outputs go by their numbers.
+        """
+        tells = framework == self.network.framework
+        if tells == self.tells_parts:
+            return self
+        return dataclasses.replace(self, tells_parts=tells, _paths={}, _functions={})
 
     def path_from(self, name: str, output: int = 0) -> Path:
         """Return the steps up to and with the node `name`, back to a layer with weights, a merge or an input."""
@@ -207,8 +229,7 @@ class Arrangement:
             # A merge ends a path: what goes into it is compared input by input, as a place of its own.
             if node.layer_class == "InputLayer" or len(node.inputs) > 1:
                 return Path(node.name, tuple(reversed(steps)))
-            part = output_function(node, self.network, output)
-            steps.append(GraphStep(node.name, part or self.function(node.name)))
+            steps.append(GraphStep(node.name, self._part(node, output) or self.function(node.name)))
             if not node.inputs:
                 return Path("", tuple(reversed(steps)))
             name, output = self._taken(node.name)[0]

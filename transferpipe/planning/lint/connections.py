@@ -50,7 +50,8 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
         # Graphs of other frameworks have nodes smaller than a layer; those of ONNX alone are read as layers.
         if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
-            yield from _connected_otherwise(here, there, _partners(plan, alias, here, there), rules)
+            facing = there.facing(network.framework)
+            yield from _connected_otherwise(here, facing, _partners(plan, alias, here, there), rules)
     yield from lint_kept_between(plan, there, set(rules))
 
 

@@ -60,7 +60,7 @@ def compare_settings(
                 reasons[reason] = reasons.get(reason, 0) + 1
             else:
                 compared.add((alias, pair.source, pair.target))
-        between = BetweenComparison(alias, here, there, own)
+        between = BetweenComparison(alias, here, there.facing(here.network.framework), own)
         between.compare()
         found += [*alone.found, *between.found]
     # What `units` changes by intention is no difference.

@@ -112,8 +112,9 @@ def _last_output(before: GraphStep, here: GraphStep, network: Network) -> GraphS
     last = here.function.kind.startswith("one place") and settings.get(FROM_END) == -1 and not settings["keepdims"]
     if before.function.settings != {"return_sequences": True} or not last:
         return None
-    holder = network.by_name.get(before.node.rpartition("/")[0])
-    if holder is not None and holder.layer_class == "Bidirectional":  # whose layer that runs backwards ends elsewhere
+    nodes = [network.by_name.get(name) for name in (before.node, before.node.rpartition("/")[0])]
+    # What runs backwards ends elsewhere: one layer of Keras's Bidirectional, or half of an operator of ONNX.
+    if any(n and (n.layer_class == "Bidirectional" or n.settings.get("direction") == "bidirectional") for n in nodes):
         return None
     return GraphStep(before.node, dataclasses.replace(before.function, settings={"return_sequences": False}))
 

@@ -103,6 +103,11 @@ def _counted(index: int) -> dict[str, Any]:
     return {PLACE: index, FROM_END: f"from the start ({index})"}
 
 
+def is_of_parts(function: LayerFunction) -> bool:
+    """Tell whether a step takes several places that no layer of Keras takes, such as half of the channels."""
+    return function.kind.startswith("places of ax")
+
+
 def is_taking(function: LayerFunction) -> bool:
     """Tell whether a step takes places of a value, so that which ones is known."""
     return bool(_KINDS.fullmatch(function.kind)) or function.kind.startswith("Cropping")
