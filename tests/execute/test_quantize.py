@@ -123,6 +123,29 @@ def test_weights_files_hold_the_quantized_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.follows("check_quantizable: give a builder as")
+def attending():
+    image = keras.Input((5, 8))
+    x = layers.TimeDistributed(layers.Dense(8, name="d"), name="t")(image)
+    return keras.Model(image, layers.MultiHeadAttention(2, 4, name="m")(x, x))
+
+
+@pytest.mark.follows("verify_loaded: save x.weights.h5 instead, and")
+def test_layers_inside_of_others_keep_their_names_and_a_file_that_keras_does_not_load_is_refused(tmp_path):
+    source = trained(build=attending)
+    floats = [w.name for w in tp.catalog(source)]
+    assert "t/d/kernel" in floats
+    assert set(floats) <= {w.name for w in tp.catalog(by_keras(source, "int8", attending))}
+    # Keras's configuration of an attention does not say that its parts are quantized.
+    with pytest.raises(tp.VerificationError, match="load_model refuses it") as caught:
+        tp.transfer(source, attending(), mapping=ALL, quantize="int8", save={"path": str(tmp_path / "m.keras")})
+    assert not list(tmp_path.iterdir())
+    name = caught.value.problems[0].fix.split()[1]
+    tp.transfer(source, attending(), mapping=ALL, quantize="int8", save={"path": str(tmp_path / name)})
+    model = by_keras(trained(1, attending), "int8", attending)
+    model.load_weights(tmp_path / name)
+    assert bits(model) == bits(by_keras(source, "int8", attending))
+
+
 def test_a_file_is_not_quantized_without_a_model_and_the_advice_is_right(tmp_path):
     source = trained()
     source.save(tmp_path / "s.keras")

@@ -162,13 +162,14 @@ def is_worth_loading(target: Target) -> bool:
 
     That is so where a variable stands in several places, where a class has hooks of its own, and where layers keep
     files beside their weights: lookups, whose vocabularies Keras checks only on loading. A configuration of other
-    layers than its file's has never been built.
+    layers than its file's has never been built. That of a layer made of others, such as an attention, does not say that
+    these are quantized.
     """
     if isinstance(target, FileTarget):
         is_deeper = bool(target.repeats and target.groups)
         return is_deeper or bool(target.source.catalog.doubles or target.source.assets or target.learned)
     assert isinstance(target, ModelTarget)
-    return bool(target.structure.catalog.doubles) or target.keeps_files or target.loads_otherwise
+    return bool(target.structure.catalog.doubles) or target.keeps_files or target.loads_otherwise or target.is_quantized
 
 
 @dataclass
@@ -213,6 +214,11 @@ class ModelTarget:
     def loads_otherwise(self) -> bool:
         """Whether a layer saves or loads in a way that is not Keras's own."""
         return has_own_hooks(self.model)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether Keras quantized a layer."""
+        return any(getattr(layer, "quantization_mode", None) for layer in self.walked.layers.values())
 
     @property
     def lookups(self) -> tuple[Any, ...]:

@@ -162,7 +162,10 @@ def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> 
 
     made = record(model) if recorded is None else recorded
     recorded = [group for group in made if isinstance(group.owner, keras.layers.Layer)]
-    readable = readable_names(SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries)) for g in recorded)
+    readable = readable_names(
+        SavedLayer(g.path, g.name, tuple(_shape(v) for _, v in g.entries), tuple(_dtype(v) for _, v in g.entries))
+        for g in recorded
+    )
     refuse_namesakes(readable, (g.path for g in recorded if g.entries), label)
     weights: list[WeightSpec] = []
     doubles: list[Double] = []

@@ -87,7 +87,11 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
             model = rebuilt or import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:
         if loaded_before(target, own) or "objects could not be loaded" in str(error):
-            raise VerificationError(refused_by_keras(name, error)) from error
+            problem = refused_by_keras(name, error)
+            if isinstance(target, ModelTarget) and target.is_quantized and not problem.fix:
+                fix = "save x.weights.h5 instead, and load it into the model behind model.quantize()"
+                problem = Problem(name, problem.what, fix)
+            raise VerificationError(problem) from error
         text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
         return [PlanWarning("not-loaded", name, text)]
     problems = Problems()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from transferpipe.weights.keras.layer_classes import Shape
 
+_FLOAT8 = 6  # weights that float8 adds to a layer
 _GATES = (1, 3, 4)  # of a simple recurrent cell, a GRU, an LSTM
 
 
@@ -26,6 +27,26 @@ def looks_built_in(shapes: Sequence[Shape]) -> bool:
     if len(rest) == 1:
         return _is_bias(rest[0], first) or _is_pointwise(rest[0], first) or looks_like_cell(shapes)
     return looks_like_cell(shapes) or (len(rest) == 2 and _is_pointwise(rest[0], first) and rest[1] == rest[0][-1:])
+
+
+def looks_quantized(dtypes: Sequence[str]) -> bool:
+    """Tell whether weights hold the integers that Keras makes of kernels and tables, which it does of its own layers.
+
+    >>> looks_quantized(["int8", "float32"]), looks_quantized(["float32"])
+    (True, False)
+    """
+    return len(dtypes) > 1 and not {"int8", "uint8"}.isdisjoint(dtypes)
+
+
+def without_float8(shapes: Sequence[Shape]) -> Sequence[Shape]:
+    """Return the shapes of a layer's weights without those that Keras adds for float8: a scale and a history thrice.
+
+    >>> without_float8([(4, 3), (3,), (), (1024,), (), (1024,), (), (1024,)])
+    [(4, 3), (3,)]
+    """
+    tail = tuple(shapes[-_FLOAT8:])
+    scaled = len(tail) == _FLOAT8 and tail == ((), tail[1]) * 3 and len(tail[1]) == 1
+    return shapes[:-_FLOAT8] if scaled else shapes
 
 
 def looks_like_cell(shapes: Sequence[Shape]) -> bool:

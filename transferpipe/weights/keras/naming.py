@@ -14,7 +14,7 @@ from functools import cached_property
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.weights.keras.hub_classes import hub_stems
 from transferpipe.weights.keras.layer_classes import BUILT_IN, Shape, stem
-from transferpipe.weights.keras.layer_shapes import looks_built_in, looks_like_cell
+from transferpipe.weights.keras.layer_shapes import looks_built_in, looks_like_cell, looks_quantized, without_float8
 
 # Keras 2.13 wrote the second of these where later versions write the first.
 MODEL_LAYERS = ("layers", "_layer_checkpoint_dependencies")
@@ -28,11 +28,13 @@ class SavedLayer:
         path: segments joined by ``/`` as Keras saves the layer, such as ``layers/functional/layers/dense_1``.
         name: the layer's own name noted beside its weights; None in files of older versions.
         shapes: shapes of its own weights in the order of their keys.
+        dtypes: their dtypes, where they are known.
     """
 
     path: str
     name: str | None
     shapes: tuple[Shape, ...] = ()
+    dtypes: tuple[str, ...] = ()
 
 
 _SIDES = ("forward_layer", "backward_layer")
@@ -172,7 +174,8 @@ class _Evidence:
             return any(children >= parts for parts in _COMPOSITES)
         if layer.path.rpartition("/")[2] == "cell":
             return looks_like_cell(layer.shapes)
-        return looks_built_in(layer.shapes)
+        # Quantizing a layer gives it other weights, and must not give it another name.
+        return looks_quantized(layer.dtypes) or looks_built_in(without_float8(layer.shapes))
 
 
 _DIRECTIONS = {"forward_layer": "forward_", "backward_layer": "backward_"}

@@ -77,7 +77,7 @@ def _layers(
     groups: Sequence[StoreGroup], configs: Mapping[str, Config], label: str
 ) -> tuple[list[SavedGroup], Catalog, dict[str, Config]]:
     """Return the layout, the catalog, and the configurations by name, of the groups that hold layers."""
-    readable = readable_names(SavedLayer(g.path, g.name, g.shapes) for g in groups)
+    readable = readable_names(SavedLayer(g.path, g.name, g.shapes, g.dtypes) for g in groups)
     hub = hub_layers({g.path: g.shapes for g in groups}, {g.path: g.dtypes for g in groups}, configs)
     classes = _layer_classes(groups, configs, hub)
     own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}

@@ -28,7 +28,8 @@ def deeper_file(source: FileSource, deeper: Deeper) -> FileSource:
     old = {group.path: group for group in source.groups}
     known = source.catalog.expanded.by_name
     shapes = {path: tuple(known[name].shape for _, name in group.entries) for path, group in old.items()}
-    readable = readable_names(SavedLayer(m.path, m.name, shapes[m.origin]) for m in deeper.groups)
+    dtypes = {path: tuple(known[name].dtype for _, name in group.entries) for path, group in old.items()}
+    readable = readable_names(SavedLayer(m.path, m.name, shapes[m.origin], dtypes[m.origin]) for m in deeper.groups)
     groups, specs = [], []
     origins: dict[str, WeightSpec] = {}
     doubles: list[Double] = []
