@@ -130,7 +130,8 @@ def attending():
 
 
 @pytest.mark.follows("verify_loaded: save x.weights.h5 instead, and")
-def test_layers_inside_of_others_keep_their_names_and_a_file_that_keras_does_not_load_is_refused(tmp_path):
+def test_layers_inside_of_others_keep_their_names_and_a_file_that_keras_does_not_load_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     source = trained(build=attending)
     floats = [w.name for w in tp.catalog(source)]
     assert "t/d/kernel" in floats
