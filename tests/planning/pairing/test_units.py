@@ -167,6 +167,7 @@ def directions(a, b):
     x = steps = keras.Input((5, 3))
     x = layers.Bidirectional(layers.LSTM(a, use_bias=False, return_sequences=True), name="one")(x)
     x = layers.Bidirectional(layers.GRU(b, reset_after=False, return_sequences=True), name="two")(x)
+    x = layers.TimeDistributed(layers.Dense(b, activation="relu"), name="four")(x)
     x = layers.SimpleRNN(a, name="three")(layers.Concatenate(name="join")([x, steps]))
     return keras.Model(steps, layers.Dense(3, name="last")(x))
 
@@ -493,6 +494,26 @@ def test_what_compares_units_gets_as_many_copies_of_each(make, tmp_path):
     target = built(make, 8, 8, seed=1)
     tp.transfer(path, target, mapping=WIDEN, strict=True)
     np.testing.assert_allclose(outputs(target)[0], outputs(source)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("outer", ["model", "every step"])
+def test_a_layer_that_stands_in_two_places_keeps_its_units(outer, tmp_path):
+    """Its weights are listed once, and what takes its output at the other place is not found by them."""
+
+    def shared(a, b):
+        one, x = layers.Dense(a, activation="relu", name="one"), keras.Input((4, 5))
+        inner = keras.Sequential([keras.Input((4, 5)), one], name="inner")
+        y = layers.TimeDistributed(one, name="inner")(x) if outer == "every step" else inner(x)
+        y = layers.Concatenate(name="join")([layers.Dense(3, name="side")(y), layers.Dense(3, name="other")(one(x))])
+        return keras.Model(x, layers.Dense(3, name="last")(layers.Dense(b, activation="tanh", name="two")(y)))
+
+    source, turned = built(shared, 4, 6), built(shared, 4, 6, seed=1)
+    files = {"own": saved(source, tmp_path / "own.keras"), "other": saved(turned, tmp_path / "other.keras")}
+    tp.transfer(files, turned, mapping=ALIGN)
+    np.testing.assert_allclose(outputs(turned), outputs(source), rtol=1e-4, atol=1e-5)
+    assert not np.array_equal(turned.get_layer("two").kernel, source.get_layer("two").kernel)
+    with pytest.raises(RecipeError, match=r"has shape .* in the source and .* in the target"):
+        tp.plan(saved(source, tmp_path / "b.keras"), built(shared, 8, 6), mapping=WIDEN)
 
 
 def in_four(channels, groups):

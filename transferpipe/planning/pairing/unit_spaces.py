@@ -13,11 +13,12 @@ A layer that is not in the tables here may do anything with its inputs: the unit
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from transferpipe.planning.pairing.unit_axes import DIRECTIONS, einsum_axes, gates_of
 from transferpipe.planning.pairing.unit_joins import Grouping, Side, UnitJoins, UnitSpace, UnitStretch, UnitStretches
-from transferpipe.weights.name import WeightName
+from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
 
@@ -67,8 +68,10 @@ def find_unit_spaces(catalog: Catalog, network: Network, inner: Collection[str] 
         network: its layers.
         inner: grouped convolutions whose groups stay, and change inside; of others groups are units, as a whole.
     """
-    walk = _SpaceWalk(catalog, network, frozenset(inner))
     inside = {f"{n.name}/{part}" for n in network.nodes if n.layer_class == "Bidirectional" for part in DIRECTIONS}
+    wrapped = _wrapped(network)
+    inside |= {part.name for part in wrapped.values()}
+    walk = _SpaceWalk(catalog, network, frozenset(inner), wrapped)
     for node in network.nodes:
         if node.name not in inside:
             walk.visit(node)
@@ -85,6 +88,7 @@ class _SpaceWalk:
         catalog: its weights.
         network: its layers.
         inner: grouped convolutions whose groups change inside.
+        wrapped: what each TimeDistributed applies to every step.
         outputs: the space of each node's output; of what is concatenated, several.
         joins: the spaces.
     """
@@ -92,20 +96,30 @@ class _SpaceWalk:
     catalog: Catalog
     network: Network
     inner: frozenset[str] = frozenset()
+    wrapped: Mapping[str, Node] = field(default_factory=dict)
     outputs: dict[str, UnitStretches] = field(default_factory=dict)
     joins: UnitJoins = field(default_factory=UnitJoins)
 
     def visit(self, node: Node) -> None:
         """Give the output of a node its space, and note what uses those of its inputs."""
+        if node.name in self.wrapped and node.calls == 1:
+            # Units lie along the last axis, of which a step is a part like any other place.
+            part = replace(self.wrapped[node.name], inputs=node.inputs)
+            self._settle(part)
+            self.outputs[node.name] = self.outputs[part.name]
+        else:
+            self._settle(node)
+        # What nothing takes leaves the model, whether the network lists it as an output or not.
+        if not self.network.consumers.get(node.name):
+            self.joins.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
+
+    def _settle(self, node: Node) -> None:
         inputs = [self.outputs[name] for name in node.inputs if name in self.outputs]
         reason = self._why_unknown(node) or self._use(node, inputs)
         if reason:
             for parts in inputs:
                 self.joins.fix(parts, reason)
             self.outputs[node.name] = self.joins.new(reason)
-        # What nothing takes leaves the model, whether the network lists it as an output or not.
-        if not self.network.consumers.get(node.name):
-            self.joins.fix(self.outputs[node.name], f"{node.name} gives an output of the model")
 
     def _use(self, node: Node, inputs: Sequence[UnitStretches]) -> str:
         """Note what a node does with the units of its inputs; return why that is not known, where it is not."""
@@ -357,7 +371,17 @@ class _SpaceWalk:
         below = self.catalog.layers.get(node.name, ())
         if any(self.catalog.aliases.get(name) in below for name in self.catalog.aliases):
             return f"{node.name} shares a weight with another layer"
+        if below and _own_name(node) in self._held_elsewhere:
+            return f"{node.name} shares its weights with a layer of its name, elsewhere in the model"
         return ""
+
+    @cached_property
+    def _held_elsewhere(self) -> set[tuple[str, str]]:
+        """Classes and names of layers that hold no weights, as those do whose weights are listed at another place.
+
+        A layer that a model has in two places, one of them inside a wrapper or a model, is a node of each.
+        """
+        return {_own_name(node) for node in self.network.nodes if node.name not in self.catalog.layers} - {("", "")}
 
     def _weights(self, layer: str) -> set[str]:
         return {WeightName(name).own for name in self.catalog.layers.get(layer, ()) if WeightName(name).layer == layer}
@@ -365,6 +389,21 @@ class _SpaceWalk:
     def _note(self, node: Node, parts: UnitStretches, side: Side, axes: Mapping[str, int]) -> None:
         names = [(f"{node.name}/{own}", axis) for own, axis in axes.items()]
         self.joins.use(parts, side, [(name, axis) for name, axis in names if name in self.catalog])
+
+
+def _own_name(node: Node) -> tuple[str, str]:
+    return (node.layer_class, str(node.settings["name"])) if "name" in node.settings else ("", "")
+
+
+def _wrapped(network: Network) -> dict[str, Node]:
+    """Return the layer inside each TimeDistributed that has one, by the wrapper's name."""
+    wrappers = {n.name for n in network.nodes if n.layer_class == "TimeDistributed"}
+    parts: dict[str, list[Node]] = {}
+    for node in network.nodes if wrappers else ():
+        outer = next((name for name in ancestors(node.name) if name in wrappers and name != node.name), None)
+        if outer is not None:
+            parts.setdefault(outer, []).append(node)
+    return {name: found[0] for name, found in parts.items() if len(found) == 1}
 
 
 def _is_by_unit(activation: object) -> bool:
