@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from transferpipe.weights.keras.layer_settings import NEUTRAL, LayerFunction
-from transferpipe.weights.keras.taken import FLIP, MOST_PLACES, Shape, Taken, one_place
+from transferpipe.weights.keras.taken import FLIP, MOST_PLACES, Shape, TakenPlaces, one_place
 from transferpipe.weights.network import Node
 
 _SAMPLES_AND_CHANNELS = 2
@@ -37,7 +37,7 @@ def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node
         return _of_index(entries, shape) if taken is None else taken.spelled()
     axes = _axes(settings.get("axis"), shape)
     if axes and all(0 < (shape[axis] or 0) <= MOST_PLACES for axis in axes):
-        if (taken := _along(name, settings, given, Taken(shape), axes)) is not None:
+        if (taken := _along(name, settings, given, TakenPlaces(shape), axes)) is not None:
             return taken.spelled()
     elif name == "flip" and axes:
         return LayerFunction(FLIP, {"axis": axes})
@@ -69,7 +69,7 @@ def selected_output(name: str, settings: Mapping[str, Any], output: int, node: N
     if len(node.inputs) != 1 or size is None or not 0 < size <= MOST_PLACES:
         return None
     if name == "unstack" and 0 <= output < size:
-        return Taken(shape, {axes[0]: (output,)}, frozenset(axes)).spelled()
+        return TakenPlaces(shape, {axes[0]: (output,)}, frozenset(axes)).spelled()
     cuts = settings.get("indices_or_sections")
     if type(cuts) is int and 0 < cuts <= size and name in ("split", "arraysplit"):
         # The first ones have one more where it does not come out even, as in numpy.array_split.
@@ -80,7 +80,7 @@ def selected_output(name: str, settings: Mapping[str, Any], output: int, node: N
         return None
     if not 0 <= output < len(ends) - 1:
         return None
-    return Taken(shape, {axes[0]: tuple(range(size))[ends[output] : ends[output + 1]]}).spelled()
+    return TakenPlaces(shape, {axes[0]: tuple(range(size))[ends[output] : ends[output + 1]]}).spelled()
 
 
 def _axes(axis: Any, shape: Shape) -> tuple[int, ...]:
@@ -91,26 +91,28 @@ def _axes(axis: Any, shape: Shape) -> tuple[int, ...]:
     return tuple(sorted({a % len(shape) for a in found}))
 
 
-def _along(name: str, settings: Mapping[str, Any], given: Any, whole: Taken, axes: tuple[int, ...]) -> Taken | None:
+def _along(
+    name: str, settings: Mapping[str, Any], given: Any, whole: TakenPlaces, axes: tuple[int, ...]
+) -> TakenPlaces | None:
     """Return what an operation takes along axes of known sizes; None for any other operation."""
     shape, axis = whole.shape, axes[0]
     size = shape[axis] or 0
     if name == "flip":
-        return Taken(shape, {a: tuple(range(shape[a] or 0))[::-1] for a in axes})
+        return TakenPlaces(shape, {a: tuple(range(shape[a] or 0))[::-1] for a in axes})
     if len(axes) > 1:
         return None
     if name == "roll" and type(shift := settings.get("shift")) is int:
-        return Taken(shape, {axis: tuple((place - shift) % size for place in range(size))})
+        return TakenPlaces(shape, {axis: tuple((place - shift) % size for place in range(size))})
     index = _numbers(given[-1]) if isinstance(given, list) and given else None
     if name == "take" and type(index) is int and -size <= index < size:
-        return Taken(shape, {axis: (index % size,)}, frozenset(axes))
+        return TakenPlaces(shape, {axis: (index % size,)}, frozenset(axes))
     if name == "takealongaxis" and isinstance(index, list):
         index = _same_for_all(index, axis, len(shape))
     if name not in ("take", "takealongaxis") or not isinstance(index, list) or len(index) > MOST_PLACES:
         return None
     if not index or not all(type(n) is int and -size <= n < size for n in index):
         return None
-    return Taken(shape, {axis: tuple(n % size for n in index)})
+    return TakenPlaces(shape, {axis: tuple(n % size for n in index)})
 
 
 def _numbers(value: Any) -> Any:
@@ -131,7 +133,7 @@ def _same_for_all(index: list[Any], axis: int, rank: int) -> list[int] | None:
     return same if bool(np.all(rows == rows[:, :1])) else None
 
 
-def _of_entries(entries: list[Any] | None, shape: Shape) -> Taken | None:
+def _of_entries(entries: list[Any] | None, shape: Shape) -> TakenPlaces | None:
     """Return what an index takes, where the sizes of all axes that it cuts are known."""
     if entries is None or len(entries) > len(shape):
         return None
@@ -150,7 +152,7 @@ def _of_entries(entries: list[Any] | None, shape: Shape) -> Taken | None:
             dropped.add(axis)
         else:
             places[axis] = tuple(range(size))[slice(*bounds)]
-    return Taken(shape, places, frozenset(dropped)) if all(places.values()) else None
+    return TakenPlaces(shape, places, frozenset(dropped)) if all(places.values()) else None
 
 
 def cropped(function: LayerFunction, shape: Shape) -> LayerFunction | None:

@@ -25,7 +25,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
-class Taken:
+class TakenPlaces:
     """What is taken of a value.
 
     Attributes:
@@ -48,13 +48,13 @@ class Taken:
         """The shape of what is taken."""
         return tuple(len(self.places[axis]) if axis in self.places else self.shape[axis] for axis in self.left)
 
-    def then(self, other: Taken) -> Taken:
+    def then(self, other: TakenPlaces) -> TakenPlaces:
         """Return what is taken of the value where `other` says what is taken of what this takes."""
         places, left = dict(self.places), self.left
         for axis, chosen in other.places.items():
             here = self.places.get(left[axis])
             places[left[axis]] = tuple(chosen if here is None else (here[place] for place in chosen))
-        return Taken(self.shape, places, self.dropped | {left[axis] for axis in other.dropped})
+        return TakenPlaces(self.shape, places, self.dropped | {left[axis] for axis in other.dropped})
 
     def spelled(self) -> LayerFunction | None:
         """Return it as a step; None where samples are taken."""
@@ -113,7 +113,7 @@ def is_taking(function: LayerFunction) -> bool:
     return bool(_KINDS.fullmatch(function.kind)) or function.kind.startswith("Cropping")
 
 
-def taken_by(function: LayerFunction, shape: Shape) -> Taken | None:
+def taken_by(function: LayerFunction, shape: Shape) -> TakenPlaces | None:
     """Return what a step takes of a value of this shape; None for any other step, and where it is not certain."""
     settings, rank = function.settings, len(shape)
     if matched := _KINDS.fullmatch(function.kind):
@@ -122,9 +122,9 @@ def taken_by(function: LayerFunction, shape: Shape) -> Taken | None:
         found = {a: (settings[PLACE],) if is_one else settings[f"places of axis {a}"] for a in axes}
         keeps = settings["keepdims"]
         dropped = axes if keeps is False else [] if keeps is True else keeps
-        return _certain(Taken(shape, found, frozenset(dropped)))
+        return _certain(TakenPlaces(shape, found, frozenset(dropped)))
     if function.kind == "Squeeze" and type(axis := settings.get("axis")) is int and -rank <= axis < rank:
-        return _certain(Taken(shape, {axis % rank: (0,)}, frozenset([axis % rank]))) if shape[axis] == 1 else None
+        return _certain(TakenPlaces(shape, {axis % rank: (0,)}, frozenset([axis % rank]))) if shape[axis] == 1 else None
     pairs = settings.get("cropping")
     if function.kind != f"Cropping{rank - 2}D" or not isinstance(pairs, tuple) or len(pairs) != rank - 2:
         return None
@@ -136,10 +136,10 @@ def taken_by(function: LayerFunction, shape: Shape) -> Taken | None:
     sizes = {axis: shape[axis] for axis in cut}
     if not all(n is not None and sum(cut[axis]) < n <= MOST_PLACES for axis, n in sizes.items()):
         return None
-    return Taken(shape, {a: tuple(range(p[0], (shape[a] or 0) - p[1])) for a, p in cut.items()})
+    return TakenPlaces(shape, {a: tuple(range(p[0], (shape[a] or 0) - p[1])) for a, p in cut.items()})
 
 
-def _certain(taken: Taken) -> Taken | None:
+def _certain(taken: TakenPlaces) -> TakenPlaces | None:
     """Return it where every place is one of the value."""
     sizes = {a: taken.shape[a] if a < len(taken.shape) else None for a in taken.places}
     inside = all(

@@ -48,7 +48,7 @@ class Findings:
         label: the file.
         version: the version of Keras that wrote it, as far as it says.
         problems: what is wrong with the whole.
-        refused: the names of layers that cannot be built, by why and how that is mended.
+        refused: the names of layers that cannot be built, by the reason and the fix.
         notes: what is taken over otherwise than it stands there, by what is said of it: the names of the layers.
         doubts: the same of what may compute something else.
         renamed: layers whose names Keras 3 does not allow, by their old names.
