@@ -150,10 +150,12 @@ def test_integers_into_floats(tmp_path):
     np.savez(tmp_path / "s.npz", **{"x/kernel": whole})
     problem = problem_of(str(tmp_path / "s.npz"), model, {"r": {"to": "x"}})
     assert "if its integers are the values themselves, add the transform {cast: float32}" in problem.fix
-    assert "if they are quantized, add {scale: SCALE}" in problem.fix
+    assert "if they are quantized, add {add: -ZERO} after it with their zero point, where that is not 0" in problem.fix
+    assert "and then {scale: SCALE} with their scale" in problem.fix
     for transforms, wanted in (
         ([{"cast": "float32"}], whole.astype("float32")),
         ([{"cast": "float32"}, {"scale": 0.5}], whole * np.float32(0.5)),
+        ([{"cast": "float32"}, {"add": -12}, {"scale": 0.5}], (whole - np.float32(12)) * np.float32(0.5)),
     ):
         tp.transfer(str(tmp_path / "s.npz"), model, mapping={"r": {"to": "x", "transform": transforms}})
         assert np.array_equal(model.weights[0], wanted)

@@ -93,7 +93,8 @@ def advise_dtype(spec: WeightSpec, dtype: str) -> str:
     if kinds == ("integer", "float"):
         return (
             f"if its integers are the values themselves, add the transform {{cast: {spec.dtype}}}; if they are "
-            f"quantized, add {{scale: SCALE}} with their scale after it"
+            f"quantized, add {{add: -ZERO}} after it with their zero point, where that is not 0, and then "
+            f"{{scale: SCALE}} with their scale"
         )
     if kinds == ("float", "integer"):
         return f"if all its numbers are whole, add the transform {{cast: {spec.dtype}}}; it drops fractions"

@@ -141,7 +141,16 @@ def test_sparse_and_quantised_tensors_are_named(save):
 
 
 def test_conjugated_tensors_are_named(save):
-    assert "conjugated" in unread(save({"z": torch.ones(3, dtype=torch.complex64).conj()})).reason
+    conjugated = torch.ones(3, dtype=torch.complex64).conj()
+    found = unread(save({"z": conjugated}))
+    assert "conjugated" in found.reason and found.fix == "save what its resolve_conj().resolve_neg() gives"
+    assert save({"z": conjugated.resolve_conj().resolve_neg()}).read("z").tobytes() == raw(conjugated.resolve_conj())
+
+
+def test_a_tensor_without_values_is_named(save):
+    found = unread(save({"m": torch.empty(3, device="meta")}))
+    assert found.reason == "is a meta tensor, which has no values"
+    assert found.fix == "load the model's weights, and save it then"
 
 
 def test_shared_storages_keep_their_parts(save):

@@ -109,7 +109,8 @@ def _tensor(given: tuple[Any, ...]) -> TensorView:
 
 def _with_metadata(tensor: TensorView, metadata: Any) -> TensorView:
     if isinstance(metadata, Entries) and any(value is not False for _, value in metadata.pairs):
-        return replace(tensor, refused="is marked as to be conjugated or negated when it is used")
+        fix = "save what its resolve_conj().resolve_neg() gives"
+        return replace(tensor, refused=f"is marked as to be conjugated or negated when it is used: {fix}")
     return tensor
 
 
@@ -205,7 +206,9 @@ _REBUILD: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
         ),
         _unreadable("lies on a device of its own kind: save what its cpu() gives"),
     ),
-    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable("is a meta tensor, which has no values"),
+    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable(
+        "is a meta tensor, which has no values: load the model's weights, and save it then"
+    ),
 }
 _MAPPINGS = (
     "collections.OrderedDict", "collections.Counter", "builtins.dict", "__builtin__.dict",
