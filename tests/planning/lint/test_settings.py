@@ -144,6 +144,26 @@ PAIRS = {
         lambda: row(dense("a"), first, dense("b"), shape=(None, 4)),
         lambda: row(dense("a"), lambda x: ops.flip(x, axis=1)[:, -1], dense("b"), shape=(None, 4)),
     ),
+    "a square and a power": (lambda: taken(lambda x: ops.square(x)), lambda: taken(lambda x: x**2)),
+    "a square and another power": (lambda: taken(lambda x: ops.square(x)), lambda: taken(lambda x: x**3)),
+    "a sum over time, counted from both ends": (
+        lambda: taken(lambda x: ops.cumsum(x, axis=1)), lambda: taken(lambda x: ops.cumsum(x, axis=-2))
+    ),
+    "padded by what is mirrored": (
+        lambda: taken(lambda x: ops.pad(x, ((0, 0), (1, 1), (0, 0)), mode="reflect")), lambda: taken(kl.ZeroPadding1D(1))
+    ),
+    "a Reshape to the same shape": (lambda: taken(kl.Reshape((-1, 4))), lambda: row(dense("a"), dense("b"))),
+    "a Reshape to another one and back": (
+        lambda: row(dense("a"), kl.Reshape((4, 5)), kl.Reshape((5, 4)), dense("b")), lambda: row(dense("a"), dense("b"))
+    ),
+    "a Reshape that moves values": (
+        lambda: row(dense("a"), kl.Reshape((4, 5)), kl.Permute((2, 1)), dense("b")),
+        lambda: row(dense("a"), dense("b")),
+    ),
+    "a sum, and a difference the other way round": (
+        lambda: halves("product", merge=kl.Add, gate="linear"),
+        lambda: halves("other way round", merge=kl.Subtract, gate="linear"),
+    ),
     "the maximum, by another name": (
         lambda: taken(lambda x: ops.amax(x, axis=1)), lambda: taken(kl.GlobalMaxPooling1D())
     ),

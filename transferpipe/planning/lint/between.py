@@ -122,7 +122,9 @@ class BetweenComparison(ComparedSides):
             )
             starts_of = list(zip(theirs, ours, strict=False))
             # Which input of a sum comes first means nothing.
-            anywhere = self.target.function(two).kind in _COMMUTATIVE
+            anywhere = any(
+                side.function(n).kind in _COMMUTATIVE for side, n in ((self.source, one), (self.target, two))
+            )
             # No need to look further back, mostly.
             near = any(pair in graph for pair in (product(theirs, ours) if anywhere else starts_of))
             known[ends] = near or any(self._correspond(pair, graph, known) for pair in starts_of)

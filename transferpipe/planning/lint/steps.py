@@ -70,7 +70,10 @@ def _together(found: list[GraphStep], here: GraphStep, network: Network) -> list
         return [before]
     # No value moves in a Reshape: only the last shape of a row of them is left to compare.
     if kinds[1] == "Reshape" and kinds[0] in ("Flatten", "Reshape"):
-        return [here]
+        node = network.by_name.get(before.node)
+        shape = node.input_shapes[0] if node and len(node.input_shapes) == 1 else ()
+        is_back = _is_shape(here.function.settings.get("target_shape"), shape)
+        return [GraphStep(before.node, LayerFunction(NEUTRAL) if is_back else here.function)]
     # GlobalAveragePooling2D(keepdims=True) and a Flatten are one without keepdims; torch's AdaptiveAvgPool2d is the
     # former.
     if kinds[1] == "Flatten" and _leaves_one_place(before, here, network):
@@ -141,6 +144,8 @@ def _flat(step: GraphStep, network: Network, *, by_shapes: bool) -> GraphStep | 
         return None
     shape = node.input_shapes[0] if by_shapes and node and len(node.input_shapes) == 1 else ()
     target = function.settings.get("target_shape")
+    if function.kind == "Reshape" and _is_shape(target, shape):
+        return None
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
@@ -150,6 +155,13 @@ def _flat(step: GraphStep, network: Network, *, by_shapes: bool) -> GraphStep | 
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):
         return GraphStep(step.node, LayerFunction("Flatten")) if len(shape) != 2 else None
     return step
+
+
+def _is_shape(target: Any, shape: tuple[int | None, ...]) -> bool:
+    """Tell whether values of this shape keep it where they are given the shape `target`."""
+    if not isinstance(target, tuple) or len(target) != len(shape) - 1 or target.count(-1) > 1:
+        return False
+    return all(n in (-1, size) for n, size in zip(target, shape[1:], strict=True)) and shape[1:].count(None) < 2
 
 
 def _enlarged(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:

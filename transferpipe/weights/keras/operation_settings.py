@@ -137,6 +137,15 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
     as_layer = as_layer or selection(name, settings, node.settings.get(ARGUMENTS), node)
     if as_layer is not None:
         return as_layer
+    return _by_its_settings(name, settings, constants, node)
+
+
+def _by_its_settings(name: str, settings: dict[str, Any], constants: list[Any], node: Node) -> LayerFunction:
+    """Return an operation that does what no layer does, with its settings and constants."""
+    if name in ("power", "pow") and constants == [2] and len(node.inputs) == 1 and _tensor_first(node):
+        return LayerFunction("square")
+    if type(axis := settings.get("axis")) is int and (spelled := spell_axis(axis, node)) is not None:
+        settings["axis"] = spelled
     more = {ARGUMENTS: tuple(constants)} if constants else {}
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
@@ -217,15 +226,16 @@ def _moved(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction 
 
 
 def _padded(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
-    """Return the ZeroPadding that an operation is; None if it pads samples, channels, or with something else."""
-    pads = settings.get("pad_width")
-    if name != "pad" or settings.get("mode", "constant") != "constant" or not isinstance(pads, list | tuple):
+    """Return the padding of places that an operation is; None if it pads samples, channels, or with another number."""
+    pads, mode = settings.get("pad_width"), settings.get("mode", "constant")
+    if name != "pad" or not isinstance(pads, list | tuple):
         return None
     value = _flat_constants(node.settings.get(ARGUMENTS), 0)
     pairs = [tuple(p) for p in pads if isinstance(p, list | tuple) and len(p) == 2]
     if any(value) or len(pairs) != len(pads) or len(pairs) not in _MAPS or any(pairs[0]) or any(pairs[-1]):
         return None
-    return LayerFunction(f"ZeroPadding{len(pairs) - 2}D", {"padding": tuple(pairs[1:-1])})
+    kind = f"ZeroPadding{len(pairs) - 2}D" if mode == "constant" else f"{mode} padding"
+    return LayerFunction(kind, {"padding": tuple(pairs[1:-1])})
 
 
 def _with_number(verb: str, number: float, *, is_first: bool) -> LayerFunction:
