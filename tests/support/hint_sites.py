@@ -177,7 +177,7 @@ def _is_handed_on(hint, function):
 def _hint_of(call, name, known, module):
     """Return the expression of the hint in a call of one of the functions that are `known` by its name, or None."""
     holder, last = name
-    if last == "add" and "problems" not in holder:
+    if last == "add" and "problems" not in holder and (holder, module.name) != ("self", Problem.__module__):
         return None
     if last == "note" and not {"fields", "inner", "outer", "self"} & {holder.rpartition(".")[2]}:
         return None
