@@ -741,5 +741,8 @@ CASES: tuple[Case, ...] = (
     Case("EfficientNetB0 nested", "applications", app_case("EfficientNetB0", "nested"), 2),
     Case("EfficientNetV2B0 other classes", "applications", app_case("EfficientNetV2B0", classes=7), 2),
     Case("ConvNeXtTiny other classes", "applications", app_case("ConvNeXtTiny", classes=7), 2),
+    Case("InceptionV3 renamed", "applications", app_case("InceptionV3", "renamed"), 189),
+    Case("EfficientNetV2B0 renamed", "applications", app_case("EfficientNetV2B0", "renamed"), 151),
+    Case("NASNetMobile renamed", "applications", app_case("NASNetMobile", "renamed"), 389),
     Case("NASNetMobile other classes", "applications", app_case("NASNetMobile", classes=7), 2),
 )

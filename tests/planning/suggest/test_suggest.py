@@ -109,6 +109,30 @@ def test_branches_that_nothing_tells_apart_are_left_open():
     assert yaml.safe_load(str(found))["unmatched"] == "keep"
 
 
+def branching(names):
+    """Return a network of branches of equal shapes, told apart only by what they are joined with and what is between."""
+    called = iter(names)
+
+    def conv(x, size=1):
+        return layers.Conv2D(4, size, padding="same", name=next(called))(x)
+
+    inputs = keras.Input((6, 6, 4))
+    plain, pooled = conv(inputs), conv(layers.AveragePooling2D(3, 1, "same")(inputs))
+    joined = layers.Add()([conv(inputs, 5), conv(plain, 3)])
+    other = layers.Add()([conv(plain, 3), layers.MaxPooling2D(3, 1, "same")(pooled)])
+    x = layers.GlobalAveragePooling2D()(layers.Concatenate()([plain, pooled, joined, other]))
+    return keras.Model(inputs, layers.Dense(2, name=next(called))(x))
+
+
+def test_branches_are_told_apart_by_what_they_are_joined_with():
+    source, target = branching(["ka", "ru", "mi", "to", "se", "lo"]), branching(["xu", "ye", "zo", "we", "va", "qi"])
+    found = tp.suggest(source, target)
+    assert not found.undecided
+    tp.transfer(source, target, mapping=found.mapping)
+    data = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype("float32")
+    np.testing.assert_array_equal(target(data), source(data))
+
+
 @pytest.mark.parametrize("pair", range(0, 12, 4))
 def test_few_values_that_are_alike_by_chance_decide_nothing(pair):
     """Two of some hundred fresh kernels of 30 values each have nearly the same mean, spread and bounds."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.suggest.assignment import NO_FIT, Scores
-from transferpipe.planning.suggest.graphs import Place, colour
+from transferpipe.planning.suggest.graphs import Place, colour, surroundings
 from transferpipe.planning.suggest.laws import Law, Numbers, cost_of, find_laws, followers
 from transferpipe.planning.suggest.pieces import Fits, Piece
 from transferpipe.planning.suggest.sides import Statistics
@@ -28,7 +28,7 @@ from transferpipe.weights.spec import Catalog
 
 # How much each kind of evidence counts in the sum for a pair: more, the less often it is wrong. Chosen by hand; what
 # they get right of pairs whose truth is known, `python -m tests.suggest_suite.run` counts.
-SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5
+SAME, LAW, GRAPH, WORDS, ORDER, WHOLE, SETTINGS, NEAR, VALUES, AROUND = 3.0, 2.0, 1.5, 1.0, 0.8, 0.3, 0.4, 0.8, 0.5, 0.6
 
 # How much of a spread the statistics of a weight and of one that was trained on from it differ, and of others.
 # Chance alone moves the statistics of n values by about 1/√n of a spread: at 400, others are not that close by chance.
@@ -57,6 +57,7 @@ class Evidence:
         words: what the names have in common.
         law: how many others obey the law that their numbers obey.
         graph: the same pieces come before and behind.
+        around: the same layers, with and without weights, stand around both: near, and less near.
         order: both stand at the same place in their order.
         whole: neither side has a weight that the other lacks.
         settings: how many settings differ.
@@ -72,6 +73,7 @@ class Evidence:
     words: Scores
     law: Scores
     graph: Scores
+    around: Scores
     order: Scores
     whole: Scores
     settings: Scores
@@ -93,7 +95,7 @@ class Evidence:
     def without_order(self) -> Scores:
         """The scores of all pairs, the order left out."""
         total = SAME * self.same + LAW * self.law + GRAPH * self.graph + WORDS * self.words + WHOLE * self.whole
-        total += NEAR * self.near + VALUES * self.values
+        total += NEAR * self.near + VALUES * self.values + AROUND * self.around
         # Above 0 wherever it fits: `assign_best` leaves alone only what fits nothing that is free.
         return np.where(self.fits, np.maximum(total - SETTINGS * self.settings, 0) + 1e-3, NO_FIT)
 
@@ -118,6 +120,7 @@ def gather(fits: Fits, places: tuple[Place, Place]) -> Evidence:
         words=words,
         law=_laws(fits, mask, words),
         graph=_graph(places, kinds, mask),
+        around=_around(places, kinds, mask),
         order=np.zeros(shape),
         whole=_whole(fits, mask),
         settings=_settings(fits, places, mask),
@@ -286,6 +289,18 @@ def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask
     before = np.equal.outer([c[0] for c in ours], [c[0] for c in theirs])
     behind = np.equal.outer([c[1] for c in ours], [c[1] for c in theirs])
     return np.where(mask, 0.6 * before + 0.4 * behind, 0.0)
+
+
+def _around(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask: Flags) -> Scores:
+    found = np.zeros(mask.shape)
+    networks = [place.catalog.network for place in places]
+    # Layers without weights are called otherwise elsewhere, or are no layers.
+    if not all(n is not None and n.connected and n.framework == "keras" for n in networks):
+        return found
+    ours, theirs = surroundings(places, kinds)
+    for near in zip(*([*zip(*side, strict=True)] for side in (ours, theirs)), strict=True):
+        found += np.equal.outer(*near)
+    return np.where(mask, found / max(1, len(ours[0]) if ours else 1), 0.0)
 
 
 def find_near(fits: Fits, places: tuple[Place, Place], evidence: Evidence, sure: Mapping[int, int]) -> Scores:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from transferpipe.errors import Problems
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
-from transferpipe.planning.suggest.templates import Draft, Pair, cluster, drafts_of, escape, split
+from transferpipe.planning.suggest.templates import Draft, Pair, Shape, cluster, drafts_of, escape, split
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import NameMatch, Pattern
 from transferpipe.recipe.templates import Template
@@ -26,9 +26,6 @@ from transferpipe.weights.name import WeightName
 # What has more exceptions than these is no rule.
 _MOST_EXCEPTIONS = 3
 _KIND_WORDS = 2
-
-Wanting = tuple[Mapping[str, Taken], Mapping[str, str]]
-"""By target weight, what it is to take, and the transforms that its pair needs."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,77 @@ def same_name(to: str) -> str:
     return r"\1" if to == "(.*)" else to if escape(to) == to else r"\0"
 
 
+class _Trials:
+    """Drafts of rules, tried on both sides.
+
+    Most come again in the next round, where fewer weights are left. That alone is asked anew: what the names of some
+    pairs have in common, what a pattern claims, and what a rule gives is found once.
+    """
+
+    def __init__(self, expected: Mapping[str, Taken], needs: Mapping[str, str], pairing: Pairing) -> None:
+        self._expected, self._needs, self._pairing = expected, needs, pairing
+        self._drafts: dict[tuple[Shape, tuple[tuple[Pair, str], ...]], list[Draft]] = {}
+        self._units: dict[tuple[str, tuple[str, ...]], list[Unit]] = {}
+        self._right: dict[tuple[str, str, bool, tuple[str, ...]], bool] = {}
+
+    def drafts(self, pairs: Sequence[Pair]) -> list[Draft]:
+        """Return the rules that could bring about several of `pairs`."""
+        found = []
+        for transform in dict.fromkeys(p.transform for p in pairs):
+            for shape, members in cluster([p for p in pairs if p.transform == transform]):
+                key = (shape, tuple(members))
+                if key not in self._drafts:
+                    self._drafts[key] = [*drafts_of(shape, members)]
+                found += self._drafts[key]
+        return found
+
+    def found(self, draft: Draft, left: Collection[str]) -> FoundRule | None:
+        """Return the rule of a draft if it gives every weight that it claims what was found for it; else None.
+
+        Args:
+            draft: what is tried.
+            left: the target weights that no rule settles yet.
+        """
+        excepts: tuple[str, ...] = ()
+        try:
+            outside = [w for unit in self._claimed(draft, ()) for w in unit.weights if w not in left]
+            if outside:
+                layers = list(dict.fromkeys(WeightName(w).layer or w for w in outside))
+                if len(layers) > _MOST_EXCEPTIONS or draft.by_order:
+                    return None
+                excepts = tuple(escape(name) for name in layers)
+            units = self._claimed(draft, excepts)
+            claimed = tuple(w for unit in units for w in unit.weights)
+            # Cheap looks first: most drafts claim too much, and asking the planner costs the most.
+            if not claimed or any(w not in left or self._needs[w] != draft.pairs[0].transform for w in claimed):
+                return None
+            if not self._gives_what_was_found(draft, excepts, units):
+                return None
+        except ValueError:  # what the names have is no pattern: too large, or a brace
+            return None
+        pairs = tuple(p for p in draft.pairs if set(p.weights) <= set(claimed))
+        transform = json.loads(draft.pairs[0].transform or "{}")
+        return FoundRule("", draft.to, draft.source, claimed, pairs, draft.by_order, excepts, transform)
+
+    def _claimed(self, draft: Draft, excepts: tuple[str, ...]) -> list[Unit]:
+        key = (draft.to, excepts)
+        if key not in self._units:
+            patterns = [Pattern(text) for text in excepts]
+            self._units[key] = find_units(Pattern(draft.to), self._pairing.target, patterns)
+        return self._units[key]
+
+    def _gives_what_was_found(self, draft: Draft, excepts: tuple[str, ...], units: Sequence[Unit]) -> bool:
+        key = (draft.to, draft.source, draft.by_order, excepts)
+        if key not in self._right:
+            trial = dataclasses.replace(self._pairing, problems=Problems(), warnings={}, judged={})
+            given = pair_rule(_rule_of(draft, excepts), units, trial)
+            claimed = [w for unit in units for w in unit.weights]
+            self._right[key] = not trial.problems.found and all(
+                _is_same(given.get(w), self._expected[w]) for w in claimed
+            )
+        return self._right[key]
+
+
 def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pairing) -> list[FoundRule]:
     """Return the rules, by the order of the target.
 
@@ -83,14 +151,14 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
         pairing: both sides as the planner sees them.
     """
     place = {w.name: i for i, w in enumerate(pairing.target)}
-    left = dict(expected)
-    needs = {w: p.transform for p in pairs for w in p.weights}
+    left = set(expected)
+    trials = _Trials(expected, {w: p.transform for p in pairs for w in p.weights}, pairing)
     # Containers compete as pairs of their own: one rule for `encoder`, where forty for its layers would do the same.
     open_pairs = [*pairs, *_containers(pairs, pairing)]
     rules: list[FoundRule] = []
     names: set[str] = set()
     while open_pairs:
-        best = _best_rule(open_pairs, (left, needs), pairing)
+        best = _best_rule(open_pairs, left, trials)
         if best is None:
             # No draft settles anything more: each pair gets a rule of its own, containers first, which settle most at
             # once.
@@ -98,23 +166,16 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
                 alone = _alone(pair, pairing) if all(w in left for w in pair.weights) else None
                 if alone is not None:
                     rules.append(dataclasses.replace(alone, name=_name_of(alone, names)))
-                    for weight in pair.weights:
-                        del left[weight]
+                    left.difference_update(pair.weights)
             break
         rules.append(dataclasses.replace(best, name=_name_of(best, names)))
-        for weight in best.weights:
-            del left[weight]
+        left.difference_update(best.weights)
         open_pairs = [p for p in open_pairs if all(w in left for w in p.weights)]
     return sorted(rules, key=lambda r: min(place[w] for w in r.weights))
 
 
-def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> FoundRule | None:
-    drafts = [
-        draft
-        for transform in dict.fromkeys(p.transform for p in pairs)
-        for shape, members in cluster([p for p in pairs if p.transform == transform])
-        for draft in drafts_of(shape, members)
-    ]
+def _best_rule(pairs: Sequence[Pair], left: Collection[str], trials: _Trials) -> FoundRule | None:
+    drafts = trials.drafts(pairs)
     sizes = [len({w for p in d.pairs for w in p.weights}) for d in drafts]
     best: FoundRule | None = None
     # What settles as much by a shorter text is the better rule; order is a last resort.
@@ -124,7 +185,7 @@ def _best_rule(pairs: Sequence[Pair], wanted: Wanting, pairing: Pairing) -> Foun
         # A draft settles at most what it was made of: behind this one, none can be better.
         if best is not None and sizes[k] <= len(best.weights):
             break
-        found = _tried(drafts[k], wanted, pairing)
+        found = trials.found(drafts[k], left)
         if found is not None and (best is None or len(found.weights) > len(best.weights)):
             best = found
     return best
@@ -142,36 +203,6 @@ def _alone(pair: Pair, pairing: Pairing) -> FoundRule | None:
         return None
     transform = json.loads(pair.transform or "{}")
     return FoundRule("", draft.to, draft.source, pair.weights, (pair,), transform=transform)
-
-
-def _tried(draft: Draft, wanted: Wanting, pairing: Pairing) -> FoundRule | None:
-    """Return the rule of a draft if it gives every weight that it claims what was found for it; else None."""
-    left, needs = wanted
-    transform = json.loads(draft.pairs[0].transform or "{}")
-    try:
-        rule = _rule_of(draft, ())
-        units = find_units(rule.to, pairing.target)
-        outside = [w for unit in units for w in unit.weights if w not in left]
-        excepts: tuple[str, ...] = ()
-        if outside:
-            layers = list(dict.fromkeys(WeightName(w).layer or w for w in outside))
-            if len(layers) > _MOST_EXCEPTIONS or draft.by_order:
-                return None
-            excepts = tuple(escape(name) for name in layers)
-            rule = _rule_of(draft, excepts)
-            units = find_units(rule.to, pairing.target, rule.excepts)
-    except ValueError:  # what the names have is no pattern: too large, or a brace
-        return None
-    # Cheap looks first: most drafts claim too much, and asking the planner costs the most.
-    claimed = [w for unit in units for w in unit.weights]
-    if not claimed or any(w not in left or needs[w] != draft.pairs[0].transform for w in claimed):
-        return None
-    trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
-    given = pair_rule(rule, units, trial)
-    if trial.problems.found or any(not _is_same(given.get(w), left[w]) for w in claimed):
-        return None
-    pairs = tuple(p for p in draft.pairs if set(p.weights) <= set(claimed))
-    return FoundRule("", draft.to, draft.source, tuple(claimed), pairs, draft.by_order, excepts, transform)
 
 
 def _rule_of(draft: Draft, excepts: Sequence[str]) -> Rule:

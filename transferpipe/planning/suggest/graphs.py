@@ -13,6 +13,11 @@ from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
+# How far around a piece is looked, in layers: the inside of a branch, what it is joined with, and the block before.
+_AROUND = (4, 8, 16)
+# Layers that do not compute the same of their inputs in another order.
+_IN_ORDER = frozenset(("Concatenate", "Subtract", "Dot"))
+
 
 @dataclass
 class Place:
@@ -141,6 +146,50 @@ def colour(
         forward = _spread(place.order, place.before, kind, numbers, 0)
         backward = _spread(place.order[::-1], place.behind, kind, numbers, 1)
         found.append(list(zip(forward, backward, strict=True)))
+    return found
+
+
+def surroundings(
+    places: tuple[Place, Place], kinds: tuple[Sequence[Hashable], Sequence[Hashable]]
+) -> list[list[tuple[int, ...]]]:
+    """Return for the pieces of both sides what stands around them, near and less near, as numbers that can be compared.
+
+    Other than in `colour` all layers count, with and without weights, in both directions and only so far: what a branch
+    is joined with tells it from another one of the same layers, and a new head is too far away to change anything.
+    The refinement is that of Weisfeiler and Leman (1968), stopped after some rounds.
+    """
+    numbers: dict[Hashable, int] = {}
+    return [_around(place, kind, numbers) for place, kind in zip(places, kinds, strict=True)]
+
+
+def _around(place: Place, kinds: Sequence[Hashable], numbers: dict[Hashable, int]) -> list[tuple[int, ...]]:
+    network = place.catalog.network
+    assert network is not None
+    held: dict[str, list[Hashable]] = {}
+    nodes = [_node_of(piece.name, network) for piece in place.pieces]
+    for name, kind in zip(nodes, kinds, strict=True):
+        held.setdefault(name or "", []).append(kind)
+    behind: dict[str, list[tuple[int, str]]] = {}
+    for node in network.nodes:
+        for k, before in enumerate(node.inputs):
+            behind.setdefault(before, []).append((k if node.layer_class in _IN_ORDER else 0, node.name))
+    now = {
+        n.name: numbers.setdefault((n.layer_class, tuple(held.get(n.name, ()))), len(numbers)) for n in network.nodes
+    }
+    found: list[tuple[int, ...]] = [() for _ in place.pieces]
+    for step in range(1, _AROUND[-1] + 1):
+        # What is here, what arrives and what takes it: of the numbers of the last round, those of one layer farther.
+        content = {
+            node.name: (
+                now[node.name],
+                tuple(sorted(now.get(before, -1) for before in node.inputs)),
+                tuple(sorted((k, now[name]) for k, name in behind.get(node.name, ()))),
+            )
+            for node in network.nodes
+        }
+        now = {name: numbers.setdefault(value, len(numbers)) for name, value in content.items()}
+        if step in _AROUND:
+            found = [(*f, now.get(name or "", -1)) for f, name in zip(found, nodes, strict=True)]
     return found
 
 

@@ -233,6 +233,8 @@ def _explain(evidence: Evidence, i: int, j: int, given: bool, choices: int) -> t
         "numbers": evidence.law[i, j] > 0.25,
         "graph": graph > 0.9,
         "part of the graph": 0.3 < graph <= 0.9,
+        # Where names say which layer it is, those around it say nothing more.
+        "surroundings": evidence.around[i, j] > 0.99 and not same and words <= 0.25,
         "order": evidence.order[i, j] > 0,
         "values": evidence.values[i, j] > 0,
         "neighbours": evidence.near[i, j] > 0.8,

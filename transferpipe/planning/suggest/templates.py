@@ -71,7 +71,7 @@ def _numbers(pieces: Pieces) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class Shape:
     """What several pairs have in common.
 
     Attributes:
@@ -89,13 +89,13 @@ _Numbered = tuple[Pair, str, tuple[int, ...], tuple[int, ...]]
 """A pair, the word that stands for ``@``, and the numbers of the target's and of the source's name."""
 
 
-def cluster(pairs: Sequence[Pair]) -> list[tuple[_Shape, list[tuple[Pair, str]]]]:
+def cluster(pairs: Sequence[Pair]) -> list[tuple[Shape, list[tuple[Pair, str]]]]:
     """Return the pairs of each shape that several pairs have, with the word that stands for ``@``."""
-    found: dict[_Shape, list[tuple[Pair, str]]] = {}
+    found: dict[Shape, list[tuple[Pair, str]]] = {}
     for pair in pairs:
         for shape, word in _shapes_of(pair):
             found.setdefault(shape, []).append((pair, word))
-    kept: list[tuple[_Shape, list[tuple[Pair, str]]]] = []
+    kept: list[tuple[Shape, list[tuple[Pair, str]]]] = []
     for shape, members in found.items():
         # With `@` for one word only, the shape says no more than the one that spells that word out.
         if len(members) > 1 and ("@" not in shape.to or len({word for _, word in members}) > 1):
@@ -103,28 +103,28 @@ def cluster(pairs: Sequence[Pair]) -> list[tuple[_Shape, list[tuple[Pair, str]]]
     return kept
 
 
-def _shapes_of(pair: Pair) -> Iterator[tuple[_Shape, str]]:
+def _shapes_of(pair: Pair) -> Iterator[tuple[Shape, str]]:
     ours, theirs = split(pair.to), split(pair.source)
     to, source = _skeleton(ours), _skeleton(theirs)
-    yield _Shape(to, source), ""
+    yield Shape(to, source), ""
     for p, word in enumerate(ours):
         for q, other in enumerate(theirs):
             if word == other and word.isalpha():
-                yield _Shape(_replaced(to, p), _replaced(source, q)), word
+                yield Shape(_replaced(to, p), _replaced(source, q)), word
     for length in range(1, min(len(ours), len(theirs)) + 1):
         if ours[-length:] != theirs[-length:]:
             break
         # A tail begins behind a sign on both sides: cut inside of a word or number, names agree by chance.
         if all(len(side) == length or not side[-length - 1].isalnum() for side in (ours, theirs)):
             tail = "".join(ours[-length:])
-            yield _Shape((*to[:-length], "@"), (*source[:-length], "@"), is_tail=True), tail
+            yield Shape((*to[:-length], "@"), (*source[:-length], "@"), is_tail=True), tail
 
 
 def _replaced(pieces: Pieces, at: int) -> Pieces:
     return (*pieces[:at], "@", *pieces[at + 1 :])
 
 
-def drafts_of(shape: _Shape, members: Sequence[tuple[Pair, str]]) -> Iterator[Draft]:
+def drafts_of(shape: Shape, members: Sequence[tuple[Pair, str]]) -> Iterator[Draft]:
     """Yield the rules that could bring about `members`, the widest pattern first."""
     numbered = [(pair, word, *_numbers_at(shape, pair)) for pair, word in members]
     laws = find_laws([(ours, theirs) for _, _, ours, theirs in numbered])
@@ -164,7 +164,7 @@ def _as_pattern(names: Sequence[Pieces], width: int) -> str:
     return text
 
 
-def _numbers_at(shape: _Shape, pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _numbers_at(shape: Shape, pair: Pair) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the numbers of both names that the shape has."""
     ours, theirs = split(pair.to), split(pair.source)
     if shape.is_tail:
@@ -172,7 +172,7 @@ def _numbers_at(shape: _Shape, pair: Pair) -> tuple[tuple[int, ...], tuple[int, 
     return _numbers(ours), _numbers(theirs)
 
 
-def _written(shape: _Shape, law: Law, members: Sequence[tuple[str, tuple[int, ...]]], width: int) -> tuple[str, str]:
+def _written(shape: Shape, law: Law, members: Sequence[tuple[str, tuple[int, ...]]], width: int) -> tuple[str, str]:
     """Return pattern and template.
 
     Args:
