@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.suggest.assignment import NO_FIT, Scores
-from transferpipe.planning.suggest.graphs import Place, colour, surroundings
+from transferpipe.planning.suggest.graphs import RADII, Place, colour, surroundings
 from transferpipe.planning.suggest.laws import Law, Numbers, cost_of, find_laws, followers
 from transferpipe.planning.suggest.pieces import Fits, Piece
 from transferpipe.planning.suggest.sides import Statistics
@@ -292,15 +292,15 @@ def _graph(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask
 
 
 def _around(places: tuple[Place, Place], kinds: tuple[list[int], list[int]], mask: Flags) -> Scores:
-    found = np.zeros(mask.shape)
     networks = [place.catalog.network for place in places]
     # Layers without weights are called otherwise elsewhere, or are no layers.
     if not all(n is not None and n.connected and n.framework == "keras" for n in networks):
-        return found
+        return np.zeros(mask.shape)
+    found = np.zeros(mask.shape)
     ours, theirs = surroundings(places, kinds)
-    for near in zip(*([*zip(*side, strict=True)] for side in (ours, theirs)), strict=True):
-        found += np.equal.outer(*near)
-    return np.where(mask, found / max(1, len(ours[0]) if ours else 1), 0.0)
+    for k in range(len(RADII)):
+        found += np.equal.outer([numbers[k] for numbers in ours], [numbers[k] for numbers in theirs])
+    return np.where(mask, found / len(RADII), 0.0)
 
 
 def find_near(fits: Fits, places: tuple[Place, Place], evidence: Evidence, sure: Mapping[int, int]) -> Scores:

@@ -14,7 +14,7 @@ from transferpipe.weights.network import Network
 from transferpipe.weights.spec import Catalog
 
 # How far around a piece is looked, in layers: the inside of a branch, what it is joined with, and the block before.
-_AROUND = (4, 8, 16)
+RADII = (4, 8, 16)
 # Layers that do not compute the same of their inputs in another order.
 _IN_ORDER = frozenset(("Concatenate", "Subtract", "Dot"))
 
@@ -177,7 +177,7 @@ def _around(place: Place, kinds: Sequence[Hashable], numbers: dict[Hashable, int
         n.name: numbers.setdefault((n.layer_class, tuple(held.get(n.name, ()))), len(numbers)) for n in network.nodes
     }
     found: list[tuple[int, ...]] = [() for _ in place.pieces]
-    for step in range(1, _AROUND[-1] + 1):
+    for step in range(1, RADII[-1] + 1):
         # What is here, what arrives and what takes it: of the numbers of the last round, those of one layer farther.
         content = {
             node.name: (
@@ -188,7 +188,7 @@ def _around(place: Place, kinds: Sequence[Hashable], numbers: dict[Hashable, int
             for node in network.nodes
         }
         now = {name: numbers.setdefault(value, len(numbers)) for name, value in content.items()}
-        if step in _AROUND:
+        if step in RADII:
             found = [(*f, now.get(name or "", -1)) for f, name in zip(found, nodes, strict=True)]
     return found
 
