@@ -71,7 +71,7 @@ def same_name(to: str) -> str:
     return r"\1" if to == "(.*)" else to if escape(to) == to else r"\0"
 
 
-class _Trials:
+class _TriedDrafts:
     """Drafts of rules, tried on both sides.
 
     Most come again in the next round, where fewer weights are left. That alone is asked anew: what the names of some
@@ -152,13 +152,13 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
     """
     place = {w.name: i for i, w in enumerate(pairing.target)}
     left = set(expected)
-    trials = _Trials(expected, {w: p.transform for p in pairs for w in p.weights}, pairing)
+    tried = _TriedDrafts(expected, {w: p.transform for p in pairs for w in p.weights}, pairing)
     # Containers compete as pairs of their own: one rule for `encoder`, where forty for its layers would do the same.
     open_pairs = [*pairs, *_containers(pairs, pairing)]
     rules: list[FoundRule] = []
     names: set[str] = set()
     while open_pairs:
-        best = _best_rule(open_pairs, left, trials)
+        best = _best_rule(open_pairs, left, tried)
         if best is None:
             # No draft settles anything more: each pair gets a rule of its own, containers first, which settle most at
             # once.
@@ -174,8 +174,8 @@ def find_rules(pairs: Sequence[Pair], expected: Mapping[str, Taken], pairing: Pa
     return sorted(rules, key=lambda r: min(place[w] for w in r.weights))
 
 
-def _best_rule(pairs: Sequence[Pair], left: Collection[str], trials: _Trials) -> FoundRule | None:
-    drafts = trials.drafts(pairs)
+def _best_rule(pairs: Sequence[Pair], left: Collection[str], tried: _TriedDrafts) -> FoundRule | None:
+    drafts = tried.drafts(pairs)
     sizes = [len({w for p in d.pairs for w in p.weights}) for d in drafts]
     best: FoundRule | None = None
     # What settles as much by a shorter text is the better rule; order is a last resort.
@@ -185,7 +185,7 @@ def _best_rule(pairs: Sequence[Pair], left: Collection[str], trials: _Trials) ->
         # A draft settles at most what it was made of: behind this one, none can be better.
         if best is not None and sizes[k] <= len(best.weights):
             break
-        found = trials.found(drafts[k], left)
+        found = tried.found(drafts[k], left)
         if found is not None and (best is None or len(found.weights) > len(best.weights)):
             best = found
     return best
