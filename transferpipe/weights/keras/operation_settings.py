@@ -144,8 +144,10 @@ def _by_its_settings(name: str, settings: dict[str, Any], constants: list[Any], 
     """Return an operation that does what no layer does, with its settings and constants."""
     if name in ("power", "pow") and constants == [2] and len(node.inputs) == 1 and _tensor_first(node):
         return LayerFunction("square")
-    if type(axis := settings.get("axis")) is int and (spelled := spell_axis(axis, node)) is not None:
-        settings["axis"] = spelled
+    if type(axis := settings.get("axis")) is int:
+        settings["axis"] = spell_axis(axis, node)
+        if settings["axis"] is None:  # how many axes there are is not told: it may be one counted from the end
+            del settings["axis"]
     more = {ARGUMENTS: tuple(constants)} if constants else {}
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
