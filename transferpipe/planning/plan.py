@@ -36,6 +36,7 @@ _OF_EDITS: Mapping[str, Any] = {"choice": None, "files": ()}
 """The same of an edit."""
 _OF_CHOICES: Mapping[str, Any] = {"axis": None}
 """The same of what it chooses."""
+_LEFT_OUT: Mapping[type, Mapping[str, Any]] = {Assignment: _DEFAULT_FIELDS, Edit: _OF_EDITS, Choice: _OF_CHOICES}
 
 
 @dataclass(frozen=True, repr=False)
@@ -219,8 +220,7 @@ def _fields_of(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     found = {name: getattr(value, name) for name in _names_of(value.__class__)}
-    kinds = {Assignment: _DEFAULT_FIELDS, Edit: _OF_EDITS, Choice: _OF_CHOICES}
-    left_out = kinds.get(type(value), {})
+    left_out = _LEFT_OUT.get(type(value), {})
     for name, usual in left_out.items():
         if found[name] == usual:
             del found[name]

@@ -30,6 +30,23 @@ DENSE = {
         [node("Transpose", KERNEL, to="t", perm=[1, 0]), node("MatMul", "x", "t", to="p"), node("Add", "p", BIAS)],
         w.T,
     ),
+    "from the left": lambda w: (
+        [
+            node("Transpose", "x", to="t"),
+            node("MatMul", KERNEL, "t", to="p"),
+            node("Transpose", "p", to="q"),
+            node("Add", "q", BIAS),
+        ],
+        w.T,
+    ),
+    "from the left by gemm": lambda w: (
+        [node("Gemm", KERNEL, "x", to="p", transB=1), node("Transpose", "p", to="q"), node("Add", "q", BIAS)],
+        w.T,
+    ),
+    "from the left by gemm, turned": lambda w: (
+        [node("Gemm", KERNEL, "x", to="p", transA=1, transB=1), node("Transpose", "p", to="q"), node("Add", "q", BIAS)],
+        w,
+    ),
     "through an identity": lambda w: ([node("Identity", KERNEL, to="i"), node("Gemm", "x", "i", BIAS, transB=1)], w.T),
 }
 
@@ -123,6 +140,16 @@ GEMM = [node("Gemm", "x", "k", BIAS, transB=1)]
 def test_a_rule_that_arranges_the_axes_itself(rule, tmp_path):
     matrix = rand(4, 4)
     np.testing.assert_array_equal(dense_of(tmp_path, GEMM, matrix, **rule)[0], matrix)
+
+
+def test_a_table_that_is_multiplied_by_a_matrix_is_no_matrix_itself(tmp_path):
+    # Queries that a model has learned, projected: the Dense has the second of the two.
+    nodes = [node("MatMul", "queries", "k", to="q"), node("MatMul", "x", "q", to="p"), node("Add", "p", BIAS)]
+    matrix = rand(4, 4)
+    path, *_ = write(tmp_path, nodes, {"queries": rand(4, 4), "k": matrix, BIAS: rand(4)}, (4,), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="d")])
+    tp.transfer(path, model, mapping={"k": {"to": "d/kernel", "from": "k"}}, unmatched="keep")
+    np.testing.assert_array_equal(model.get_layer("d").kernel, matrix)
 
 
 def test_a_square_matrix_whose_takers_disagree_is_warned_of(tmp_path):

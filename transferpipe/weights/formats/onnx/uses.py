@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 
 RECURRENT = ("LSTM", "GRU", "RNN")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger")
+# Products that may have their matrix on the left, W @ x, as an equation has it.
+_FROM_LEFT, _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), 2
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "FusedConv")
 _SCALE_AND_SHIFT = ("weight", "bias")
 _ROLES: Mapping[str, tuple[str, ...]] = {
@@ -108,7 +110,7 @@ def find_uses(
         if is_product(node) and node.output:
             products[node.output] = node
         for place, name in enumerate(node.inputs):
-            if name not in ways or not (role := _role(node, place, products) or groups.role(node, place)):
+            if name not in ways or not (role := _role(node, place, products, ways) or groups.role(node, place)):
                 continue
             origin, steps, shape = ways[name]
             if (norm := groups.instance(node, place)) is not None:
@@ -122,7 +124,7 @@ def find_uses(
             steps = (*steps, *_factor(node, role))
             # The bias that an Add brings belongs to the product before it: both are weights of one layer.
             taker = products.get(_other(node, place)) or node if node.op == "Add" else node
-            found.setdefault(origin, []).append(Use(taker, role, _axes(node, role), steps, shape))
+            found.setdefault(origin, []).append(Use(taker, role, _axes(node, role, place), steps, shape))
     return found
 
 
@@ -182,11 +184,19 @@ class _GroupNorms:
         return {"weight": self.normed, "bias": self.scaled}.get(self.role(node, place), {}).get(other)
 
 
-def _role(node: GraphNode, place: int, products: Mapping[str, GraphNode]) -> str:
+def _role(
+    node: GraphNode,
+    place: int,
+    products: Mapping[str, GraphNode],
+    ways: Mapping[str, tuple[str, tuple[TensorStep, ...], Shape]],
+) -> str:
     if node.op == "Gather":
         return "weight" if place == 0 else ""
     if node.op == "Add":
         return "bias" if _other(node, place) in products else ""
+    if place == 0 and node.op in _FROM_LEFT and len(ways[node.input][2]) == _MATRIX:
+        # Where both are of the file, the first is multiplied by the second: a table of queries, for one.
+        return "weight" if not {*node.inputs[1:2]} & ways.keys() else ""
     roles = _ROLES.get(node.op, ())
     return roles[place - 1] if 0 < place <= len(roles) else ""
 
@@ -201,13 +211,15 @@ def _other(node: GraphNode, place: int) -> str:
     return node.inputs[1 - place] if len(node.inputs) == 2 else ""
 
 
-def _axes(node: GraphNode, role: str) -> Axes | None:
+def _axes(node: GraphNode, role: str, place: int) -> Axes | None:
     if node.op in RECURRENT:
         return GATES
     if role != "weight":
         return None
     if node.op in (*_CONVOLUTIONS, "QLinearConv", "PRelu"):
         return SPATIAL
+    if node.op in _FROM_LEFT and place == 0:  # its columns go with the rows of what it is multiplied with
+        return IN_OUT if node.attributes.get("transA") == 1 else OUT_IN
     if node.op in _PRODUCTS:
         return OUT_IN if node.attributes.get("transB") == 1 else IN_OUT
     return None
