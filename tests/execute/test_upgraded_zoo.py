@@ -37,9 +37,9 @@ def inputs_of(model):
 
 CASES = [(name, "h5") for name in NAMES]
 CASES += [
-    (name, "tf") for name in ("convolutions", "sequential", "nested", "slashes", "stacked", "wrapped")
+    (name, "tf") for name in ("convolutions", "sequential", "nested", "slashes", "stacked", "wrapped", "directions")
 ]  # which take long to write
-CASES += [(name, "keras") for name in ("convolutions", "recurrent", "nested", "slashes", "attention")]
+CASES += [(name, "keras") for name in ("convolutions", "recurrent", "nested", "slashes", "attention", "directions")]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")

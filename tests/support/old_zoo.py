@@ -121,13 +121,17 @@ def old_zoo(keras, tf):
     def convlstm():
         return chain((3, 6, 6, 2), kl.ConvLSTM2D(3, 3))
 
+    def directions():
+        back = kl.LSTM(4, go_backwards=True, return_sequences=True, name="back")
+        both = kl.Bidirectional(kl.LSTM(4, return_sequences=True, name="there"), backward_layer=back, name="both")
+        return chain((5, 8), both, kl.Bidirectional(kl.GRU(3, name="forward"), name="again"))
+
     found = [convolutions, other_ranks, activations, recurrent, words, sequential, nested, several, operations]
-    return {
-        f.__name__: f for f in (*found, attention, states, slashes, images, convlstm, stacked, wrapped, applications)
-    }
+    found += [attention, states, slashes, images, convlstm, stacked, wrapped, directions, applications]
+    return {f.__name__: f for f in found}
 
 
 NAMES = (
     *("convolutions", "other_ranks", "activations", "recurrent", "words", "sequential", "nested", "several"),
-    *("operations", "attention", "states", "slashes", "images", "convlstm", "stacked", "applications"),
+    *("operations", "attention", "states", "slashes", "images", "convlstm", "stacked", "directions", "applications"),
 )

@@ -26,6 +26,8 @@ _KERAS_1_GATES = {
     own: (f"{kind}_i", f"{kind}_z") for own, kind in (("kernel", "W"), ("recurrent_kernel", "U"), ("bias", "b"))
 }
 _DIRECTION = re.compile(r"(?<=/)(forward|backward)_[^/]+/")
+# The layer that runs forward in a Bidirectional, which Keras 3 renames, and any layer with a cell.
+_FORWARD, _OF_CELL = re.compile(r"(?<=/)forward_(?=[^/]+/cell/)"), re.compile(r"(?<=/)(?=[^/]+/cell/)")
 
 
 class Keras2(Layout):
@@ -128,8 +130,12 @@ def _from_keras_1(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
 
 
 def _saved_names(name: str) -> Iterator[str]:
-    """Yield what SavedModels call a weight that Keras 3 calls `name`: by the attributes that hold it."""
+    """Yield what files of Keras 2 call a weight that Keras 3 calls `name`; SavedModels go by attributes."""
     yield _DIRECTION.sub(r"\1_layer/", name)
+    # Both layers of a Bidirectional may have names of their own. A `.keras` has these, and Keras 3 renames the first; a
+    # SavedModel has both renamed.
+    yield _FORWARD.sub("", name)
+    yield _OF_CELL.sub("backward_", name)
     if name.endswith("/kernel"):  # of a depthwise convolution
         yield f"{name.removesuffix('kernel')}depthwise_kernel"
 

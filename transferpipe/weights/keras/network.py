@@ -228,13 +228,21 @@ def _directed(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
         return nodes
     runs_back = bool(forward["config"].get("go_backwards", False))
     backward_runs_back = bool(told["config"].get("go_backwards", False)) if is_layer_config(told) else not runs_back
+    # Layers that the user named have these names in files of Keras 2.
+    directions = {
+        layer_name(told) if is_layer_config(told) else None: backward_runs_back,
+        layer_name(forward): runs_back,
+    }
+    directions |= {"forward_layer": runs_back, "backward_layer": backward_runs_back}
     found = []
     for node in nodes:
         own = node.name[len(name) + 1 :]
-        if "/" not in own and own.startswith(("forward", "backward")):
+        prefix = re.match(r"(forward|backward)(?![^/]*/)", own)
+        direction = directions.get(f"{prefix[1]}_layer" if prefix else own)
+        if direction is not None:
             # `Bidirectional.__init__` sets both, whatever the configuration of the layer says.
             forced = {
-                "go_backwards": runs_back if own.startswith("forward") else backward_runs_back,
+                "go_backwards": direction,
                 "zero_output_for_mask": node.settings.get("return_sequences", False),
             }
             node = replace(node, settings={**node.settings, **forced})
