@@ -96,7 +96,10 @@ def test_overrides(refuses, override, words):
         ("mapping.body.from='x{i+1}'", ["uses {i}, but `to: hidden` has 0 group(s)"]),
         ("mapping.body.to=hiden", ["mapping.body.to: 'hiden' matches nothing", "did you mean 'hidden'"]),
         ("mapping.head.to=hidden/kernel", ["mapping.body, mapping.head: both claim hidden/kernel", "`except: "]),
-        ("mapping.head=null", ["no rule claims 2 target weights: classes/kernel, classes/bias", "unmatched=keep"]),
+        (
+            "mapping.head=null",
+            ["no rule claims 2 target weights: classes/kernel, classes/bias", "unmatched=same_name ("],
+        ),
         ("mapping.body.from=hiddn", ["hiddn", "did you mean 'hidden'"]),
         ("freeze=[hiden]", ["freeze: 'hiden' matches no layer", "did you mean 'hidden'"]),
         ("+target.hidden=9", ["hidden/kernel has shape (8, 9), hidden/kernel gives (8, 6)", "on_mismatch: keep"]),

@@ -127,6 +127,11 @@ class KeptTarget(ModelTarget):
         return False
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether Keras quantized a layer: no such model is kept, but whoever has it may have done so."""
+        return self.is_handed_out and self._built.is_quantized
+
+    @property
     def lookups(self) -> tuple[Any, ...]:
         """The layers that have a vocabulary: a model with one is not kept."""
         return ()
@@ -229,7 +234,7 @@ def kept(key: str, made: ModelTarget, make: Callable[[], ModelTarget]) -> ModelT
     structure = made.structure
     if not made.is_light or made.baked or made.fetched or structure.fixed or structure.switched_off:
         return made
-    # What hooks, vocabularies or an optimizer decide is not in structure and values.
+    # What hooks, vocabularies, quantizing or an optimizer decide is not in structure and values.
     if is_worth_loading(made) or made.lookups or made.optimizer is not None:
         return made
     try:
