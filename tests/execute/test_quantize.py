@@ -122,7 +122,6 @@ def test_weights_files_hold_the_quantized_weights(tmp_path, monkeypatch):
     assert bits(model) == bits(by_keras(source, "int8"))
 
 
-@pytest.mark.follows("check_quantizable: give a builder as")
 def attending():
     image = keras.Input((5, 8))
     x = layers.TimeDistributed(layers.Dense(8, name="d"), name="t")(image)
@@ -147,10 +146,45 @@ def test_layers_inside_of_others_keep_their_names_and_a_file_that_keras_does_not
     assert bits(model) == bits(by_keras(source, "int8", attending))
 
 
-def test_a_file_is_not_quantized_without_a_model_and_the_advice_is_right(tmp_path):
-    source = trained()
+@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
+def test_a_file_is_quantized_as_keras_quantizes_what_it_loads(mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, other = trained(), trained(1)
+    source.save("s.keras")
+    other.compile("adam", "mse")
+    other.get_layer("c").trainable = False
+    other.save("t.keras")
+    mapping = {"all": {"to": ".*", "except": "e"}, "kept": {"to": "e", "from": None}}
+    report = tp.transfer("s.keras", "t.keras", mapping=mapping, quantize=mode, folder="out", save="m.keras")
+    assert report.verdict.weights == "pass" and not report.warnings
+    assert report.manifest["target_file"]["path"].endswith("t.keras")
+    expected = keras.models.load_model("t.keras", compile=False)
+    for mine, theirs in zip(expected.weights, source.weights, strict=True):
+        if "/e/" not in f"/{mine.path}":
+            mine.assign(theirs)
+    with warnings.catch_warnings(), collector_spared():
+        warnings.simplefilter("ignore")
+        expected.quantize(mode)
+    found = keras.models.load_model("out/m.keras")
+    assert bits(found) == bits(expected)
+    assert [layer.trainable for layer in found.layers] == [layer.trainable for layer in expected.layers]
+    x = np.random.default_rng(1).normal(size=(4, 6, 3)).astype("float32")
+    assert np.array_equal(found(x), expected(x))
+
+
+def looking_up():
+    words = keras.Input((2,), dtype="string")
+    lookup = layers.StringLookup(name="words")
+    lookup.adapt(["one", "two"])
+    x = layers.Embedding(6, 4, name="a")(lookup(words))
+    return keras.Model(words, layers.Dense(3, name="e")(layers.Flatten()(x)))
+
+
+@pytest.mark.follows("check_quantizable: give a builder as")
+def test_a_file_with_a_vocabulary_is_not_quantized_and_the_advice_is_right(tmp_path):
+    source = trained(build=looking_up)
     source.save(tmp_path / "s.keras")
-    trained(1).save(tmp_path / "t.keras")
+    trained(1, looking_up).save(tmp_path / "t.keras")
     with pytest.raises(RecipeError, match=r"needs a model that is built.*keras\.models\.load_model\(path\)") as caught:
         tp.transfer(str(tmp_path / "s.keras"), str(tmp_path / "t.keras"), mapping=ALL, quantize="int8", folder=tmp_path)
     line = caught.value.problems[0].fix.partition("a loaded model: ")[2]
@@ -168,7 +202,7 @@ def test_a_file_is_not_quantized_without_a_model_and_the_advice_is_right(tmp_pat
         "tp": tp,
     }
     eval(line.replace("keras.models.load_model", "load").replace("quantize=", "mapping=ALL, quantize="), names)
-    assert bits(models[0]) == bits(by_keras(source, "int8"))
+    assert bits(models[0]) == bits(by_keras(source, "int8", looking_up))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.upgrade import UpgradedTarget, build_upgraded, held_in_memory, is_to_upgrade, upgrade_warnings
+from transferpipe.execute.upgrade import (
+    UpgradedTarget,
+    build_as_it_is,
+    build_upgraded,
+    held_in_memory,
+    is_to_build,
+    is_to_upgrade,
+    upgrade_warnings,
+)
 from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
@@ -223,6 +231,8 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
             _refuse_bare(file, origin, "target.path")
             target = build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
             file = held_in_memory(target, file) if origin.repeat else file
+        elif is_to_build(file, recipe) and not origin.repeat:
+            target = build_as_it_is(_allowed(file, trusted), describe_origin(origin), recipe.seed)
         elif not origin.repeat:
             target = _file_target(file, trusted)
         if origin.repeat:

@@ -103,10 +103,12 @@ def check_quantizable(mode: str, target: Target) -> None:
     """Raise if it is known before anything is read that the target cannot be quantized.
 
     Raises:
-        RecipeError: it is a file, is quantized already, or holds no layer that Keras quantizes.
+        RecipeError: no model was built of it, it is quantized already, or it holds no layer that Keras quantizes.
     """
     if not isinstance(target, ModelTarget):
-        what = "needs a model that is built, and the target is a file"
+        what = (
+            "needs a model that is built, and the target is a file of weights alone, or with a vocabulary beside them"
+        )
         fix = (
             "give a builder as the target (`_target_:`), or from Python a loaded model: "
             f"tp.transfer(source, keras.models.load_model(path), quantize={mode!r})"

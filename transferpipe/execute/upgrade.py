@@ -1,7 +1,8 @@
-"""A file of an older Keras as the target: its architecture is built by Keras 3, with the values that the file holds.
+"""A file as the target that must be a model: Keras 3 builds its architecture, with the values that the file holds.
 
-The configuration is rewritten as data (`transferpipe.weights.keras.upgrade`), Keras makes layers of it in safe mode,
-and the weights are paired, converted and given as in any transfer, from the file into its own architecture.
+The configuration of an older Keras is rewritten as data (`transferpipe.weights.keras.upgrade`), Keras makes layers of
+it in safe mode, and the weights are paired, converted and given as in any transfer, from the file into its own
+architecture. A file of today is built only where Keras is to change the model: else it is written as it stands.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
@@ -24,9 +25,6 @@ from transferpipe.recipe.outputs import outputs_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.setting_values import version_of
 
-if TYPE_CHECKING:
-    from transferpipe.weights.keras.upgrade.model import Upgraded
-
 # Beside four times the bytes of the file, which may hold its weights in a narrower dtype than they are built in.
 _LITTLE = 1 << 26
 UPGRADED = "upgraded"
@@ -34,7 +32,7 @@ UPGRADED = "upgraded"
 
 @dataclass
 class UpgradedTarget(ModelTarget):
-    """The model of an old file, built by Keras 3, with the values of the file.
+    """The model of a file, built by Keras 3, with the values of the file.
 
     Attributes:
         source: the file.
@@ -54,10 +52,40 @@ def is_to_upgrade(source: FileSource, recipe: Recipe) -> bool:
     """
     if source.config is None or source.format not in ("h5", "saved_model", "keras"):
         return False
-    version = version_of(source.details.get("keras_version"))
-    if source.format == "keras" and (version is None or version >= (3,)):
+    if _is_of_today(source):
         return False
     return any(o.has_groups or o.is_model for o in outputs_of((recipe.save.path, *recipe.save.also)))
+
+
+def is_to_build(source: FileSource, recipe: Recipe) -> bool:
+    """Tell whether a target of today must be built: Keras is to quantize it.
+
+    What layers keep beside their weights, such as vocabularies, no configuration holds.
+    """
+    return bool(recipe.quantize) and source.config is not None and _is_of_today(source) and not source.assets
+
+
+def _is_of_today(source: FileSource) -> bool:
+    version = version_of(source.details.get("keras_version"))
+    return source.format == "keras" and (version is None or version >= (3,))
+
+
+def build_as_it_is(source: FileSource, label: str, seed: int) -> UpgradedTarget:
+    """Build the model of a `.keras` file of Keras 3 and give it the values that the file holds; it is not compiled.
+
+    Args:
+        source: the file.
+        label: what the recipe calls it.
+        seed: of what is drawn on the way.
+
+    Raises:
+        RecipeError: Keras cannot build it.
+        UnsafeError: its configuration declares far more weights than the file holds.
+    """
+    config = {key: value for key, value in (source.config or {}).items() if key != "compile_config"}
+    target = UpgradedTarget(_build(config, source, seed), label, source=source)
+    _fill(target, source)
+    return target
 
 
 def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
@@ -76,7 +104,7 @@ def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
 
     version = source.details.get("keras_version")
     upgraded = upgrade_model(source.config, source.label, version)
-    model = _build(upgraded, source, seed)
+    model = _build(upgraded.config, source, seed)
     made = f"{label}, {UPGRADED} from Keras {version or 1}"  # from 1.1 on files say which version wrote them
     target = UpgradedTarget(model, made, source=source, notes=upgraded.notes, doubts=upgraded.doubts)
     _fill(target, source)
@@ -98,11 +126,11 @@ def held_in_memory(target: ModelTarget, source: FileSource) -> FileSource:
     )
 
 
-def _build(upgraded: Upgraded, source: FileSource, seed: int) -> Any:
+def _build(config: Mapping[str, Any], source: FileSource, seed: int) -> Any:
     keras = import_keras()
 
     def make() -> Any:
-        return keras.saving.deserialize_keras_object(copy.deepcopy(upgraded.config), safe_mode=True)
+        return keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True)
 
     try:
         check_declared(keras, make, 4 * source.catalog.nbytes + _LITTLE)
