@@ -148,9 +148,13 @@ def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequenc
     for level in _levels(target, by_target):
         given = {by_target[s.name]: meanings.arriving(s, leaving) for s in level if s.name in by_target}
         right = {pair for pair, number in given.items() if arrives[pair.source] == number}
+        left_of: dict[tuple[Hashable, int], list[LayerPair]] = {}  # once for all heads side by side
         for pair, number in given.items():
             # Several with the same history, such as parallel heads, say nothing of which is which.
-            left = [other for other in alike.get((pair.parts, number), ()) if other not in right]
+            key = (pair.parts, number)
+            if key not in left_of:
+                left_of[key] = [other for other in alike.get(key, ()) if other not in right]
+            left = left_of[key]
             if pair not in right and len(left) == 1:
                 found[pair] = left[0]
             leaving[pair.target] = meanings.layer(found.get(pair, pair).source)

@@ -70,17 +70,24 @@ def selected_output(name: str, settings: Mapping[str, Any], output: int, node: N
         return None
     if name == "unstack" and 0 <= output < size:
         return TakenPlaces(shape, {axes[0]: (output,)}, frozenset(axes)).spelled()
-    cuts = settings.get("indices_or_sections")
-    if type(cuts) is int and 0 < cuts <= size and name in ("split", "arraysplit"):
+    ends = _ends(settings.get("indices_or_sections"), size, output) if name in ("split", "arraysplit") else None
+    if ends is None:
+        return None
+    return TakenPlaces(shape, {axes[0]: tuple(range(size)[slice(*ends)])}).spelled()
+
+
+def _ends(cuts: Any, size: int, output: int) -> tuple[int, int] | None:
+    """Return where one part of a cut axis begins and ends; None for no such part."""
+    if type(cuts) is int:
         # The first ones have one more where it does not come out even, as in numpy.array_split.
-        ends = [i * (size // cuts) + min(i, size % cuts) for i in range(cuts + 1)]
-    elif isinstance(cuts, list | tuple) and all(type(n) is int for n in cuts) and name in ("split", "arraysplit"):
-        ends = [0, *cuts, size]
+        if not 0 <= output < cuts <= size:
+            return None
+        first, last = (i * (size // cuts) + min(i, size % cuts) for i in (output, output + 1))
+    elif isinstance(cuts, list | tuple) and 0 <= output <= len(cuts):
+        first, last = cuts[output - 1] if output else 0, cuts[output] if output < len(cuts) else size
     else:
         return None
-    if not 0 <= output < len(ends) - 1:
-        return None
-    return TakenPlaces(shape, {axes[0]: tuple(range(size))[ends[output] : ends[output + 1]]}).spelled()
+    return (first, last) if type(first) is type(last) is int else None
 
 
 def _axes(axis: Any, shape: Shape) -> tuple[int, ...]:
