@@ -12,12 +12,10 @@ from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.upgrade import (
-    UpgradedTarget,
-    build_as_it_is,
-    build_upgraded,
+    FileModelTarget,
+    build_of_file,
     held_in_memory,
     is_to_build,
-    is_to_upgrade,
     upgrade_warnings,
 )
 from transferpipe.fetch.find import find
@@ -134,7 +132,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         labels[alias] = model.label if model else describe_origin(origin)
     with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
         target: Target = models.get("target") or open_target(recipe, trusted, name)
-    is_own = "target" in models or isinstance(target, UpgradedTarget)
+    is_own = "target" in models or isinstance(target, FileModelTarget)
     labels["target"] = target.structure.label if is_own else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
@@ -227,12 +225,10 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
         target: Target = (_kept_or_built if may_be_kept else _build)(origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
-        if is_to_upgrade(file, recipe):
+        if is_to_build(file, recipe):
             _refuse_bare(file, origin, "target.path")
-            target = build_upgraded(_allowed(file, trusted), describe_origin(origin), recipe.seed)
+            target = build_of_file(_allowed(file, trusted), describe_origin(origin), recipe.seed)
             file = held_in_memory(target, file) if origin.repeat else file
-        elif is_to_build(file, recipe) and not origin.repeat:
-            target = build_as_it_is(_allowed(file, trusted), describe_origin(origin), recipe.seed)
         elif not origin.repeat:
             target = _file_target(file, trusted)
         if origin.repeat:

@@ -10,7 +10,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
 from transferpipe.execute.open_recipe import named_by, open_recipe
 from transferpipe.execute.score_checks import check_early, check_score
-from transferpipe.execute.upgrade import UpgradedTarget
+from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.loaded_flags import as_loaded, judge_freezing
@@ -84,7 +84,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     plan = judge_freezing(plan, opened.target)
     plan = with_optimizer(recipe, plan, opened.target, opened.sources, saves)
     plan = plan_state(recipe, plan, opened.target, opened.sources)
-    if isinstance(opened.target, UpgradedTarget):
+    if isinstance(opened.target, FileModelTarget):
         plan = replace(plan, upgraded=opened.target.notes)
     if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
         opened = replace(opened, target=replace(opened.target, learned=states))

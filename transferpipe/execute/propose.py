@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.open_recipe import layout_of, open_recipe
-from transferpipe.execute.upgrade import UpgradedTarget
+from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.models.opened import Opened
 from transferpipe.models.target import FileTarget
 from transferpipe.planning.reading.read_recipe import read_recipe
@@ -78,7 +78,7 @@ def _is_foreign(origins: Mapping[str, Mapping[str, Any]], opened: Opened) -> boo
 
 def _sides(origins: Mapping[str, Mapping[str, Any]], opened: Opened) -> Sides:
     source, structure = opened.sources[SINGLE], opened.target.structure
-    is_trained = opened.is_live or isinstance(opened.target, FileTarget | UpgradedTarget)
+    is_trained = opened.is_live or isinstance(opened.target, FileTarget | FileModelTarget)
     statistics = (_statistics(source.read), _statistics(opened.target.read)) if is_trained else None
     return Sides(source.catalog, structure, opened.layouts[SINGLE], origins, opened.labels, statistics)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
-from transferpipe.execute.upgrade import UpgradedTarget
+from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.os_errors import cannot_be_read, refusal_of
@@ -359,7 +359,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
         },
         "target_file": (
             {"format": target.source.format, **_place(target.source), **_repeats(target)}
-            if isinstance(target, FileTarget | UpgradedTarget) and target.source
+            if isinstance(target, FileTarget | FileModelTarget) and target.source
             else None
         ),
         **_fetched(prepared),

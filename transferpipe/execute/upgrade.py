@@ -31,7 +31,7 @@ UPGRADED = "upgraded"
 
 
 @dataclass
-class UpgradedTarget(ModelTarget):
+class FileModelTarget(ModelTarget):
     """The model of a file, built by Keras 3, with the values of the file.
 
     Attributes:
@@ -45,24 +45,17 @@ class UpgradedTarget(ModelTarget):
     doubts: tuple[str, ...] = ()
 
 
-def is_to_upgrade(source: FileSource, recipe: Recipe) -> bool:
-    """Tell whether a target must be built anew of its configuration, and is not written as it stands in its file.
+def is_to_build(source: FileSource, recipe: Recipe) -> bool:
+    """Tell whether a target must be built of its configuration, and is not written as it stands in its file.
 
-    Where only named tensors are written, no model is needed.
+    Where only named tensors are written, no model of an old file is needed. One of today is built for Keras to quantize
+    it, but for what layers keep beside their weights, such as vocabularies: no configuration holds that.
     """
     if source.config is None or source.format not in ("h5", "saved_model", "keras"):
         return False
     if _is_of_today(source):
-        return False
+        return bool(recipe.quantize) and not source.assets
     return any(o.has_groups or o.is_model for o in outputs_of((recipe.save.path, *recipe.save.also)))
-
-
-def is_to_build(source: FileSource, recipe: Recipe) -> bool:
-    """Tell whether a target of today must be built: Keras is to quantize it.
-
-    What layers keep beside their weights, such as vocabularies, no configuration holds.
-    """
-    return bool(recipe.quantize) and source.config is not None and _is_of_today(source) and not source.assets
 
 
 def _is_of_today(source: FileSource) -> bool:
@@ -70,26 +63,8 @@ def _is_of_today(source: FileSource) -> bool:
     return source.format == "keras" and (version is None or version >= (3,))
 
 
-def build_as_it_is(source: FileSource, label: str, seed: int) -> UpgradedTarget:
-    """Build the model of a `.keras` file of Keras 3 and give it the values that the file holds; it is not compiled.
-
-    Args:
-        source: the file.
-        label: what the recipe calls it.
-        seed: of what is drawn on the way.
-
-    Raises:
-        RecipeError: Keras cannot build it.
-        UnsafeError: its configuration declares far more weights than the file holds.
-    """
-    config = {key: value for key, value in (source.config or {}).items() if key != "compile_config"}
-    target = UpgradedTarget(_build(config, source, seed), label, source=source)
-    _fill(target, source)
-    return target
-
-
-def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
-    """Build the model of an old file and give it the values that the file holds.
+def build_of_file(source: FileSource, label: str, seed: int) -> FileModelTarget:
+    """Build the model of a file, which is not compiled, and give it the values that the file holds.
 
     Args:
         source: the file.
@@ -100,19 +75,23 @@ def build_upgraded(source: FileSource, label: str, seed: int) -> UpgradedTarget:
         RecipeError: it has layers that Keras 3 cannot compute, all of which are named, or weights without a place.
         UnsafeError: its configuration declares far more weights than the file holds.
     """
-    from transferpipe.weights.keras.upgrade.model import upgrade_model  # which targets of today do not need
+    if _is_of_today(source):
+        config = {key: value for key, value in (source.config or {}).items() if key != "compile_config"}
+        target = FileModelTarget(_build(config, source, seed), label, source=source)
+    else:
+        from transferpipe.weights.keras.upgrade.model import upgrade_model  # which targets of today do not need
 
-    version = source.details.get("keras_version")
-    upgraded = upgrade_model(source.config, source.label, version)
-    model = _build(upgraded.config, source, seed)
-    made = f"{label}, {UPGRADED} from Keras {version or 1}"  # from 1.1 on files say which version wrote them
-    target = UpgradedTarget(model, made, source=source, notes=upgraded.notes, doubts=upgraded.doubts)
+        version = source.details.get("keras_version")
+        upgraded = upgrade_model(source.config, source.label, version)
+        made = f"{label}, {UPGRADED} from Keras {version or 1}"  # from 1.1 on files say which version wrote them
+        model = _build(upgraded.config, source, seed)
+        target = FileModelTarget(model, made, source=source, notes=upgraded.notes, doubts=upgraded.doubts)
     _fill(target, source)
     return target
 
 
 def held_in_memory(target: ModelTarget, source: FileSource) -> FileSource:
-    """Return an upgraded model as the file that it would be saved as."""
+    """Return a model that was built of a file as the file that it would be saved as."""
     config = json.loads(target.config(()))
     return FileSource(
         source.path,
@@ -152,7 +131,7 @@ def _build(config: Mapping[str, Any], source: FileSource, seed: int) -> Any:
     return model
 
 
-def _fill(target: UpgradedTarget, source: FileSource) -> None:
+def _fill(target: FileModelTarget, source: FileSource) -> None:
     """Give the model the values of the file, converted as in any transfer."""
     from transferpipe.planning.planner import make_plan
     from transferpipe.planning.reading.read_recipe import read_recipe
@@ -167,6 +146,6 @@ def _fill(target: UpgradedTarget, source: FileSource) -> None:
 
 def upgrade_warnings(target: object) -> Iterator[PlanWarning]:
     """Yield what may make the model compute something else than the one of old."""
-    if isinstance(target, UpgradedTarget) and target.source is not None:
+    if isinstance(target, FileModelTarget) and target.source is not None:
         for doubt in target.doubts:
             yield PlanWarning("upgraded", target.source.label, doubt)
