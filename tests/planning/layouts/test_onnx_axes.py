@@ -143,13 +143,15 @@ def test_a_rule_that_arranges_the_axes_itself(rule, tmp_path):
 
 
 def test_a_table_that_is_multiplied_by_a_matrix_is_no_matrix_itself(tmp_path):
-    # Queries that a model has learned, projected: the Dense has the second of the two.
-    nodes = [node("MatMul", "queries", "k", to="q"), node("MatMul", "x", "q", to="p"), node("Add", "p", BIAS)]
-    matrix = rand(4, 4)
-    path, *_ = write(tmp_path, nodes, {"queries": rand(4, 4), "k": matrix, BIAS: rand(4)}, (4,), 2)
-    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="d")])
-    tp.transfer(path, model, mapping={"k": {"to": "d/kernel", "from": "k"}}, unmatched="keep")
-    np.testing.assert_array_equal(model.get_layer("d").kernel, matrix)
+    # Queries that a model has learned, projected: of the two, the node's layer has the second.
+    project = helper.make_node("MatMul", ["onnx::MatMul_1", "onnx::MatMul_2"], ["q"], name="/project/MatMul")
+    queries, matrix = rand(4, 4), rand(4, 4)
+    tensors = {"onnx::MatMul_1": queries, "onnx::MatMul_2": matrix, BIAS: rand(4)}
+    nodes = [project, node("MatMul", "x", "q", to="p"), node("Add", "p", BIAS)]
+    path, *_ = write(tmp_path, nodes, tensors, (4,), 2)
+    model = keras.Sequential([keras.Input((4,)), kl.Dense(4, name="project")])
+    tp.transfer(path, model, mapping={"k": {"to": "project/kernel", "from": "project/weight"}}, unmatched="keep")
+    np.testing.assert_array_equal(model.get_layer("project").kernel, matrix)
 
 
 def test_a_square_matrix_whose_takers_disagree_is_warned_of(tmp_path):
