@@ -213,6 +213,11 @@ def test_two_files_and_no_recipe_are_told_how_to_have_one(refuses, cli, here):
     assert json.loads(cli("plan", "recipe=b", "--json").out)["assignments"][0]["target"] == "dense/kernel"
 
 
+def test_what_init_does_not_take_is_not_put_into_its_line(refuses):
+    said = refuses(2, ("plan", "source={path: a.npz}", "target.path=b.npz")).err
+    assert "`transferpipe init A b.npz` writes one" in said
+
+
 def test_a_run_folder_that_is_not_there(refuses):
     assert "nowhere: there is no such folder" in refuses(4, ("verify", "nowhere")).err
 

@@ -82,7 +82,8 @@ def _guarded(words: list[str]) -> int:
     return status
 
 
-_OWN_MODEL = re.compile(r"\+{0,2}(source|target)(?:\.path|\._target_)?=(.+)", re.DOTALL)
+# A path or a builder, as `init` takes it: no mapping, list or choice of several.
+_OWN_MODEL = re.compile(r"\+{0,2}(source|target)(?:\.path|\._target_)?=([^{}\[\](),]+)", re.DOTALL)
 
 
 def _no_recipe_note(words: Sequence[str]) -> str:

@@ -313,7 +313,7 @@ class _Fold:
         return Folded((first, *partner.take(scale, *more)), (step,))
 
     def _einsum(self, spec: WeightSpec) -> tuple[str, str]:
-        """Return the letters of an EinsumDense's kernel, and of its output; none where it is another layer."""
+        """Return the axes of an EinsumDense's kernel and of its output as letters; empty for any other layer."""
         state = self.pairing.structure.by_name.get(spec.layer)
         equation = (state.equation if state else None) or ""
         inputs, _, output = equation.replace(" ", "").partition("->")
