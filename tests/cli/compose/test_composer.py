@@ -149,3 +149,11 @@ def test_composers_in_threads_beside_somebody_who_reads_the_environment(here, mo
     assert failed == []
     assert seen == {"somebody"}
     assert state() == before
+
+
+def test_composing_does_not_copy_all_that_is_registered(monkeypatch):
+    def refuse(store, memo):
+        raise AssertionError("Hydra's store is copied, with everything that it and its plug-ins register")
+
+    monkeypatch.setattr(ConfigStore, "__deepcopy__", refuse, raising=False)
+    assert Composer().compose(["recipe=same_layer"]).data["mapping"]
