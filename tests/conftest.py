@@ -25,25 +25,57 @@ os.environ["TRANSFERPIPE_NO_CACHE"] = "1"
 
 PASSED = pytest.StashKey[bool]()
 
-# What takes more than half of the time of all tests in an eighth of them: `pytest` leaves it to `pytest -m long`, and `.ci/run` runs
-# both. Everything else is done in five minutes on two cores, so that nobody puts it off.
+# What takes most of the time of all tests in an eighth of them: `pytest` leaves it to `pytest -m long`, and `.ci/run` runs
+# both. Everything else is done in five minutes on two cores, so that nobody puts it off. A file that is asked for by its
+# name runs whole.
 LONG = {
-    "whole sweeps": ("cli/sweeps/", "cli/test_cli_settings_kept.py"),
+    "whole sweeps": ("cli/sweeps/", "cli/test_cli_settings_kept.py", "sweep/comparing/test_simultaneous.py"),
     "every shipped recipe, run": (
         *("test_shipped_recipes.py", "test_vision_recipes.py", "test_surgery_recipes.py", "test_merge_recipes.py"),
+        "test_readme.py::test_the_commands_shown_run",
     ),
-    "trainings": ("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),
+    "trainings": (
+        *("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),
+        *(
+            "score/test_evaluate.py",
+            "score/test_feature_scores.py",
+            "score/test_source_scores.py",
+            "zoo/test_digit_halves.py",
+        ),
+    ),
     "harnesses, in their short forms": (
-        *("reliability/", "faults/", "keras_suite/", "execute/test_killed_and_concurrent.py", "test_without_keras.py"),
-        *("execute/test_passes.py", "test_other_systems.py"),
+        *("reliability/", "faults/", "keras_suite/", "suggest_suite/", "execute/test_killed_and_concurrent.py"),
+        *("execute/test_passes.py", "test_other_systems.py", "test_without_keras.py"),
+        "api/test_typed_api.py::test_a_type_checker",
+        "weights/formats/onnx/test_broken_onnx.py::test_millions_of_fields",
     ),
     "what Keras does with a zoo of models": (
         *("save/writers/test_written_keras.py", "save/test_optimizer_transfer.py", "save/test_optimizer_state.py"),
+        *("save/test_optimizer_of_other_files.py", "save/test_exports.py", "cli/test_cli_tf_checkpoint.py"),
         *("weights/formats/test_catalog_zoo_keras.py", "weights/formats/keras/test_names_keras.py"),
-        *("weights/formats/keras_legacy/test_legacy_h5_keras.py", "prove/parity/test_quantized_parity.py"),
-        "prove/parity/test_causes.py",
-        *("models/deferred/", "models/test_loaded_once.py", "planning/pairing/test_units.py"),
-        *("models/test_repeated_models.py", "planning/pairing/test_unit_groups.py"),
+        *("weights/formats/keras/test_names_of_every_class.py", "weights/formats/tensorflow/test_tf_written.py"),
+        *("weights/formats/keras_legacy/test_legacy_h5_keras.py", "planning/layouts/test_keras_2_conversions.py"),
+        *("prove/parity/test_quantized_parity.py", "prove/parity/test_causes.py", "prove/parity/test_parity_files.py"),
+        *(
+            "prove/parity/test_parity_sources.py",
+            "prove/test_learned_state.py",
+            "execute/test_silent_failures_freezing.py",
+        ),
+        *("execute/test_upgraded_target.py", "execute/test_quantize.py", "planning/pairing/test_units.py"),
+        *("planning/pairing/test_unit_groups.py", "planning/tables/test_plan_80.py"),
+        *(
+            "models/deferred/",
+            "models/test_backends.py",
+            "models/test_loaded_once.py",
+            "models/test_repeated_models.py",
+        ),
+        *(
+            "models/test_repeated.py",
+            "models/test_live_loading.py",
+            "models/test_frozen_parts.py",
+            "models/test_lora.py",
+        ),
+        *("models/test_builds_kept.py", "models/building/test_kept_builders.py"),
     ),
 }
 
@@ -65,13 +97,14 @@ def pytest_collection_modifyitems(config, items):
     here = Path(__file__).parent
     places = tuple(place for group in LONG.values() for place in group)
 
-    def is_long(path):
-        return path.is_relative_to(here) and f"{path.relative_to(here).as_posix()}/".startswith(places)
+    def is_long(path, test=""):
+        return path.is_relative_to(here) and f"{path.relative_to(here).as_posix()}{test or '/'}".startswith(places)
 
     asked = [Path(config.invocation_params.dir, arg.partition("::")[0]) for arg in config.args]
-    named = tuple(path for path in asked if is_long(path)) if "not long" in config.option.markexpr else ()
+    only_short = "not long" in config.option.markexpr
+    named = tuple(path for path in asked if only_short and (path.suffix == ".py" or is_long(path)))
     for item in items:
-        if is_long(item.path) and not any(item.path.is_relative_to(path) for path in named):
+        if is_long(item.path, f"::{item.name}") and not any(item.path.is_relative_to(path) for path in named):
             item.add_marker(pytest.mark.long)
 
 
