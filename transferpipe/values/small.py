@@ -143,7 +143,11 @@ class SmallRun:
             if pair.refusals.only_finite and kind_of(pair.wanted.dtype) == "float":
                 # By dtype: bytes of one dtype can be looked at as one array.
                 finite.setdefault(pair.wanted.dtype, []).append(data)
-        fine = {name for name, parts in finite.items() if _are_finite(b"".join(parts), name)}
+        fine = {
+            name
+            for name, parts in finite.items()
+            if np.isfinite(np.frombuffer(b"".join(parts), numpy_dtype(name))).all()
+        }
         for pair, data in zip(self._pairs, theirs, strict=True):  # in their order, so that the first is said
             if not (pair.refusals.only_finite and pair.wanted.dtype in fine):
                 pair.refusals.check(np.frombuffer(data, numpy_dtype(pair.wanted.dtype)))
@@ -158,7 +162,3 @@ class SmallRun:
                 parts.append(data)
         for (name, _), (seen, parts) in alike.items():
             look_at_rows(seen, np.frombuffer(b"".join(parts), numpy_dtype(name)).reshape(len(parts), -1))
-
-
-def _are_finite(data: bytes, dtype: str) -> bool:
-    return bool(np.isfinite(np.frombuffer(data, numpy_dtype(dtype))).all())

@@ -95,7 +95,7 @@ def _ranked_text(board: Leaderboard, kept: Sequence[int], colour: bool, width: i
     parts.append(
         Text(f"{visible(board.name)}{kind}: {better} is better; ± is the 95 % interval of the mean over seeds")
     )
-    lines = [*said(board), *_verdicts(board)]
+    lines = [*said(board), *verdicts(entry for row in board.rows for entry in row.entries)]
     return render(Group(*parts, *(cell(line) for line in lines)), colour=colour, width=width)
 
 
@@ -155,7 +155,3 @@ def _records(board: Leaderboard, kept: Sequence[int]) -> list[RenderableType]:
 
 def _label(row: Row) -> str:
     return label_of(row.setting, row.control)
-
-
-def _verdicts(board: Leaderboard) -> list[str]:
-    return verdicts(entry for row in board.rows for entry in row.entries)

@@ -235,7 +235,8 @@ def _of_the_best(board: Leaderboard) -> list[str]:
     others = [row for row in ranked if row.behind]
     alike, unknown = sum(1 for row in others if row.as_good), sum(1 for row in others if row.as_good is None)
     if alike:
-        lines.append(f"{alike} of {len(ranked) - 1} other settings {_is(alike)} statistically tied with the best")
+        verb = "is" if alike == 1 else "are"
+        lines.append(f"{alike} of {len(ranked) - 1} other settings {verb} statistically tied with the best")
     if unknown:
         lines.append("no verdict on differences: seeds did not change them, so that chance is unknown")
     if any(row.filled for row in ranked):
@@ -251,20 +252,12 @@ def _of_halving(board: Leaderboard) -> list[str]:
     if not stops:
         return []
     tied = sum(1 for stop in stops if stop.tied)
-    chance = f"; {tied} of them {_was(tied)} tied with the best when stopped" if tied else ""
+    chance = f"; {tied} of them {'was' if tied == 1 else 'were'} tied with the best when stopped" if tied else ""
     if all(stop.seeds < 2 for stop in stops):
         chance = "; one seed stopped them, which may be chance"
     whole = counted(board.settings + board.stopped, "setting")
     what = f"sweep.halving stopped {len(stops)} of {whole} before the last rung, on shorter trainings"
     return [f"{what}: they have no rank, and one that starts slowly is missed{chance}"]
-
-
-def _was(count: int) -> str:
-    return "was" if count == 1 else "were"
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def _of_a_reference(board: Leaderboard, name: str) -> str:

@@ -48,12 +48,9 @@ def _table(rows: list[SharedVariant]) -> Table:
         plan = "same" if row.same_plan else "differs"
         files = "" if row.same_files is None else "equal" if row.same_files else "differ"
         label = label_of(row.setting, row.control)
-        table.add_row(*map(cell, (label, plan, files, *row.keys, "; ".join(_notes(row)))))
+        notes = [f"{status} in {name}" for name, status in zip("ab", row.statuses, strict=True) if status != DONE]
+        table.add_row(*map(cell, (label, plan, files, *row.keys, "; ".join(notes))))
     return table
-
-
-def _notes(row: SharedVariant) -> list[str]:
-    return [f"{status} in {name}" for name, status in zip("ab", row.statuses, strict=True) if status != DONE]
 
 
 def _verdict(found: TwoUnscored) -> str:

@@ -85,14 +85,10 @@ def compare_unscored(a: SweepRecord, b: SweepRecord) -> TwoUnscored:
 
 def _shared(place: Place, one: Entry, other: Entry) -> SharedVariant:
     statuses = [str((e.result or {}).get("status", "pending")) for e in (one, other)]
-    files = [_files_of(e) for e in (one, other)]
+    files = [{a["path"]: a["sha256"] for a in (e.result or {}).get("artifacts", ())} for e in (one, other)]
     same_files = files[0] == files[1] if statuses == [DONE, DONE] else None
     control, setting = place
     same_plan = one.checksum == other.checksum
     return SharedVariant(
         dict(setting), control, (one.key, other.key), (statuses[0], statuses[1]), same_plan, same_files
     )
-
-
-def _files_of(entry: Entry) -> dict[str, str]:
-    return {str(a["path"]): str(a["sha256"]) for a in (entry.result or {}).get("artifacts", ())}
