@@ -101,9 +101,11 @@ def _terms(rows: Counted, ours: Counted, theirs: Counted, q: int) -> list[Term]:
 
 def _counts(values: Counted, of: Counted) -> dict[int, int]:
     """Return for each of `values` with how many different ones of `of` it stands."""
-    both = np.unique(np.stack([values, of], axis=1), axis=0)[:, 0]
-    found, counts = np.unique(both, return_counts=True)
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    # Pairs as single numbers: NumPy sorts rows ten times slower.
+    found, values = np.unique(values, return_inverse=True)
+    others, of = np.unique(of, return_inverse=True)
+    different = np.unique(values * len(others) + of) // len(others)
+    return dict(zip(found.tolist(), np.bincount(different).tolist(), strict=True))
 
 
 def followers(law: Law, ours: Sequence[Numbers], theirs: Mapping[Numbers, object]) -> Iterator[tuple[Numbers, Numbers]]:
