@@ -394,6 +394,47 @@ def flax_case(folder: Path) -> Pair:
     return {"path": path, "layout": "flax"}, model, truth | {"classes": "params/Dense_0"}
 
 
+def _flax_name(name: str) -> str:
+    """Return what flax calls a weight of BERT that torch calls `name`."""
+    layer, _, own = name.replace(".", "/").rpartition("/")
+    kinds = {"_embeddings": "embedding", "LayerNorm": "scale"} if own == "weight" else {}
+    own = next((kinds[end] for end in kinds if layer.endswith(end)), own.replace("weight", "kernel"))
+    return f"params/{layer}/{own}"
+
+
+def _tf1_name(name: str) -> str:
+    """Return what the first TensorFlow calls it."""
+    layer, _, own = re.sub(r"layer\.(\d+)", r"layer_\1", name).replace(".", "/").rpartition("/")
+    if layer.endswith("_embeddings"):
+        return layer
+    if layer.endswith("LayerNorm"):
+        own = {"weight": "gamma", "bias": "beta"}[own]
+    return f"{layer}/{own.replace('weight', 'kernel')}"
+
+
+def bert_with_heads_together(
+    name_of: Callable[[str], str], whole: bool = False, **source: str
+) -> Callable[[Path], Pair]:
+    """Return what makes a file of BERT in which heads lie side by side, as rows of one matrix, and a network of heads."""
+
+    def make(folder: Path) -> Pair:
+        rng, path = np.random.default_rng(0), folder / "bert.npz"
+        shapes = torch_files.bert(64, 4, 100, 32, 128)
+        turned = {name_of(n): s if "_embeddings" in n else s[::-1] for n, s in shapes.items()}
+        np.savez(path, **{n: rng.random(s, dtype=np.float32) + 0.1 for n, s in turned.items()})
+        model = networks.bert(whole=whole)
+
+        def theirs(found: Any) -> tuple[str | None, ...]:
+            if found is None or isinstance(found, tuple):
+                return tuple(name for part in found or () for name in theirs(part)) or (None,)
+            return tuple(name_of(n) for n in shapes if f"{n.replace('.', '/')}/".startswith(f"{found}/"))
+
+        truth = {w: theirs(found) for w, found in by_rules(model, _BERT_WHOLE if whole else _BERT).items()}
+        return {"path": path, **source}, model, truth
+
+    return make
+
+
 # files of packages and shipped recipes -------------------------------------------------------------------------------
 
 
@@ -682,6 +723,10 @@ CASES: tuple[Case, ...] = (
         quick=True,
     ),
     Case("flax convolutions", "flax", flax_case, 3, quick=True),
+    Case("flax BERT to heads", "flax", bert_with_heads_together(_flax_name, layout="flax"), 15),
+    Case("flax BERT to attention layers", "flax", bert_with_heads_together(_flax_name, whole=True, layout="flax"), 13),
+    Case("TensorFlow 1 BERT to heads", "flax", bert_with_heads_together(_tf1_name), 15, quick=True),
+    Case("TensorFlow 1 BERT to attention layers", "flax", bert_with_heads_together(_tf1_name, whole=True), 15),
     # jobs
     Case("dotted names of torch", "jobs", dotted_resnet, 5),
     Case(

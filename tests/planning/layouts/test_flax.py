@@ -64,8 +64,13 @@ def test_embedding(tmp_path):
     np.testing.assert_allclose(got, table[[[1, 6]]])
 
 
-def test_attention(tmp_path):
-    x, heads, size = draw(1, 4, 6), 2, 3
+HUGGING_FACE = {"query": "self/query", "key": "self/key", "value": "self/value", "out": "output/dense"}
+VIT = {"query": "attention/query", "key": "attention/key", "value": "attention/value", "out": "output/dense"}
+
+
+@pytest.mark.parametrize("names", [{}, HUGGING_FACE, VIT], ids=["flax", "bert", "vit"])
+def test_attention(names, tmp_path):
+    x, heads, size = draw(1, 4, 6), 2, 4
     arrays = {f"a/{n}/{own}": draw(*shape) for n in ("query", "key", "value")
               for own, shape in (("kernel", (6, heads, size)), ("bias", (heads, size)))}  # fmt: skip
     arrays |= {"a/out/kernel": draw(heads, size, 6), "a/out/bias": draw(6)}
@@ -77,12 +82,37 @@ def test_attention(tmp_path):
     weights /= weights.sum(-1, keepdims=True)
     mixed = np.einsum("bhqk,bkhd->bqhd", weights, v)
     expected = np.einsum("bqhd,hde->bqe", mixed, arrays["a/out/kernel"]) + arrays["a/out/bias"]
-    np.savez(tmp_path / "f.npz", **arrays)
+    # Each projection of Hugging Face's is a Dense, whose outputs are cut into heads: a reshape of its last axis.
+    together = {"query": (6, -1), "key": (6, -1), "value": (6, -1), "out": (-1, 6)}
+    stored = {
+        f"a/{names.get(n, n)}/{own}": value.reshape((together[n] if own == "kernel" else -1) if names else value.shape)
+        for (_, n, own), value in ((name.split("/"), value) for name, value in arrays.items())
+    }
+    np.savez(tmp_path / "f.npz", **stored)
     one = keras.Input((4, 6))
     model = keras.Model(one, layers.MultiHeadAttention(heads, size, name="a")(one, one))
     tp.transfer({"path": str(tmp_path / "f.npz"), "layout": "flax"}, model, mapping={"a": {"to": "a"}},
                 save={"path": "m.keras"}, folder=tmp_path)  # fmt: skip
     np.testing.assert_allclose(np.asarray(keras.models.load_model(tmp_path / "m.keras")(x)), expected, atol=1e-5)
+
+
+def test_an_einsum_takes_heads_that_lie_side_by_side(tmp_path):
+    x, kernel, bias = draw(2, 5, 4), draw(4, 6), draw(6)
+    layer = layers.EinsumDense("abc,cde->abde", (None, 3, 2), bias_axes="de", name="g")
+    got = transfer(tmp_path, {"g/kernel": kernel, "g/bias": bias}, layer, x)
+    np.testing.assert_allclose(got, (x @ kernel + bias).reshape(2, 5, 3, 2), atol=1e-5)
+    x, kernel, bias = draw(2, 5, 3, 2), draw(6, 4), draw(4)
+    layer = layers.EinsumDense("abcd,cde->abe", (None, 4), bias_axes="e", name="g")
+    got = transfer(tmp_path, {"g/kernel": kernel, "g/bias": bias}, layer, x)
+    np.testing.assert_allclose(got, x.reshape(2, 5, 6) @ kernel + bias, atol=1e-5)
+
+
+def test_heads_of_another_width_are_refused(tmp_path):
+    np.savez(tmp_path / "f.npz", **{"g/kernel": draw(4, 9), "g/bias": draw(9)})
+    layer = layers.EinsumDense("abc,cde->abde", (None, 3, 2), bias_axes="de", name="g")
+    model = keras.Sequential([keras.Input((5, 4)), layer])
+    with pytest.raises(tp.RecipeError, match=r"g/kernel has shape \(4, 3, 2\), g/kernel gives \(4, 3, 3\)"):
+        tp.plan({"path": str(tmp_path / "f.npz"), "layout": "flax"}, model, mapping={"g": {"to": "g"}})
 
 
 def depthwise(x, kernel, multiplier):

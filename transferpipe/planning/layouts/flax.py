@@ -8,7 +8,9 @@ Names and shapes: https://flax-linen.readthedocs.io/en/latest/api_reference/flax
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.adapter import Adapted, Adapters, Shape
@@ -46,11 +48,52 @@ def _transposed(rank: int) -> dict[str, tuple[Adapted, ...]]:
     return {"kernel": (Adapted(("kernel",), steps, (steps,)),), "bias": _same("bias")}
 
 
+def _apart(axis: int, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """From heads side by side along an axis to an axis of heads and one of their width; what has them apart stays."""
+    shape = sources[0]
+    if len(target) != len(shape) + 1:
+        return ()
+    at = axis % len(shape) if shape else 0
+    heads, width = max(1, target[at]), shape[at] if shape else 1
+    return ({"reshape": [*shape[:at], heads, width // heads, *shape[at + 1 :]]},)
+
+
+def _apart_somewhere(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+    """The same for a weight whose equation alone knows which axis it is: the one that is not as long in the target."""
+    first_stays = bool(target) and sources[0][:1] == target[:1]
+    return _apart(-1 if first_stays else 0, sources, target)
+
+
+def _together(axis: int, target: Shape) -> tuple[Any, ...]:
+    """Back to heads side by side; `axis` counts as in `_apart`."""
+    at = axis % max(len(target) - 1, 1)
+    return ({"reshape": [*target[:at], math.prod(target[at : at + 2]), *target[at + 2 :]]},)
+
+
+def _projected(axis: int, own: str, modules: Sequence[str]) -> tuple[Adapted, ...]:
+    """Return the ways to keep a projection of attention: in flax's module, or in a Dense of one of these names."""
+    apart, together = partial(_apart, axis), partial(_together, axis)
+    others = (Adapted((f"{module}/{own}",), apart, (together,)) for module in modules[1:])
+    return Adapted((f"{modules[0]}/{own}",), apart, ((),)), *others, Adapted((own,), apart, (together,))
+
+
 _KERNEL = {"kernel": _same("kernel"), "bias": _same("bias")}
 _NORM = {"gamma": _same("scale"), "beta": _same("bias")}
 _DEPTHWISE = {"kernel": (Adapted(("kernel",), _depthwise, (_depthwise_back,)),), "bias": _same("bias")}
-_HEADS = {f"{head}/{own}": _same(f"{head}/{own}") for head in ("query", "key", "value") for own in _KERNEL}
-_OUT = {f"attention_output/{own}": _same(f"out/{own}") for own in _KERNEL}
+# Behind flax's own names, those of Hugging Face's BERT and ViT, where each projection is a Dense.
+_ATTENTION = {
+    **{
+        f"{head}/{own}": _projected(-1, own, (head, f"self/{head}", f"attention/{head}"))
+        for head in ("query", "key", "value")
+        for own in _KERNEL
+    },
+    "attention_output/kernel": _projected(0, "kernel", ("out", "output/dense")),
+    "attention_output/bias": (*_same("out/bias"), *_same("output/dense/bias"), *_same("bias")),
+}
+_EINSUM = {
+    "kernel": (Adapted(("kernel",), _apart_somewhere, ((),)),),
+    "bias": (Adapted(("bias",), partial(_apart, -1), ((),)),),
+}
 
 
 class Flax(Layout):
@@ -71,7 +114,7 @@ class Flax(Layout):
         "GroupNormalization": _NORM,
         "RMSNormalization": {"scale": _same("scale")},
         "Embedding": {"embeddings": _same("embedding")},
-        "MultiHeadAttention": {**_HEADS, **_OUT},
+        "MultiHeadAttention": _ATTENTION,
         **CELLS,
     }
 
@@ -87,7 +130,7 @@ class Flax(Layout):
             return dataclasses.replace(found, layer=found.layer.rpartition("/")[0])
         layer, _, own = weight.rpartition("/")
         if found is None and own in _KERNEL and class_of(layer, weight, target) == "EinsumDense":
-            return Counterpart(layer, "EinsumDense", _KERNEL[own], self)
+            return Counterpart(layer, "EinsumDense", _EINSUM[own], self)
         return found
 
     def find_obstacle(self, weight: str, names: Sequence[str], catalog: Catalog, target: TargetStructure) -> str:

@@ -7,6 +7,7 @@ the layout of the source, so that nothing is proposed which it would not take.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ _STACKED = re.compile(r"(?:weight|bias)_(?:ih|hh)_(l\d+)(?:_reverse)?")
 # A layer built without these (use_bias, center, scale) is still the same layer.
 _OPTIONAL = ("bias", "beta", "gamma", "scale")
 _BUILT_IN_CLASSES = frozenset(BUILT_IN.values())
+# What keeps an axis of heads, and one of what each is wide, where others keep one of both.
+_WITH_HEADS = ("EinsumDense", "MultiHeadAttention", "GroupedQueryAttention")
 # As TensorFlow's slim and the first tutorials call what Keras calls so: a weight of another name than these in the
 # layer of a class that is known is another weight.
 _SPELLED: Mapping[str, tuple[str, ...]] = {
@@ -322,11 +325,27 @@ def _may_be_left(theirs: Piece, left: Sequence[str]) -> bool:
     return all("/" in name or name in _OPTIONAL for name in inside)
 
 
+def has_heads_apart(pairing: Pairing, weight: str, taken: Taken) -> bool:
+    """Tell whether a weight of attention has axes of heads where what it takes has them side by side on one."""
+    found, ours = _result_of(pairing, taken), pairing.target[weight]
+    if found is None or ours.layer_class not in _WITH_HEADS:
+        return False
+    shape = found[0]
+    cuts = ((*shape[:k], *ours.shape[k : k + 2], *shape[k + 1 :]) for k in range(len(shape)))
+    return len(ours.shape) == len(shape) + 1 and math.prod(shape) == ours.size and ours.shape in cuts
+
+
 def _has_shape(pairing: Pairing, weight: str, taken: Taken) -> bool:
-    ours = pairing.target[weight]
+    ours, found = pairing.target[weight], _result_of(pairing, taken)
+    if found is None or kind_of(found[1]) != kind_of(ours.dtype):
+        return False
+    return found[0] == ours.shape or has_heads_apart(pairing, weight, taken)
+
+
+def _result_of(pairing: Pairing, taken: Taken) -> tuple[tuple[int, ...], str] | None:
+    """Return the shape and the dtype of what is taken; None if its layout cannot give it."""
     specs = [pairing.sources[SINGLE][name] for name in taken.names]
     try:
-        shape, dtype = infer(chain_of(None, taken.steps), [s.shape for s in specs], [s.dtype for s in specs])
+        return infer(chain_of(None, taken.steps), [s.shape for s in specs], [s.dtype for s in specs])
     except TransformError:
-        return False
-    return shape == ours.shape and kind_of(dtype) == kind_of(ours.dtype)
+        return None

@@ -102,7 +102,7 @@ def _with_reasons(rule: FoundRule, of: Mapping[str, Match], family_doubts: Mappi
     layers = f"{len(matches)} layer{'s' * (len(matches) != 1)}"
     evidence = f"{layers}, {len(rule.weights)} weight{'s' * (len(rule.weights) != 1)}: {', '.join(reasons)}"
     words = tuple(d if n == len(matches) else f"{n} of {len(matches)} {d}" for d, n in doubts.items())
-    if rule.transform:
+    if any("flatten_order" in step for steps in rule.transform.values() for step in steps):
         words = (*words, "rows are put in the order in which the target flattens")
     return SuggestedRule(rule.name, rule.to_data(), rule.weights, evidence, words)
 

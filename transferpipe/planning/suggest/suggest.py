@@ -22,11 +22,12 @@ from transferpipe.planning.suggest.generalise import FoundRule, find_rules
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.hints import read_hints
 from transferpipe.planning.suggest.matching import MARGIN, Match, Matching, Undecided, match_pieces
-from transferpipe.planning.suggest.pieces import Fits, find_fits, is_part, make_pairing
+from transferpipe.planning.suggest.pieces import Fits, find_fits, has_heads_apart, is_part, make_pairing
 from transferpipe.planning.suggest.reasons import describe
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
 from transferpipe.planning.suggest.templates import Pair
+from transferpipe.planning.transforms.arguments import TARGET
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE
 from transferpipe.weights.name import WeightName
@@ -53,8 +54,8 @@ def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None)
     places = Place(fits.targets, pairing.target), Place(fits.sources, pairing.sources[SINGLE])
     found = match_pieces(fits, places, fixed, sides.statistics)
     expected, found = _without_crossings(found, fits, sides)
-    orders = _orders(expected, sides)
-    pairs = [pair for match in found.matches for pair in _pairs_of(match, expected, orders)]
+    steps = _steps(expected, fits, sides)
+    pairs = [pair for match in found.matches for pair in _pairs_of(match, expected, steps)]
     rules = find_rules(pairs, {w: t for w, (t, _) in expected.items()}, pairing)
     hinted = frozenset(w for i, j in fixed.items() if j is None for w in fits.targets[i].weights)
     pieces = zip(fits.targets, fits.of, strict=True)
@@ -77,7 +78,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
                     first = used.setdefault(name, match)
                     if first is not match:
                         out |= {m.ours.name: (m.theirs.name,) for m in _weaker(first, match)}
-        assignments = _assignments(expected, sides)
+        assignments = _assignments(expected, fits, sides)
         pairs = layer_pairs(assignments)
         cycles = [*crossed_names(pairs), *crossed_branches(pairs, sides.target.catalog.network, sides.source)]
         for cycle in cycles:
@@ -112,26 +113,35 @@ def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
     return replace(found, matches=tuple(matches), undecided=tuple(undecided))
 
 
-def _assignments(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> list[Assignment]:
+def _assignments(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides: Sides) -> list[Assignment]:
     fates = Fates(sides.target, {SINGLE: sides.source.expanded}, Problems())
     for weight, (taken, _) in expected.items():
         if weight in sides.target.catalog.by_name:
+            if has_heads_apart(fits.pairing, weight, taken):
+                sizes = [*fits.pairing.target[weight].shape]
+                taken = replace(taken, steps=(*taken.steps, {"reshape": sizes}))
             assign(fates, None, weight, [taken])
     return list(fates.assignments.values())
 
 
-def _orders(expected: Mapping[str, tuple[Taken, Match]], sides: Sides) -> dict[str, Any]:
+def _steps(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides: Sides) -> dict[str, Any]:
+    """Return by target weight the transform that it needs, as written."""
+    steps = {w: {"reshape": TARGET} for w, (taken, _) in expected.items() if has_heads_apart(fits.pairing, w, taken)}
+    return steps | {w: {"flatten_order": order} for w, order in _orders(expected, fits, sides).items()}
+
+
+def _orders(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides: Sides) -> dict[str, Any]:
     """Return by target weight the flatten_order that it needs."""
     # What has its channels last flattens in Keras's order: nothing has to be put in another one.
     if sides.layout != KERAS and layout_called(sides.layout).is_channels_last:
         return {}
-    return find_flatten_orders(_assignments(expected, sides), sides.target, {SINGLE: sides.source})
+    return find_flatten_orders(_assignments(expected, fits, sides), sides.target, {SINGLE: sides.source})
 
 
-def _pairs_of(match: Match, expected: Mapping[str, tuple[Taken, Match]], orders: Mapping[str, Any]) -> list[Pair]:
+def _pairs_of(match: Match, expected: Mapping[str, tuple[Taken, Match]], steps: Mapping[str, Any]) -> list[Pair]:
     """Return what rules have to bring about for one match: a pair of layers, or of weights where some are missing."""
     weights = tuple(w for w in match.ours.weights if w in expected)
-    transform = {WeightName(w).own: [{"flatten_order": orders[w]}] for w in weights if w in orders}
+    transform = {WeightName(w).own: [steps[w]] for w in weights if w in steps}
     text = json.dumps(transform) if transform else ""
     if not match.ours.is_layer or (len(weights) == len(match.ours.weights) and not match.theirs.is_loose):
         return [Pair(match.ours.name, match.theirs.name, weights, text)]
