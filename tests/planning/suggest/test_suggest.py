@@ -1,6 +1,8 @@
 """Proposed mappings: what each target weight takes, the rules that say so, and what is left open."""
 
 import html
+import itertools
+import re
 
 import keras
 import numpy as np
@@ -13,6 +15,8 @@ from safetensors.numpy import load_file, save_file
 import transferpipe as tp
 from transferpipe import RecipeError
 from transferpipe.planning.suggest.words import words_of
+
+RANDOM = np.random.default_rng(0)
 
 
 def keras_resnet(depths=(2, 2, 2, 2), width=8, classes=10):
@@ -317,15 +321,68 @@ def test_what_has_its_sizes_along_other_axes_is_left_to_the_user(tmp_path):
     assert {w for r in found.rules if r.keeps for w in r.weights} == {"head/kernel"}
 
 
+def test_what_is_open_alike_in_many_layers_is_said_once(tmp_path):
+    for name, parts in (("ours", ("wi_0", "wi_1")), ("theirs", ("gate", "input"))):
+        save_file(
+            {f"block{k}/{part}/kernel": np.zeros((4, 6), "float32") for k in range(3) for part in parts},
+            tmp_path / f"{name}.safetensors",
+        )
+    text = " ".join(str(tp.suggest(tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors")).split())
+    text = text.replace("# ", "")
+    assert len(re.findall("fit equally well", text)) == 2
+    assert "likewise block{1..2}/gate" in text and "likewise block{1..2}/input" in text
+
+
+@pytest.mark.parametrize(
+    ("inside", "across"),
+    [("layer.0.SelfAttention", "layer.1.EncDecAttention"), ("self_attn", "encoder_attn")],
+    ids=["T5", "BART"],
+)
+def test_the_attentions_of_a_decoder_are_told_apart_by_their_words(inside, across, tmp_path):
+    parts = {"self_attention": inside, "cross_attention": across}
+    ours = {
+        f"decoder.block.{k}.{their}.{q}": (k, own, q) for k in range(3) for own, their in parts.items() for q in "qk"
+    }
+    save_file({f"{name}.weight": np.zeros((6, 6), "float32") for name in ours}, tmp_path / "torch.safetensors")
+    names = {f"decoder_layer_{k}/{own}/{q}_dense/kernel": n for n, (k, own, q) in ours.items()}
+    save_file(dict.fromkeys(names, np.zeros((6, 6), "float32")), tmp_path / "ours.safetensors")
+    found = tp.suggest({"path": tmp_path / "torch.safetensors", "layout": "keras"}, tmp_path / "ours.safetensors")
+    assert not found.undecided
+
+
+def test_heads_that_lie_side_by_side_are_put_on_axes_of_their_own(tmp_path):
+    """BERT of TensorFlow 1: each projection is one matrix, of which Keras has an axis of heads and one of their width."""
+    shapes = {f"self/{n}": ((12, 12), (12,)) for n in ("query", "key", "value")} | {"output/dense": ((12, 12), (12,))}
+    values = {
+        f"layer_{k}/attention/{n}/{own}": RANDOM.random(shape, np.float32)
+        for k in range(2)
+        for n, two in shapes.items()
+        for own, shape in zip(("kernel", "bias"), two, strict=True)
+    }
+    np.savez(tmp_path / "bert.npz", **values)
+    x = inputs = keras.Input((5, 12))
+    for k in range(2):
+        x = layers.MultiHeadAttention(3, 4, name=f"l{k}_attention")(x, x)
+    model = keras.Model(inputs, x)
+    found = tp.suggest(tmp_path / "bert.npz", model)
+    assert not found.undecided and not found.plan.kept
+    tp.transfer(str(tmp_path / "bert.npz"), model, mapping=found.mapping)
+    for k, n in itertools.product(range(2), ("query", "key", "value")):
+        kernel = values[f"layer_{k}/attention/self/{n}/kernel"]
+        ours = getattr(model.get_layer(f"l{k}_attention"), f"{n}_dense").kernel
+        np.testing.assert_array_equal(np.asarray(ours), kernel.reshape(12, 3, 4))
+        np.testing.assert_array_equal(np.asarray(getattr(model.get_layer(f"l{k}_attention"), f"{n}_dense").bias),
+                                      values[f"layer_{k}/attention/self/{n}/bias"].reshape(3, 4))  # fmt: skip
+    out = model.get_layer("l1_attention").output_dense.kernel
+    np.testing.assert_array_equal(np.asarray(out), values["layer_1/attention/output/dense/kernel"].reshape(3, 4, 12))
+
+
 def write_in_order(path, names, width=8):
     """Write square kernels and scales as torch has them, in an order that is not that of letters."""
     np.savez(
         path, **{n: RANDOM.random((width, width) if n.endswith("fc.weight") else width, np.float32) for n in names}
     )
     return {"path": path, "layout": "torch"}
-
-
-RANDOM = np.random.default_rng(0)
 
 
 def two_norms(names, width=8, depth=3):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from transferpipe.planning.suggest.sides import NOT_WRITTEN
-from transferpipe.planning.suggest.suggestion import SuggestedRule, Suggestion
+from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
 from transferpipe.recipe.model import LIVE
+from transferpipe.text.collapse import collapse, split_name
 from transferpipe.text.visible import visible
 
 _PLAIN = re.compile(r"[A-Za-z_][\w/]*(?:[.-]\w+)*")
@@ -109,10 +110,12 @@ def _rule(rule: SuggestedRule, width: int) -> Iterator[str]:
 def _undecided(found: Suggestion, width: int) -> Iterator[str]:
     pair = "{TENSOR: WEIGHT}" if found.reverse else "{TARGET: SOURCE}"
     yield from comment_lines(f"Undecided; decide with hints: {pair}, or write a rule:", width)
-    for choice in found.undecided:
+    for choice, alike in _series(found.undecided):
         names = choice.candidates[:_MOST_CANDIDATES]
         more = f" or {len(choice.candidates) - len(names)} more" if len(choice.candidates) > len(names) else ""
         text = f"{choice.target}: {' or '.join(names)}{more} ({choice.reason})"
+        if alike:
+            text += f"; likewise {collapse(alike)}"
         yield from (
             f"#   {line}"
             for line in textwrap.wrap(
@@ -123,6 +126,15 @@ def _undecided(found: Suggestion, width: int) -> Iterator[str]:
                 subsequent_indent="  ",
             )
         )
+
+
+def _series(undecided: Iterable[OpenChoice]) -> Iterator[tuple[OpenChoice, list[str]]]:
+    """Yield the first of those that are open alike but for numbers in names, and the targets of the others."""
+    series: dict[tuple[object, ...], list[OpenChoice]] = {}
+    for choice in undecided:
+        parts = frozenset(split_name(name)[0] for name in choice.candidates)
+        series.setdefault((split_name(choice.target)[0], parts, choice.reason), []).append(choice)
+    yield from ((first, [choice.target for choice in others]) for first, *others in series.values())
 
 
 def comment_lines(text: str, width: int) -> list[str]:

@@ -38,6 +38,7 @@ _ONE_WORD = """
     decoder: decoder dec decode
     forward: forward fwd
     backward: backward bwd reverse reversed backwards
+    cross: cross crossattention crossattn
     depthwise: depthwise dw dwconv
     pointwise: pointwise pw project
     expand: expand expansion
@@ -63,6 +64,9 @@ _WHERE = frozenset({"post", "after", "behind"})
 _PIECES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")  # last, letters of other alphabets
 # The 2 of `conv2d` counts axes: as a number of the name it would take part in laws.
 _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
+
+# A decoder's attention to what the encoder found, as T5, and as BART and Whisper call what others call cross.
+_CROSS = re.compile(r"enc_?dec(?=_?att)|(?<=/)encoder(?=_att)", re.IGNORECASE)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Alone, only up to g: `h`, `k` and `l` are words above. Right behind a number every letter counts: `block6h`.
@@ -97,7 +101,7 @@ def words_of(name: str) -> Words:
     """
     tokens: list[str] = []
     counted = False
-    for segment in name.split("/"):
+    for segment in _CROSS.sub("cross", name).split("/"):
         made_up = is_made_up(segment)
         counted = counted or made_up
         tokens += _words_in(stem(segment) if made_up else segment)
@@ -138,6 +142,8 @@ class Vocabulary:
             total = len(names)
             # Inverse document frequency, as in text retrieval (Sparck Jones 1972), smoothed.
             self._weights.append({w: math.log(1 + total / c) for w, c in counts.items()})
+        # Where both sides have attention to something else, ``self`` tells which one is meant.
+        self._silent = _SILENT - {"self"} if all("cross" in side for side in self._weights) else _SILENT
         self._known: dict[tuple[Tokens, Tokens], float] = {}
 
     def likeness(self, ours: Words, theirs: Words) -> float:
@@ -148,7 +154,7 @@ class Vocabulary:
         return self._known[key]
 
     def _compare(self, ours: Tokens, theirs: Tokens) -> float:
-        mine, other = (Counter(w for w in side if w != NUMBER and w not in _SILENT) for side in (ours, theirs))
+        mine, other = (Counter(w for w in side if w != NUMBER and w not in self._silent) for side in (ours, theirs))
         shared = mine & other
         both = sum(n * (self._weights[0].get(w, 0) + self._weights[1].get(w, 0)) for w, n in shared.items())
         total = sum(n * self._weights[0].get(w, 0) for w, n in mine.items())
