@@ -11,6 +11,7 @@ from transferpipe import plugins
 from transferpipe.errors import RecipeError
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.plugins import PlugInPoint
+from transferpipe.recipe.layouts import LAYOUTS
 
 TOY = """
 from transferpipe.planning.layouts.adapter import Adapted
@@ -138,12 +139,12 @@ def dense(of_source, **more):
 
 
 def test_a_recipe_may_name_a_layout_from_outside(install):
-    with pytest.raises(RecipeError, match="must be one of keras, torch, flax, onnx, tflite, not text 'toy'"):
+    with pytest.raises(RecipeError, match=r"must be one of keras, torch, .*, not text 'toy'"):
         read_recipe(dense({}, layout="toy"))
     install("toys", {"layout": {"toy": "Toy"}}, TOY)
     recipe = read_recipe(dense({"layout": "toy"}, layout="toy"))
     assert (recipe.sources["source"].layout, recipe.save.layout) == ("toy", "toy")
-    with pytest.raises(RecipeError, match="must be one of auto, keras, torch, onnx, flax, tflite, toy, not text 'tyo'"):
+    with pytest.raises(RecipeError, match=f"must be one of auto, {', '.join(LAYOUTS)}, toy, not text 'tyo'"):
         read_recipe(dense({"layout": "tyo"}))
 
 

@@ -60,7 +60,7 @@ CASES = [
     ("_parse_rules: choose another name", {"mapping": {"unmatched": {"to": "a"}}},
      lambda fix: {"mapping": {fix.split()[1]: {"to": "a"}}}),
     ("_note_unnamed: save one of …", save(path="o.keras", layout="torch"),
-     lambda fix: save(path="o" + fix.replace(",", "").split()[-1], layout="torch")),
+     lambda fix: save(path="o" + next(s for s in fix.replace(",", "").split() if s == ".npz"), layout="torch")),
     ("_parse_shard: such as 2GB, 500MB", save(path="o.safetensors", shard="x"),
      lambda fix: save(path="o.npz", shard=None) if re.findall(r"\d+[KMG]i?B", fix) else None),
     ("_check_save_path: add one; a SavedModel", save(path="o.zzz"), lambda fix: save(path="o.npz")),

@@ -9,6 +9,7 @@ from typing import Any
 from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_configs
+from transferpipe.weights.keras.layer_classes import NEVER_TRAINED
 from transferpipe.weights.keras.naming import SavedLayer, readable_names
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -28,10 +29,6 @@ def with_settings(state: LayerState, settings: Mapping[str, Any]) -> LayerState:
 
 
 _WHOLE = ("int8", "uint8")
-_NEVER_TRAINED = (
-    *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"),
-    *("mean", "variance", "count", "vector_u"),
-)
 
 
 def configs_by_layer(groups: tuple[SavedGroup, ...], config: Config | None) -> dict[str, Config | None]:
@@ -59,7 +56,7 @@ def _trains(weight: WeightSpec, catalog: Catalog) -> bool:
     Keras makes the values of a quantised layer, their scales and zero points non-trainable; those of float8 train on.
     """
     own = weight.own_name
-    if own in _NEVER_TRAINED or weight.dtype in _WHOLE:
+    if own in NEVER_TRAINED or weight.dtype in _WHOLE:
         return False
     if own in ("g_idx", "awq_scales"):
         return False

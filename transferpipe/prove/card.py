@@ -24,21 +24,6 @@ CARD = "README.md"
 MARK = "<!-- Written by transferpipe: remove this line before you edit, and no run writes over the page. -->"
 _HUB = re.compile(r"hf://([^/@]+/[^/@]+)")
 _MOST_SERIES = 6  # series of weights a row of the table: a card is read by people, the manifest has every weight
-_LOADED = {
-    ".keras": 'model = keras.saving.load_model("{name}")',
-    ".weights.h5": 'model.load_weights("{name}")  # of a model built by the code that this one was built by',
-    ".safetensors": 'tensors = safetensors.numpy.load_file("{name}")',
-    ".npz": 'tensors = numpy.load("{name}")',
-    ".ckpt": 'tf.train.Checkpoint(model=model).read("{name}")',
-    "": 'served = tf.saved_model.load("{name}")',
-}
-_IMPORTED = {
-    ".keras": "import keras",
-    ".safetensors": "import safetensors.numpy",
-    ".npz": "import numpy",
-    ".ckpt": "import tensorflow as tf",
-    "": "import tensorflow as tf",
-}
 
 
 def check_card_free(folder: Path, overwrite: bool) -> None:
@@ -116,10 +101,10 @@ def _public(label: str) -> str:
 
 def _use(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [PurePath(a["path"]).name for a in artifacts]
-    suffixes = [output_of(name).suffix for name in names]
-    imports = dict.fromkeys(_IMPORTED[s] for s in suffixes if s in _IMPORTED)
-    pairs = [(s, visible(n).replace('"', "")) for s, n in zip(suffixes, names, strict=True)]
-    loads = [_LOADED[suffix].format(name=name) for suffix, name in pairs if suffix in _LOADED]
+    outputs = [output_of(name) for name in names]
+    imports = dict.fromkeys(output.imported for output in outputs if output.imported)
+    pairs = [(output, visible(n).replace('"', "")) for output, n in zip(outputs, names, strict=True)]
+    loads = [output.loaded.replace("{name}", name) for output, name in pairs if output.loaded]
     return ["```python", *imports, "", *loads, "```", ""] if loads else []
 
 

@@ -44,6 +44,8 @@ class Output:
         splits: whether it may be cut into several files with an index (`save.shard`).
         files: ``one`` file, several that lie ``beside`` one another, or a ``folder``.
         package: what must be installed to write it, beyond what always is.
+        imported: the line of Python that imports what loads it, for a model card.
+        loaded: the line that loads it, with its name as ``{name}``; empty where nothing can be said.
     """
 
     suffix: str
@@ -57,6 +59,8 @@ class Output:
     splits: bool = False
     files: Literal["one", "beside", "folder"] = "one"
     package: str = ""
+    imported: str = ""
+    loaded: str = ""
 
     @property
     def is_model(self) -> bool:
@@ -72,6 +76,8 @@ OUTPUTS: tuple[Output, ...] = (
         "the whole model with its frozen layers; streamed: equal bytes for equal recipe, inputs, seed and versions",
         holds_architecture=True,
         has_groups=True,
+        imported="import keras",
+        loaded='model = keras.saving.load_model("{name}")',
     ),
     Output(
         ".weights.h5",
@@ -79,6 +85,7 @@ OUTPUTS: tuple[Output, ...] = (
         f"{_WRITERS}.keras_h5:write_weights_h5",
         "weights for `model.load_weights`, and an optimizer's state; streamed",
         has_groups=True,
+        loaded='model.load_weights("{name}")  # of a model built by the code that this one was built by',
     ),
     Output(
         ".safetensors",
@@ -87,6 +94,8 @@ OUTPUTS: tuple[Output, ...] = (
         "named tensors, with `save.layout=torch` for `load_state_dict`, cut by `save.shard=2GB`; streamed",
         names_tensors=True,
         splits=True,
+        imported="import safetensors.numpy",
+        loaded='tensors = safetensors.numpy.load_file("{name}")',
     ),
     Output(
         ".npz",
@@ -94,6 +103,8 @@ OUTPUTS: tuple[Output, ...] = (
         f"{_WRITERS}.npz:write_npz",
         "named tensors for `numpy.load`, also with `save.layout=torch`; streamed",
         names_tensors=True,
+        imported="import numpy",
+        loaded='tensors = numpy.load("{name}")',
     ),
     Output(
         ".ckpt",
@@ -103,6 +114,8 @@ OUTPUTS: tuple[Output, ...] = (
         streams=False,
         files="beside",
         package="tensorflow",
+        imported="import tensorflow as tf",
+        loaded='tf.train.Checkpoint(model=model).read("{name}")',
     ),
     Output(
         "",
@@ -112,6 +125,8 @@ OUTPUTS: tuple[Output, ...] = (
         streams=False,
         files="folder",
         package="tensorflow",
+        imported="import tensorflow as tf",
+        loaded='served = tf.saved_model.load("{name}")',
     ),
 )
 SUFFIXES = tuple(output.suffix for output in OUTPUTS if output.suffix)

@@ -44,12 +44,12 @@ from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.layer_classes import NEVER_TRAINED
 from transferpipe.weights.spec import Source
 
 _SCALING, _INNER = "LossScaleOptimizer", "inner "
 _AVERAGE, _STARTS_AS_WEIGHT = "average", (("ScheduleFreeAdamW", "momentum"),)
 _PLAIN_PATH = re.compile(r"(layers/[^/]+/)+(cell/)?vars/\d+")
-_STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "vector_u")
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
     elif all(_PLAIN_PATH.fullmatch(place) for place in theirs):
         names = [name for group in source.groups for _, name in group.entries]
         # What does not train has no slots: a file of weights tells that by the names alone.
-        specs = [source.catalog[name] for name in names if source.catalog[name].own_name not in _STATISTICS]
+        specs = [source.catalog[name] for name in names if source.catalog[name].own_name not in NEVER_TRAINED]
     else:
         what = f"{source.label} numbers its optimizer's arrays and does not record in which order weights are trained"
         raise _refused(what, "save the whole model as .keras and take that, or set optimizer=drop")

@@ -4,6 +4,7 @@ import pytest
 from recipe_data import SMALL, one_problem, parse
 
 from transferpipe.recipe.model import Edit, Save
+from transferpipe.recipe.outputs import SUFFIXES
 
 # Edits ----------------------------------------------------------------------------------------------------------------
 
@@ -96,10 +97,7 @@ def test_where_a_recipe_may_save(path):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        (
-            "m.h5",
-            "'m.h5' has none of the suffixes .keras, .weights.h5, .safetensors, .npz, .ckpt, which choose the format",
-        ),
+        ("m.h5", f"'m.h5' has none of the suffixes {', '.join(SUFFIXES)}, which choose the format"),
         ("", "'' has none of the suffixes"),
         ("m.keras/", "'m.keras/' has none of the suffixes"),
         (".keras", "'.keras' is a suffix without a name -> such as model.keras"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from recipe_data import FULL, SMALL, one_problem, parse, problems
 
 from transferpipe.errors import RecipeError, UnsafeError
+from transferpipe.recipe.layouts import LAYOUTS
 from transferpipe.recipe.model import Build, Edit, From, Ignore, Origin, Save, Verify
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
@@ -141,7 +142,7 @@ def test_an_unknown_key_anywhere(path, hint):
         ("source", 3, "source: must be a path or a mapping, not integer 3"),
         ("source.path", 3, "source.path: must be text, not integer 3"),
         ("source.format", 1, "source.format: must be text, not integer 1"),
-        ("source.layout", "torchy", "source.layout: must be one of auto, keras, torch, onnx, flax, tflite, not text"),
+        ("source.layout", "torchy", f"source.layout: must be one of auto, {', '.join(LAYOUTS)}, not text"),
         ("target", [1], "target: must be a path or a mapping, not list [1]"),
         ("target._target_", "build", "target._target_: must be a dotted Python name such as my_models.build, not"),
         ("target._target_", 3, "target._target_: must be a dotted Python name such as my_models.build, not integer 3"),

@@ -27,6 +27,7 @@ from transferpipe.models.state.optimizer_slots import (
     stored_names,
 )
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.keras.layer_classes import NEVER_TRAINED
 from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.stored_optimizer import (
     ITERATIONS,
@@ -51,7 +52,6 @@ _ORDERED = {
     "Adadelta": ("accum_grad", "accum_var"),
     "Adamax": ("m", "v"),
 }
-_STATISTICS = ("moving_mean", "moving_variance", "mean", "variance", "count", "u")
 _OF_SCALE = re.compile(r"(^|/)(current_loss_scale|good_steps|loss_scale)(_\d+)?(:0)?$")
 _TINY = 1.2e-38  # below it, float32 keeps too few digits to count by
 _NUMBER = re.compile(r"_\d+$")
@@ -243,7 +243,7 @@ def _by_order(
 ) -> list[StoredSlot]:
     """Return whose arrays these are by their order; none where their shapes are not those of what is trained."""
     frozen = set(_frozen_layers(source.config or {}))
-    trained = [w for w in weights if w.own_name not in _STATISTICS and w.name.partition("/")[0] not in frozen]
+    trained = [w for w in weights if w.own_name not in NEVER_TRAINED and w.name.partition("/")[0] not in frozen]
     kinds = _ORDERED.get(optimizer, ()) if trained else ()
     counters = [spec for spec in arrays[:1] if not spec.shape]
     rest = arrays[len(counters) :]

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.layout import Layout
+from transferpipe.weights.keras.layer_classes import GATES
 from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
-_CELLS = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
+_CELLS = {f"CuDNN{name}": gates for name, gates in GATES.items() if gates > 1}
 _PARTS = ("kernel", "recurrent_kernel", "bias")
 # The gates that Keras 1 kept apart, of a weight that is called by the first of them.
 _FIRST_GATES = {"i": "ifco", "z": "zrh"}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from transferpipe.weights.keras.layer_classes import GATES
 from transferpipe.weights.network import Node
 
 _MATRIX = re.compile(r"[a-zA-Z.]*?([a-zA-Z]),([a-zA-Z])([a-zA-Z])->[a-zA-Z.]*?([a-zA-Z])")
-# keras/src/layers/rnn: the kernels of a cell have its gates one behind the other, each with all units.
-_GATES: Mapping[str, int] = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 DIRECTIONS = ("forward_layer", "backward_layer")
 """The layers of a Bidirectional, in the order in which it joins what they give."""
 
@@ -43,4 +41,4 @@ def gates_of(node: Node | None) -> int:
     """Return how many gates a recurrent layer has; 0 of what is none, or gives its states too."""
     if node is None or node.settings.get("return_state"):
         return 0
-    return _GATES.get(node.layer_class, 0)
+    return GATES.get(node.layer_class, 0)

@@ -15,6 +15,7 @@ from transferpipe.save.writers.content import Content
 from transferpipe.save.writers.fill import FilePlace, fill
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
+# Written out, not turned around from the reader's: the proof reads what is written with it.
 _DTYPES = {
     "bool": "BOOL", "uint8": "U8", "int8": "I8", "uint16": "U16", "int16": "I16", "uint32": "U32", "int32": "I32",
     "uint64": "U64", "int64": "I64", "float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64",

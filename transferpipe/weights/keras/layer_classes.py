@@ -150,6 +150,13 @@ _PARTS: dict[str, dict[str, str]] = {
 }
 
 
+GATES: Mapping[str, int] = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
+"""The gates of recurrent layers: their kernels have them one behind the other, each with all units."""
+NEVER_TRAINED = (
+    *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"),
+    *("mean", "variance", "count", "vector_u"),
+)
+"""Weights that no optimizer changes, whatever the flags of their layer; three of them stand in Keras 2 alone."""
 # Classes that Keras 1, and TensorFlow 1, called otherwise.
 RENAMED = {
     **{f"{kind}Convolution{n}D": f"Conv{n}D" for kind in ("", "Atrous") for n in (1, 2, 3)},

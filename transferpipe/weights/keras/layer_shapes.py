@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transferpipe.weights.keras.layer_classes import Shape
+from transferpipe.weights.keras.layer_classes import GATES, Shape
 
 _FLOAT8 = 6  # weights that float8 adds to a layer
-_GATES = (1, 3, 4)  # of a simple recurrent cell, a GRU, an LSTM
 
 
 def looks_built_in(shapes: Sequence[Shape]) -> bool:
@@ -59,7 +58,7 @@ def looks_like_cell(shapes: Sequence[Shape]) -> bool:
         return False
     kernel, recurrent, *bias = shapes
     units, width = recurrent[-2:]
-    same = len(kernel) == len(recurrent) and kernel[-1] == width and width in [n * units for n in _GATES]
+    same = len(kernel) == len(recurrent) and kernel[-1] == width and width in [n * units for n in GATES.values()]
     # GRU with reset_after, its default in Keras 3, adds one bias to the input's part and one to the recurrent part.
     return same and all(b in ((width,), (2, width)) for b in bias)
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from transferpipe.planning.transforms.arguments import parse_integer, parse_integers, parse_named
 from transferpipe.planning.transforms.checks import find_axis
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
+from transferpipe.weights.keras.layer_classes import GATES
 
 _FLIP, _FROM_CUDNN = "{flip: [0, 1]}", "{from_cudnn: {part: kernel, gates: 4}}"
 _PARTS = ("kernel", "recurrent_kernel", "bias")
-_GATES = {3: "GRU", 4: "LSTM"}
+_CELLS = {gates: name for name, gates in GATES.items() if gates > 1}  # those that cuDNN has fused kernels of
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class FromCudnn(Transform):
         """Return the transform for ``from_cudnn: {part: kernel, gates: 4}``."""
         given = parse_named("from_cudnn", data, _FROM_CUDNN, cls.arguments, cls.arguments)
         gates = parse_integer("gates", given["gates"], _FROM_CUDNN)
-        if given["part"] not in _PARTS or gates not in _GATES:
+        if given["part"] not in _PARTS or gates not in _CELLS:
             what = f"from_cudnn has no part {given['part']!r} of {gates} gates"
             raise TransformError(what, f"parts are {', '.join(_PARTS)}; an LSTM has 4 gates, a GRU 3")
         return cls(given["part"], gates)
@@ -109,11 +110,11 @@ class FromCudnn(Transform):
         # Each gate of a recurrent kernel is a square, from units to units.
         square = self.part != "recurrent_kernel" or shape[:1] == (columns // self.gates,)
         if len(shape) != rank or columns % parts or not square:
-            what = f"{self}: no {self.part} of a CuDNN{_GATES[self.gates]} has shape {shape}"
+            what = f"{self}: no {self.part} of a CuDNN{_CELLS[self.gates]} has shape {shape}"
             raise TransformError(what, "give it to the weights of such a layer only")
         if self.part != "bias":
             return shape
-        return (columns // 2,) if _GATES[self.gates] == "LSTM" else (2, columns // 2)
+        return (columns // 2,) if _CELLS[self.gates] == "LSTM" else (2, columns // 2)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
@@ -122,7 +123,7 @@ class FromCudnn(Transform):
             both = array.reshape(2, -1)
             # cuDNN adds a bias to each of the two products. An LSTM can have their sum; a GRU resets one of them, and
             # needs both.
-            return both[0] + both[1] if _GATES[self.gates] == "LSTM" else both
+            return both[0] + both[1] if _CELLS[self.gates] == "LSTM" else both
         gates = np.split(array, self.gates, axis=1)
         if self.part == "recurrent_kernel":
             return np.concatenate([gate.T for gate in gates], axis=1)
