@@ -21,6 +21,7 @@ _MOST_LEVELS = 32
 # Python writes no number of more than 4,300 digits; no setting has so many, nor has a float.
 _MOST_DIGITS = 400
 _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # A key of Hydra's, a choice of its files, or a place below it, as in `hydra`, `override /hydra/launcher`, `base@hydra`.
 _HYDRA = re.compile(r"(?:.*[@/ ])?(?:_global_\.)?hydra(?:[./@].*)?", re.DOTALL)
 _TAGS = {"!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
@@ -227,18 +228,23 @@ def _check_events(events: Iterator[yaml.Event], path: Path) -> None:
 def _check_tag(event: yaml.CollectionStartEvent | yaml.ScalarEvent, path: Path) -> None:
     """Refuse what is to become an object, bytes or a set: a recipe has texts, numbers, lists and mappings."""
     if event.tag is not None and event.tag not in _TAGS:
-        where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
-        raise RecipeError(Problem(where, f"the tag {event.tag[:80]} makes an object of a value", "take it out"))
+        what = f"the tag {event.tag[:80]} makes an object of a value"
+        raise RecipeError(Problem(_line_of(event, path), what, "take it out"))
 
 
 def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
-    where = f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
     if "\0" in event.value:
-        raise RecipeError(Problem(where, "a text has a zero byte in it", "take it out"))
-    if any("\ud800" <= character <= "\udfff" for character in event.value):
-        raise RecipeError(Problem(where, "a text has a lone surrogate of UTF-16 in it", "take it out"))
+        raise RecipeError(Problem(_line_of(event, path), "a text has a zero byte in it", "take it out"))
+    if _SURROGATE.search(event.value):
+        raise RecipeError(Problem(_line_of(event, path), "a text has a lone surrogate of UTF-16 in it", "take it out"))
     if event.implicit[0] and len(event.value) > _MOST_DIGITS and _NUMBER.fullmatch(event.value):
-        raise RecipeError(Problem(where, f"a number has {len(event.value):,} digits", "write smaller values"))
+        what = f"a number has {len(event.value):,} digits"
+        raise RecipeError(Problem(_line_of(event, path), what, "write smaller values"))
+
+
+def _line_of(event: yaml.Event, path: Path) -> str:
+    # Asked where something is wrong alone: to find the working directory for every value takes as long as to parse it.
+    return f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
 
 
 def _meaning(event: yaml.AliasEvent, known: dict[str, _Node], open_nodes: list[_Node], path: Path) -> _Node:
