@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -12,6 +13,8 @@ from transferpipe.text.visible import visible
 
 # A wrong key at the top makes hundreds of problems further down: what fits a screen shows the first, its cause.
 _MOST_PROBLEMS = 20
+# Longer than any path: what a stranger wrote without a space should not fill the screen.
+_ENDLESS = re.compile(r"\S{4097,}")
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,15 @@ class Problem:
     @property
     def fact(self) -> str:
         """What is wrong, behind where it is."""
-        return ": ".join(filter(None, [self.place, self.where, self.what]))
+        return _cut(": ".join(filter(None, [self.place, self.where, self.what])))
 
     def __str__(self) -> str:
         text = self.fact
-        return visible(f"{text} -> {self.fix}" if self.fix else text)
+        return visible(f"{text} -> {_cut(self.fix)}" if self.fix else text)
+
+
+def _cut(text: str) -> str:
+    return _ENDLESS.sub(lambda found: f"{found[0][:1000]}... ({len(found[0]):,} characters)", text)
 
 
 class TransferError(Exception):
@@ -60,7 +67,10 @@ class TransferError(Exception):
         count = f" ({len(self.problems)} problems)" if len(self.problems) > 1 else ""
         lines = [f"{self.title}{count}"]
         for problem in self.problems[:_MOST_PROBLEMS]:
-            lines += [visible(f"  {problem.fact}"), *([visible(f"      -> {problem.fix}")] if problem.fix else [])]
+            lines += [
+                visible(f"  {problem.fact}"),
+                *([visible(f"      -> {_cut(problem.fix)}")] if problem.fix else []),
+            ]
         more = and_more(len(self.problems) - _MOST_PROBLEMS)
         return [*lines, f"  ...{more}"] if more else lines
 

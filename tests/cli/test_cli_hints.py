@@ -380,7 +380,7 @@ def test_modules_that_were_meant(hint, planned, here):
     assert moved(planned(*OWN, "target._target_=zzz.build")) == BODY
 
 
-@follows("_check_modules: did you mean …?")
+@follows("_check_written: did you mean …?")
 def test_a_module_in_a_folder_that_was_meant(hint, planned, here):
     (here / "parts").mkdir()
     (here / "parts" / "models.py").write_text(
@@ -761,8 +761,8 @@ def test_a_recipes_path_without_its_suffix_is_completed(beside_a_folder, cli, pl
     assert planned(*words)["assignments"][0]["target"] == "a"
 
 
-@follows("_list_for_mapping: give each entry a")
-def test_a_list_of_rules_is_told_with_its_line(cli, planned):
+@follows("_other_kind: give each entry a", "_other_kind: write …: [A, B]")
+def test_a_list_of_rules_and_a_mapping_of_patterns_are_told_with_their_lines(cli, planned):
     Path("recipes").mkdir(exist_ok=True)
     np.savez("s.npz", a=np.ones(3, "float32"))
     head = "source: {path: s.npz}\ntarget: {path: s.npz}\nsave: {path: o.npz}\n"
@@ -771,6 +771,12 @@ def test_a_list_of_rules_is_told_with_its_line(cli, planned):
     assert "recipes/listed.yaml, line 4: mapping: must be a mapping, not a list" in answer.err
     assert advised(answer) == "give each entry a name"
     Path("recipes/listed.yaml").write_text(f"{head}mapping: {{one: {{to: a}}}}\n")
+    assert planned("plan", "recipe=listed")["assignments"][0]["rule"] == "one"
+    Path("recipes/listed.yaml").write_text(f"{head}mapping: {{one: {{to: a}}}}\nignore: {{b: 1}}\n")
+    answer = cli("plan", "recipe=listed")
+    assert "recipes/listed.yaml, line 5: ignore: must be a list, not a mapping" in answer.err
+    assert advised(answer) == "write ignore: [A, B]"
+    Path("recipes/listed.yaml").write_text(f"{head}mapping: {{one: {{to: a}}}}\nignore: [b]\n")
     assert planned("plan", "recipe=listed")["assignments"][0]["rule"] == "one"
 
 

@@ -9,7 +9,7 @@ from recipe_data import refused_name
 from transferpipe.errors import Problems, RecipeError
 from transferpipe.recipe.model import walk_builds
 from transferpipe.recipe.parsing.origins import parse_build
-from transferpipe.recipe.trust import resolve
+from transferpipe.recipe.trust import check_name, resolve
 
 # The user's own modules -----------------------------------------------------------------------------------------------
 
@@ -183,6 +183,45 @@ def test_an_attribute_that_is_not_there(folder):
     assert refused_name("helpers.iner.inner", error=RecipeError).startswith("helpers has no 'iner'")
 
 
+def test_a_name_that_no_module_writes_is_refused_before_it_runs(folder):
+    (folder / "loud.py").write_text("import loud_inside\nopen('ran', 'w')\nhalf = other = len\ndef build(): pass\n")
+    (folder / "loud_inside").mkdir()
+    (folder / "loud_inside" / "__init__.py").write_text("open('ran', 'w')")
+    (folder / "loud_inside" / "part.py").write_text("open('ran', 'w')\ndef build(): pass\n")
+    for dotted, what in (
+        ("loud.biuld", "loud has no 'biuld' -> did you mean 'build'?"),
+        ("loud.halff.x", "loud has no 'halff' -> did you mean 'half'?"),
+        ("loud_inside.prt.build", "loud_inside has no 'prt' -> did you mean 'part'?"),
+        ("loud_inside.part.biuld", "loud_inside.part has no 'biuld' -> did you mean 'build'?"),
+    ):
+        with pytest.raises(RecipeError) as error:
+            check_name(dotted, "target")
+        assert error.value.problems[0].what + " -> " + error.value.problems[0].fix == what
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from loud_names import *",
+        "if True:\n    from loud_names import *",
+        "def __getattr__(name): return len",
+        "globals()['bu' + 'ild'] = len",
+        "exec('bu' + 'ild = len')",
+        "import sys\nsetattr(sys.modules[__name__], 'bu' + 'ild', len)",
+        "import importlib\nhere = importlib.import_module(__name__)\nhere.build = len",
+        "for build in (len,): pass",
+        "def f():\n    global build\n    build = len\nf()",
+        "from loud_names import join as build",
+        "(build := len)",
+        "__path__ = ['elsewhere']",
+    ],
+)
+def test_a_name_that_a_module_may_have_is_left_to_importing_it(folder, text):
+    (folder / "makes.py").write_text(text)
+    check_name("makes.build", "target")
+
+
 def test_what_cannot_be_called(folder):
     assert refused_name("my_models.number", error=RecipeError).startswith(
         "my_models.number cannot be called: it is an object of"
@@ -202,8 +241,8 @@ def test_what_cannot_be_called(folder):
 @pytest.mark.parametrize("inner", [False, True])
 def test_a_module_whose_import_fails(folder, text, reason, inner):
     (folder / "broken").mkdir()
-    (folder / "broken" / "__init__.py").write_text("" if inner else text)
-    (folder / "broken" / "part.py").write_text(text)
+    (folder / "broken" / "__init__.py").write_text("" if inner else f"{text}\nbuild = None")
+    (folder / "broken" / "part.py").write_text(f"{text}\nbuild = None")
     dotted, name = ("broken.part.build", "broken.part") if inner else ("broken.build", "broken")
     found = refused_name(dotted, error=RecipeError)
     assert found.startswith(f"importing {name} failed: {reason}")

@@ -51,6 +51,7 @@ from transferpipe.recipe.outputs import outputs_of
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.detection import detect_format
 from transferpipe.weights.keras.allowed import check_classes
+from transferpipe.weights.keras.filled import check_filled
 from transferpipe.weights.spec import Source
 
 # Enough for a teacher, a student and their targets; an opened file holds no values.
@@ -263,10 +264,13 @@ def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:
 
     Raises:
         UnsafeError: it names code, classes that nobody vouches for, or impossible sizes.
+        FileError: it has layers of which the file holds no weights.
     """
     if source.config is not None:
         values = sum(math.prod(weight.shape) for weight in (*source.catalog, *source.others))
         check_classes(source.config, source.label, vouched_by(trusted), values)
+        if source.format in ("keras", "h5"):  # whose names of weights are those of the layers
+            check_filled(source.catalog)
     return source
 
 

@@ -11,6 +11,7 @@ from transferpipe.errors import FileError, Problem, UnsafeError, did_you_mean
 from transferpipe.packages import missing_package
 
 _PACKAGE = "pkg://"
+_LONGEST = 1 << 15  # on Windows; elsewhere it is 4,096
 
 
 def locate(text: str, where: str = "") -> Path:
@@ -58,6 +59,9 @@ def _find(package: str) -> ModuleSpec | None:
 
 
 def _expand(text: str, where: str) -> Path:
+    if len(text) > _LONGEST:  # before the system is asked for every part of it
+        what = f"{text[:80]!r}... has {len(text):,} characters, which no path has"
+        raise FileError(Problem(where or text[:80], what, "check the path"))
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

@@ -19,8 +19,10 @@ import importlib
 import importlib.util
 import inspect
 import re
+import symtable
 import sys
 import sysconfig
+import unicodedata
 from collections.abc import Callable, Collection
 from importlib.machinery import all_suffixes
 from pathlib import Path
@@ -50,6 +52,9 @@ _OF_PYTHON = frozenset(sys.stdlib_module_names)
 # What reads files, runs text or calls whatever it is given: no word should open them to a recipe.
 _NEVER_VOUCHED = frozenset(("keras", "tensorflow", "tf_keras", "hydra", "omegaconf", "yaml", "numpy", "h5py", "jax",
                             "pip", "setuptools", "pytest", "transferpipe"))  # fmt: skip
+# With one of these words in its text, a module may have names that stand nowhere in it.
+_MAKES_NAMES = frozenset(("__getattr__", "__path__", "__dict__", "globals", "locals", "vars", "exec", "eval", "setattr",
+                          "modules", "import_module"))  # fmt: skip
 _OWN_FUNCTION = "write a function that makes it in a module of your own, beside the recipe: my_models.build"
 _ABSENT = object()
 
@@ -155,9 +160,10 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
         raise _refused_name(dotted, where, top)
-    if spec is not None and spec.origin is None and len(places) == 1:
-        _check_modules(dotted, where, Path(places[0]))
-    return _check_imported(dotted, where, trusted, folder)
+    _check_imported(dotted, where, trusted, folder)
+    if spec is not None and len(places) == 1:
+        _check_written(dotted, where, Path(places[0]))
+    return None
 
 
 def _check_parts(dotted: str, where: str) -> None:
@@ -182,22 +188,43 @@ def _may_be_vouched(top: str) -> bool:
     return bool(top) and top not in _OF_PYTHON and top not in _NEVER_VOUCHED
 
 
-def _check_modules(dotted: str, where: str, place: Path) -> None:
-    """Refuse a name that leads through `place`, a folder without an `__init__.py`, to no module in it.
+def _check_written(dotted: str, where: str, place: Path) -> None:
+    """Refuse a name that leads into a module of the user's which does not write it, before that is run.
 
-    Such a folder has nothing but modules. What those hold, importing them shows.
+    A folder without an `__init__.py` has nothing but modules. What a module holds, its text shows where nothing in it
+    makes names; else importing it shows that.
     """
     parts = dotted.split(".")
     for i, part in enumerate(parts[1:], 1):
-        inner = place / part
-        if any(place.joinpath(f"{part}{suffix}").is_file() for suffix in all_suffixes()):
+        here = place.parent if place.name == "__init__.py" else place
+        inner = here / part
+        if here.is_dir() and any(here.joinpath(f"{part}{suffix}").is_file() for suffix in all_suffixes()):
+            place = here / f"{part}.py"
+        elif here.is_dir() and inner.is_dir():
+            place = inner / "__init__.py" if (inner / "__init__.py").is_file() else inner
+        else:
+            beside = [path.stem for path in here.glob("*.py")] if here.is_dir() else []
+            known = beside if place.is_dir() else _names_written(place, part)
+            if known is not None:
+                near = did_you_mean(part, [*known, *beside])
+                raise RecipeError(Problem(where, f"{'.'.join(parts[:i])} has no {part!r}", near))
             return
-        if not inner.is_dir():
-            near = did_you_mean(part, [path.stem for path in place.glob("*.py")])
-            raise RecipeError(Problem(where, f"{'.'.join(parts[:i])} has no {part!r}", near))
-        if (inner / "__init__.py").is_file():
-            return
-        place = inner
+
+
+def _names_written(path: Path, name: str) -> list[str] | None:
+    """Return the names of a module that certainly has no `name`; None where it may have that."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+    except (OSError, ValueError, SyntaxError, RecursionError):  # importing it says what is wrong, or it is no text
+        return None
+    words = set(re.findall(r"\w+", unicodedata.normalize("NFKC", text)))  # as Python reads names
+    if name in words or not _MAKES_NAMES.isdisjoint(words):
+        return None
+    if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(tree)):
+        return None
+    symbols = symtable.symtable(text, str(path), "exec").get_symbols()
+    return [symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()]
 
 
 def _check_imported(dotted: str, where: str, trusted: Collection[str], folder: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configured_files import CODE, DENSE, WRITERS, Data, function, layer, write_keras
 
-from .case import UNSAFE, Case, Pair
+from .case import UNREADABLE, UNSAFE, Case, Pair
 
 # What is hostile, by what it is: a layer without weights that stands behind the harmless one.
 KINDS: dict[str, Data] = {
@@ -36,6 +36,14 @@ KINDS: dict[str, Data] = {
     "infinite size": layer("UpSampling1D", size=1e400),
     "huge vocabulary": layer("Embedding", input_dim=10**11, output_dim=8),
 }
+EMPTY: dict[str, Data] = {
+    "layer without weights": layer("Dense", units=1000),
+    "table without weights": layer("Embedding", input_dim=1000, output_dim=1000),
+    "wide layer without weights": layer("Dense", units=50),
+    "cell without weights": layer("LSTM", units=1000),
+    "model without weights": {"class_name": "Sequential", "module": "keras", "registered_name": None,
+                              "config": {"name": "x", "layers": [layer(name=f"x{i}", units=1000) for i in range(50)]}},
+}  # fmt: skip
 TWIN = layer("Dropout", rate=0.5)
 _GOOD: dict[str, Data] = {"an argument": function("relu", "keras.activations")}
 
@@ -74,6 +82,12 @@ def hostile_configurations() -> Iterator[Pair]:
                 way = "layer of a model inside"
             yield Pair(_case(f"{kind} as a {way} of {suffix}", suffix, WAYS[way](bad), (UNSAFE,)),
                        _case(f"twin as a {way} of {suffix}", suffix, WAYS[way](_twin(way)), (0,)))  # fmt: skip
+
+    # What no file holds weights of, or others; Keras would be the first to know how large it is.
+    for kind, bad in EMPTY.items():
+        for suffix in (".keras", ".h5"):
+            yield Pair(_case(f"{kind} in {suffix}", suffix, _in_layers(bad), (UNSAFE, UNREADABLE)),
+                       _case(f"twin in {suffix}", suffix, _in_layers(TWIN), (0,)))  # fmt: skip
 
 
 def _twin(way: str) -> Data:

@@ -40,6 +40,7 @@ NAMES = (
       "os.system()", "__import__('os').system", "os.ſystem", "ｏs.system", "оs.system", "os\\u002esystem", "lambda x: x",
       "eval", "system", "__main__.main", "__builtins__.eval", "file:///etc/passwd", "os.system; x", "a.b\\0c", "a" * 3000,
       ".".join(["a"] * 2000), "my-models.build", "my_models", "recipes.k", "recipes.k.build", "1.2"),
+    *("my_models.nothing", "my_models.Build", "my_models.nothing.build"),
 )  # fmt: skip
 # What leads through a module of the user's, which has to be imported before anybody can see that.
 THROUGH = ("my_models.os.system", "my_models.subprocess.run", "my_models.system", "my_models.Path.unlink", "my_models.os.path.os.popen",
@@ -85,6 +86,6 @@ def hostile_names() -> Iterator[Pair]:
 def _may_be_nothing(name: str) -> bool:
     """Tell whether a name may be refused because nothing is called so, before anybody asks what it would be."""
     parts = name.split(".")
-    return name.startswith(("transferpipe.zoo.", "transferpipe.score.", "__builtins__")) or not all(part.isidentifier() and part.isascii() for part in parts) or len(parts) < 2 or len(name) > 300 or (
+    return name.startswith(("transferpipe.zoo.", "transferpipe.score.", "__builtins__", "my_models.nothing", "my_models.Build")) or not all(part.isidentifier() and part.isascii() for part in parts) or len(parts) < 2 or len(name) > 300 or (
         parts[0] in ("recipes", "torch", "jax", "tf_keras", "keras_hub", "a", "pytest", "pip", "setuptools", "platform")
     )  # fmt: skip

@@ -197,6 +197,21 @@ def unreadable_values() -> Iterator[Pair]:
     yield pair("an integer without digits", f"seed: 0x_{HERE}", "seed: 0x1", (INVALID,))
     for key in ("null", "~", "!!float os", "!!null ''"):
         yield pair(f"key, {key}", f"vars: {{{key}: 1}}{HERE}", "vars: {!!str a: 1}", (INVALID,))
+    for key in (
+        "1.5",
+        "7",
+        "1e5",
+        "0x10",
+        "yes",
+        "2026-11-28",
+        "2026-11-28T10:00:00",
+        ".inf",
+        "''",
+        "'a, b'",
+        "[a]",
+        "{a: b}",
+    ):
+        yield pair(f"key, {key}", f"{key}: 1{HERE}", "name: x", (INVALID,))
     for text in ("${", "${}", "${vars.[}", "${vars.a", "${:x}", "$${", "${a b}", "${x:[}"):
         for place in ("vars", "source.path", "mapping.to", "freeze", "builder", "score"):
             if found := at_place(f"interpolation, {text}", place, f"'{text}'", (INVALID,)):

@@ -15,7 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from transferpipe.cli.compose.folders import Loaded
-from transferpipe.cli.compose.recipe_file import LOADER, find_default, find_unreadable, shown, yaml_problem
+from transferpipe.cli.compose.recipe_file import composed, find_default, find_unreadable, shown, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.cli.compose.shorthand import quote_text
 from transferpipe.errors import Problem, RecipeError, TransferError, did_you_mean
@@ -55,6 +55,10 @@ _ORIGINS = ("source", "target", "source.path", "target.path")
 _MAPPING_OR_LIST = re.compile(r"\{.*:.*\}|\[.*,.*\]", re.DOTALL)
 
 
+_MAPPINGS, _LISTS = ("named", "named origins", "section", "mapping"), ("texts", "words")
+"""The kinds of keys of a recipe that are the one, and the other."""
+
+
 def explain(error: Exception, overrides: Sequence[str], known: Known) -> TransferError:
     """Return the error that says which override or file is wrong and how to fix it."""
     ours, yaml_error = find_cause(error, TransferError), find_cause(error, yaml.MarkedYAMLError)
@@ -91,22 +95,20 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
         typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
         return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
     files = known.loaded.files
-    return RecipeError(_list_for_mapping(str(error), files) or find_unreadable(files) or _plain(error))
+    return RecipeError(_other_kind(str(error), files) or find_unreadable(files) or _plain(error))
 
 
-def _list_for_mapping(error: str, files: Sequence[Path]) -> Problem | None:
-    """Return which key of the files holds a list where only a mapping can be merged with what they build on."""
+def _other_kind(error: str, files: Sequence[Path]) -> Problem | None:
+    """Return which key of the files holds a list, or a mapping, that cannot be merged with what they build on."""
     for path in reversed(files if "with ListConfig" in error else ()):
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER)
+        node = composed(path)
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
             row = SECTIONS[RECIPE].get(str(key.value))
-            if (
-                isinstance(value, yaml.SequenceNode)
-                and row
-                and row.kind in ("named", "named origins", "section", "mapping")
-            ):
-                place = f"{shown(path)}, line {key.start_mark.line + 1}"
+            kind, place = row.kind if row else "", f"{shown(path)}, line {key.start_mark.line + 1}"
+            if isinstance(value, yaml.SequenceNode) and kind in _MAPPINGS:
                 return Problem(key.value, "must be a mapping, not a list", "give each entry a name", place)
+            if isinstance(value, yaml.MappingNode) and kind in _LISTS:
+                return Problem(key.value, "must be a list, not a mapping", f"write {key.value}: [A, B]", place)
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,10 @@ from transferpipe.files.os_errors import cannot_be_read
 _MOST_BYTES = 1 << 20
 _MOST_NODES = 20_000
 _MOST_LEVELS = 32
+# Words and signs of texts with interpolations, of which ${vars.a} has six: the parser takes a tenth of a millisecond
+# for each, and calls itself for every bracket.
+_MOST_TOKENS, _MOST_BRACKETS = 10_000, 32
+_TOKEN, _BRACKETS = re.compile(r"\w+|[^\w\s]"), {**dict.fromkeys("{[(", 1), **dict.fromkeys("}])", -1)}
 # Python writes no number of more than 4,300 digits; no setting has so many, nor has a float.
 _MOST_DIGITS = 400
 _NUMBER = re.compile(r"[-+]?(?:0[xob])?[\da-fA-F_:.]+")
@@ -60,6 +66,9 @@ def check_recipe_file(path: Path) -> bool:
     except yaml.YAMLError as error:
         raise RecipeError(yaml_problem(error, path)) from error
     words = [str(event.value) for event in seen if isinstance(event, yaml.ScalarEvent)]
+    if sum(len(_TOKEN.findall(word)) for word in words if "${" in word) > _MOST_TOKENS:
+        what = f"has interpolations of more than {_MOST_TOKENS:,} words and signs"
+        raise UnsafeError(Problem(shown(path), what, "write the values out"))
     return "defaults" in words or any("hydra" in word for word in words)
 
 
@@ -105,10 +114,19 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
+def composed(path: Path) -> yaml.Node | None:
+    """Return the nodes of a file that was found to be YAML, to look for a place in it."""
+    text = _read(path)
+    if _COUNTER is not None:
+        with contextlib.suppress(yaml.YAMLError):  # it is much faster, and takes a little less
+            return yaml.compose(text, Loader=_COUNTER)
+    return yaml.compose(text, Loader=LOADER)
+
+
 def find_default(paths: Sequence[Path], group: str, option: str) -> str:
     """Return the file and the line where one of `paths` builds on `option` of a group; nothing where none does."""
     for path in paths:
-        node = yaml.compose(_read(path), Loader=LOADER)
+        node = composed(path)
         top = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
         listed = top.get("defaults")
         for item in listed.value if isinstance(listed, yaml.SequenceNode) else ():
@@ -127,9 +145,10 @@ def find_unreadable(paths: Sequence[Path]) -> Problem | None:
     YAML's constructors and OmegaConf's grammar say what they miss in a text, and not in which line that stands.
     """
     for path in reversed(paths):
-        node = yaml.compose(_read(path), Loader=LOADER)
+        node = composed(path)
+        reader = LOADER("")
         for inner in _scalars(node) if node else ():
-            if problem := _refusal(*inner, path):
+            if problem := _refusal(*inner, path, reader):
                 return problem
     return None
 
@@ -148,11 +167,11 @@ def _scalars(node: yaml.Node, is_key: bool = False) -> Iterator[tuple[yaml.Node,
             yield from _scalars(value)
 
 
-def _refusal(node: yaml.Node, is_key: bool, path: Path) -> Problem | None:
+def _refusal(node: yaml.Node, is_key: bool, path: Path, reader: yaml.SafeLoader) -> Problem | None:
     """Return what is wrong with a key or a value, and what to write; None if nothing is."""
     where = f"{shown(path)}, line {node.start_mark.line + 1}"
     try:
-        value = LOADER("").construct_object(node, deep=True)
+        value = reader.construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError, KeyError, IndexError, TypeError):
         what = f"{str(node.value)[:40]!r} cannot be read as the YAML type {node.tag.rpartition(':')[2]}"
         return Problem(where, what, "write a text in quotes, without a tag")
@@ -237,6 +256,9 @@ def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
         raise RecipeError(Problem(_line_of(event, path), "a text has a zero byte in it", "take it out"))
     if _SURROGATE.search(event.value):
         raise RecipeError(Problem(_line_of(event, path), "a text has a lone surrogate of UTF-16 in it", "take it out"))
+    if "${" in event.value and _brackets(event.value) > _MOST_BRACKETS:
+        what = f"an interpolation is nested more than {_MOST_BRACKETS} levels deep"
+        raise UnsafeError(Problem(_line_of(event, path), what, "write the value out"))
     if event.implicit[0] and len(event.value) > _MOST_DIGITS and _NUMBER.fullmatch(event.value):
         what = f"a number has {len(event.value):,} digits"
         raise RecipeError(Problem(_line_of(event, path), what, "write smaller values"))
@@ -245,6 +267,11 @@ def _check_scalar(event: yaml.ScalarEvent, path: Path) -> None:
 def _line_of(event: yaml.Event, path: Path) -> str:
     # Asked where something is wrong alone: to find the working directory for every value takes as long as to parse it.
     return f"{shown(path)}, line {event.start_mark.line + 1 if event.start_mark else 1}"
+
+
+def _brackets(text: str) -> int:
+    """Return how deep the brackets of a text are nested."""
+    return max(itertools.accumulate(map(_BRACKETS.__getitem__, filter(_BRACKETS.__contains__, text))), default=0)
 
 
 def _meaning(event: yaml.AliasEvent, known: dict[str, _Node], open_nodes: list[_Node], path: Path) -> _Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from hydra.types import RunMode
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.errors import COMMAND_LINE, GROUPS
 from transferpipe.cli.compose.folders import UserFolder
-from transferpipe.cli.compose.recipe_file import LOADER, shown
-from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
+from transferpipe.cli.compose.recipe_file import LOADER, composed, shown
+from transferpipe.errors import FileError, Problem, RecipeError, TransferError, UnsafeError
 
 _KEY = re.compile(r"[A-Za-z_]\w*(\..+)?")  # a weight's name has slashes, and a message's place may have spaces
 _PRIMARY = "config"  # which holds defaults, so that nothing in it is wrong
@@ -60,7 +60,10 @@ def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: 
             continue
         files = [*_files(composer, overrides)] if files is None else files
         where = problem.where.partition(", ")[0]  # of several rules, the first
-        places = [p for file in files if (p := _in_file(where, *file))] if _KEY.fullmatch(where) else []
+        # What is no key may begin as one does: the name of a weight, of a file; then only the whole of it counts.
+        exact = [p for file in files if (p := _in_file(problem.where, *file)) and p.length == len(problem.where)]
+        begun = [p for file in files if (p := _in_file(where, *file))] if _KEY.fullmatch(where) else []
+        places = exact or begun
         places += [p for override in overrides if (p := _in_override(where, override))]
         if not places:
             lines = (
@@ -89,8 +92,8 @@ def _files(composer: Composer, overrides: Sequence[str]) -> Iterator[tuple[str, 
         source = next((s for s in loader.get_sources() if s.is_config(part.config_path)), None)
         path = _path_in(source, part.config_path)
         try:
-            node = yaml.compose(path.read_text(encoding="utf-8"), Loader=LOADER) if path else None
-        except (OSError, ValueError, yaml.YAMLError):
+            node = composed(path) if path else None
+        except (TransferError, yaml.YAMLError):
             continue
         if path and node is not None:
             yield (part.package or "").removeprefix("_global_").lstrip("."), node, path
@@ -114,7 +117,7 @@ def _naming(node: yaml.Node, text: str) -> Iterator[int]:
 
 
 def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _WrittenPlace | None:
-    if where == package:  # what is wrong is about all of the file
+    if where == package and not (where == "" and _find(node, where)):  # what is wrong is about all of the file
         return _WrittenPlace(len(where), shown(path))
     rest = where if not package else where.removeprefix(f"{package}.")
     if package and rest == where:
@@ -129,7 +132,7 @@ def _in_file(where: str, package: str, node: yaml.Node, path: Path) -> _WrittenP
 def _find(node: yaml.Node, rest: str) -> tuple[int, int] | None:
     """Return how many characters of the dotted key `rest` are written in a node, and in which line the last of them."""
     if isinstance(node, yaml.MappingNode):
-        inner = [(str(key.value), key, value) for key, value in node.value]
+        inner = [(name, key, value) for key, value in node.value for name in _names_of(key)]
     elif isinstance(node, yaml.SequenceNode):
         inner = [(str(i), value, value) for i, value in enumerate(node.value)]
     else:
@@ -143,6 +146,15 @@ def _find(node: yaml.Node, rest: str) -> tuple[int, int] | None:
         elif name == "<<" and (merged := _find(value, rest)):
             found.append(merged)
     return max(found, default=None)
+
+
+def _names_of(key: yaml.Node) -> set[str]:
+    """Return how a key is spelled, and what a message calls it that names what YAML makes of it: `yes` is True."""
+    names = {str(key.value)}
+    for read in (lambda: LOADER("").construct_object(key, deep=True), lambda: float(key.value)):  # 1e5 is OmegaConf's
+        with suppress(yaml.YAMLError, ValueError, TypeError):
+            names.add(str(read()))
+    return names
 
 
 def _in_override(where: str, override: str) -> _WrittenPlace | None:

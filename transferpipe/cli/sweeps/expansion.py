@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from glob import iglob
 from pathlib import Path
@@ -255,7 +255,9 @@ def named_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:
             try:
                 split = split_axes(composer, [f"{key}={values}"])
             except RecipeError as error:
-                problems.found += error.problems
+                problems.found += [
+                    replace(p, where=f"sweep.axes.{key}") if p.where == key else p for p in error.problems
+                ]
                 continue
             open_axes |= split.open
             found |= split.axes or ({} if split.open else {key: (values,)})

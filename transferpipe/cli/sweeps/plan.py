@@ -67,11 +67,11 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, 
         given = replace(given, fixed=(f"recipe={recipe}", *given.fixed))
     with located(composer, given.fixed):
         base = _base(composer, given)
+    said = {*values_by_key(given.fixed), *given.axes, *given.open}
     with located(composer, base.overrides):
         check_keys(base.sweep)
         settings = read_settings_of(base.sweep)
-    said = {*values_by_key(given.fixed), *given.axes, *given.open}
-    named = named_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
+        named = named_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
 
 

@@ -41,6 +41,7 @@ _WEIGHTS = "weights"
 # What Keras and KerasHub fetch by name, check and keep in their own cache: imagenet, bert_tiny_en_uncased, hf://a/b.
 _NAMED = re.compile(r"[\w-]+")
 _PRESET = re.compile(r"(?:kaggle|hf|modelscope)://[\w./@-]+|[\w.-]+(?:/[\w.-]+)*")
+_LONGEST_PRESET = 1000  # which a path may have, too
 # How HDF5 and zip begin.
 _LOADED = (b"\x89HDF", b"PK\3\4")
 _MOST_CONFIG = 1 << 26
@@ -184,6 +185,10 @@ def _check_hub_text(build: Build, text: str, where: str) -> None:
     # Addresses of other kinds would be fetched by whatever library knows them.
     if "://" in text and not _PRESET.fullmatch(text):
         raise UnsafeError(Problem(where, f"{text!r} is not an address of a preset", "name the folder of the preset"))
+    # The longest names of presets have some sixty letters; KerasHub would ask a server for any.
+    if build.target.endswith(".from_preset") and len(text) > _LONGEST_PRESET:
+        what = f"{text[:80]!r}... has {len(text):,} characters, which no name of a preset has"
+        raise UnsafeError(Problem(where, what, "name the folder of the preset"))
     path = Path(text)
     # What is no file here is a name of a preset, or a plain word.
     if "://" in text or "\0" in text or len(text) > 1000 or not path.exists():

@@ -1,0 +1,66 @@
+"""Whether a target's layers have weights in its file: without them, or with others, Keras would refuse the copy."""
+
+import pytest
+from configured_files import DENSE, WRITERS, layer
+
+from transferpipe.errors import FileError, UnsafeError
+from transferpipe.weights.formats import open_source
+from transferpipe.weights.keras.filled import check_filled
+
+INPUT = layer("InputLayer", batch_shape=[None, 4], name="i")
+
+
+def model(*layers):
+    """Return a model of the layer that has weights, and others."""
+    return {"class_name": "Sequential", "module": "keras", "registered_name": None,
+            "config": {"name": "m", "layers": [INPUT, *layers]}}  # fmt: skip
+
+
+@pytest.fixture(params=WRITERS)
+def check(request, tmp_path):
+    return lambda *layers: check_filled(
+        open_source(WRITERS[request.param](model(*layers), tmp_path / f"m{request.param}")).catalog
+    )
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        [layer("Dense", name="x", units=3)],
+        [layer("Reshape", name="r", target_shape=[1, 1, 3]), layer("Conv2D", name="x", filters=2, kernel_size=1)],
+        [layer("BatchNormalization", name="x")],
+        [layer("RepeatVector", name="r", n=2), layer("LSTM", name="x", units=2)],
+        [{**model(layer("Dense", name="x", units=3)), "config": {"name": "inner", "layers": [INPUT, layer("Dense", name="x", units=3)]}}],
+    ],
+)  # fmt: skip
+def test_a_layer_without_weights(check, empty):
+    with pytest.raises(
+        FileError, match=r"has layers of which the file holds no weights: (inner/)?x -> the file is damaged"
+    ):
+        check(DENSE, *empty)
+
+
+def test_a_layer_whose_weights_are_narrower(check):
+    with pytest.raises(
+        UnsafeError, match=r"layer 'd': .* declares units: 17, and no axis of its weights is longer than 4"
+    ):
+        check(layer(name="d", units=17))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        [layer("Dropout", name="x", rate=0.5), layer("LayerNormalization", name="y", scale=False, center=False)],
+        # Another's class, of which nobody knows whether it has weights.
+        [layer("Dense", "my_layers", name="x", units=3)],
+        # A layer of several models is saved with the first of them.
+        [{**model(), "config": {"name": "inner", "layers": [INPUT, DENSE]}}],
+    ],
+)
+def test_what_has_its_weights_or_needs_none(check, more):
+    check(DENSE, *more)
+
+
+def test_packed_integers(check):
+    check(layer(name="d", units=8))  # of int4, two in a byte

@@ -1,0 +1,65 @@
+"""Whether the layers that a configuration describes have weights in their file, and some that are as wide as it says.
+
+Keras makes a layer's weights of its configuration, and refuses a file that holds none for them, or others. Where such a
+configuration goes on into a file of ours, that is said here, of the names and shapes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.text.listing import listed
+from transferpipe.weights.spec import Catalog
+
+# Layers that always have weights once they are called, with the setting that is the length of an axis of one of those.
+_WIDTHS: Mapping[str, str | None] = {
+    **dict.fromkeys(("Dense", "LSTM", "GRU", "SimpleRNN"), "units"),
+    **dict.fromkeys((f"Conv{n}D{kind}" for n in (1, 2, 3) for kind in ("", "Transpose")), "filters"),
+    **dict.fromkeys((f"SeparableConv{n}D" for n in (1, 2)), "filters"),
+    **dict.fromkeys((f"ConvLSTM{n}D" for n in (1, 2, 3)), "filters"),
+    **dict.fromkeys(f"DepthwiseConv{n}D" for n in (1, 2)),
+    **dict.fromkeys(("EinsumDense", "BatchNormalization", "MultiHeadAttention")),
+    "Embedding": "output_dim",
+}
+# Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
+_PACKED = 4
+_MOST_LISTED = 5
+_AGAIN = "the file is damaged: download or save it again"
+
+
+def check_filled(catalog: Catalog) -> None:
+    """Refuse a file with layers that have no weights in it, or none of the width that their configuration declares.
+
+    Only of models whose layers are connected: of others it is not known which layers are ever called.
+
+    Raises:
+        FileError: a layer has no weights.
+        UnsafeError: a layer declares a width that none of its weights has.
+    """
+    if catalog.network is None or not catalog.network.connected or not len(catalog):
+        return
+    shapes: dict[str, list[Sequence[int]]] = {}
+    for name, shape in [*((w.name, w.shape) for w in catalog), *((name, ()) for name in catalog.unread)]:
+        for holder in _holders(name):
+            shapes.setdefault(holder, []).append(shape)
+    # A layer of several models is saved where it is met first, so that what it is called counts.
+    called = {segment for holder in shapes for segment in holder.split("/")}
+    nodes = [node for node in catalog.network.nodes if node.layer_class in _WIDTHS]
+    if empty := [node.name for node in nodes if node.name.rpartition("/")[2] not in called]:
+        what = f"its configuration has layers of which the file holds no weights: {listed(empty, _MOST_LISTED)}"
+        raise FileError(Problem(catalog.label, what, _AGAIN))
+    for node in nodes:
+        key, longest = _WIDTHS[node.layer_class], max((n for s in shapes.get(node.name, ()) for n in s), default=0)
+        width = node.settings.get(key) if key else 0
+        if longest and isinstance(width, int) and width > _PACKED * longest:
+            what = f"its configuration declares {key}: {width}, and no axis of its weights is longer than {longest}"
+            raise UnsafeError(Problem(f"{catalog.label}: layer {node.name!r}", what, _AGAIN))
+
+
+def _holders(name: str) -> Iterator[str]:
+    """Yield the layer that holds a weight, and all above it."""
+    holder = name.rpartition("/")[0]
+    while holder:
+        yield holder
+        holder = holder.rpartition("/")[0]
