@@ -70,7 +70,7 @@ def unwritable():
 @pytest.fixture
 def builders(here):
     (here / "my_models.py").write_text(BUILDERS)
-    (here / "failing.py").write_text("import package_that_is_not_there\n")
+    (here / "failing.py").write_text("import package_that_is_not_there\nf = None\n")
     (here / "broken.py").write_text("def f(:\n")
 
 
