@@ -353,7 +353,10 @@ def test_nothing_that_a_file_names_is_imported_or_run(tmp_path, hostile):
         (first, ["in"]),
         (hostile, ["d"]),
     ]
-    stored = {"d": {"d/kernel:0": rand(4, 3), "d/bias:0": rand(3)}}
+    stored = {
+        "d": {"d/kernel:0": rand(4, 3), "d/bias:0": rand(3)},
+        "x": {"x/kernel:0": rand(3, 2), "x/bias:0": rand(2)},
+    }
     path = write_old_file(tmp_path / "old.h5", old_graph(layers, ["in"], ["x"]), stored)
     with pytest.raises((RecipeError, UnsafeError), match=r"layer 'x'"):
         modernised(path, tmp_path / "made")
@@ -363,11 +366,12 @@ def test_nothing_that_a_file_names_is_imported_or_run(tmp_path, hostile):
 @follows("_build: the file is damaged:")
 def test_a_model_that_is_larger_than_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr("transferpipe.execute.upgrade._LITTLE", 0)
-    wide = old_layer("Dense", "wide", units=300)
+    many = [old_layer("RepeatVector", "many", n=100), old_layer("Flatten", "flat"), old_layer("Dense", "wide", units=3)]
     head = old_layer("Dense", "d", units=3, batch_input_shape=[None, 4])
     kernel, bias = rand(4, 3), rand(3)
     stored = {"d": {"d/kernel:0": kernel, "d/bias:0": bias}}
-    path = write_old_file(tmp_path / "damaged.h5", old_sequential(head, wide), {**stored, "wide": {}})
+    narrow = {"wide/kernel:0": rand(3, 3), "wide/bias:0": rand(3)}  # of the 300 inputs that the layer would have
+    path = write_old_file(tmp_path / "damaged.h5", old_sequential(head, *many), {**stored, "wide": narrow})
     with pytest.raises(UnsafeError, match="download or save it again"):
         modernised(path, tmp_path / "damaged")
     model, _ = modernised(write_old_file(tmp_path / "again.h5", old_sequential(head), stored), tmp_path / "made")

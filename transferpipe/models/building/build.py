@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from transferpipe.collector import collector_paused
-from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError, did_you_mean
+from transferpipe.errors import FileError, Problem, RecipeError, TransferError, UnsafeError, did_you_mean
 from transferpipe.models.building.arguments import (
     check_arguments,
     is_of_libraries,
@@ -250,10 +250,17 @@ def check_names(builds: Iterable[Build], trusted: Collection[str] = ()) -> None:
     Raises:
         RecipeError, UnsafeError: as `transferpipe.recipe.trust.check_name` and `check_arguments`.
     """
-    found = list(builds)
+    found, missing = list(builds), None
     for build in walk_builds(found):
-        check_name(build.target, f"{build.where}._target_", trusted)
-    check_arguments(found, trusted)
+        try:
+            check_name(build.target, f"{build.where}._target_", trusted)
+        except RecipeError as error:  # what is there and not allowed says more of a recipe
+            missing = missing or error
+    if missing is None:
+        return check_arguments(found, trusted)
+    with contextlib.suppress(RecipeError, FileError):
+        check_arguments(found, trusted)
+    raise missing
 
 
 def call(build: Build, trusted: Collection[str] = ()) -> Any:
