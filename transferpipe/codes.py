@@ -269,10 +269,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "optimizer-not-saved": WarningKind(
             "`optimizer: transfer` brings a number that Keras leaves out of the file: a Nadam inside a "
             "LossScaleOptimizer keeps a product of momenta that is not among its variables. A live model gets it; "
-            "Keras loads a saved one without it, as it does from the file of the original, and its next steps differ.",
+            "Keras loads a saved one without it, as it does from the file of the original, and its next steps differ. "
+            "Or a MultiOptimizer chooses by paths that Keras changes on loading (`net/d/kernel` is then `d/kernel`).",
             "optimizer: Keras does not save the u_product of its Nadam here: a saved model goes on training with other "
             "steps than the source; after loading, call model.optimizer.inner_optimizer._u_product.assign(0.107)",
-            "Call what the warning names after loading the model.",
+            "Call what the warning names after loading the model, or write the key of the map as the warning does.",
         ),
         "other-role": WarningKind(
             "A weight takes its value from one with a different role: gamma from beta, a mean from a variance. The "

@@ -100,6 +100,38 @@ def test_several_optimizers_in_one(tmp_path):
     assert not slots(target)["b_kernel_momentum"].any() and "z/kernel has none" in str(report.plan.optimizer)
 
 
+def test_several_optimizers_of_a_file_and_chosen_by_a_function(tmp_path):
+    """Keras itself loads nothing of the file's: what was sequential/b/kernel is b/kernel there, which the map passes by."""
+    original = fit(make(optimizer=several()))
+    original.save(tmp_path / "s.keras")
+    adam, rest = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.01, momentum=0.9)
+    by_function = keras.optimizers.MultiOptimizer(lambda variable: adam if "/b/" in variable.path else rest)
+    for source, optimizer in ((tmp_path / "s.keras", several()), (original, by_function)):
+        target = make(("b", "z", "a"), optimizer)
+        tp.transfer(source, target, mapping=ALL, optimizer="transfer")
+        ours, theirs = slots(target), slots(original)
+        assert {n for n in theirs if n.endswith("velocity")} == {"b_kernel_velocity", "b_bias_velocity"}
+        for name in theirs:
+            assert np.array_equal(ours[name], theirs[name]), name
+
+
+@pytest.mark.warns("optimizer-not-saved")
+@follows("code: optimizer-not-saved")
+def test_a_map_by_paths_that_loading_changes_is_warned_of(tmp_path):
+    original = fit(make(optimizer=several()))
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        report, model = transfer(tmp_path, original, make(optimizer=several()))
+    (warning,) = [w for w in report.warnings if w.code == "optimizer-not-saved"]
+    assert not any("velocity" in name for name in slots(model))
+    (key,) = re.findall(r"matches both paths, such as '(.+)'$", warning.text)
+    chosen = {key.replace("kernel", "(kernel|bias)"): keras.optimizers.Adam(0.01)}
+    rest = keras.optimizers.SGD(0.01, momentum=0.9)
+    target = make(optimizer=keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(rest, chosen)))
+    report, model = transfer(tmp_path, original, target)
+    assert "optimizer-not-saved" not in [w.code for w in report.warnings]
+    assert np.array_equal(slots(model)["b_kernel_velocity"], slots(original)["b_kernel_velocity"])
+
+
 @pytest.mark.parametrize(
     ("source", "target", "form"),
     [("scaled", "adam", ".keras"), ("adam", "scaled", ".keras"), ("nadam", "scaled_nadam", ".keras")]

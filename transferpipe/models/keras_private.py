@@ -117,6 +117,11 @@ def variables_trained_by(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def chooser_of(optimizer: Any) -> Any:
+    """Return the map or function by which a MultiOptimizer chooses an optimizer for a variable; None for any other."""
+    return getattr(optimizer, "_optimizer_map", None)
+
+
 def averaged_variables(optimizer: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the variables of which a built optimizer keeps a moving average, each with this."""
     yield from zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=False)

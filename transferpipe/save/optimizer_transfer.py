@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from transferpipe.errors import Problem, Problems, RecipeError, VerificationErro
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import variables_trained_by
 from transferpipe.models.source import ModelSource
+from transferpipe.models.state.optimizer_paths import stand_in
 from transferpipe.models.state.optimizer_slots import (
     WHERE,
     Slot,
@@ -38,7 +38,7 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
-from transferpipe.save.optimizer_unsaved import followed_from_steps, warn_of_unsaved
+from transferpipe.save.optimizer_unsaved import followed_from_steps, warn_of_paths, warn_of_unsaved
 from transferpipe.text.collapse import counted
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
@@ -123,7 +123,12 @@ def plan_transfer(
     described = _describe(slots, theirs, feeding)
     slots = tuple(_stated(slot, sources[source]) for slot in slots)
     optimizer = Optimizer("transferred", taken, described, source, slots)
-    return optimizer, tuple(warn_of_unsaved(ours.slots, slots)) if saves else ()
+    if not saves:
+        return optimizer, ()
+    lost = list(warn_of_unsaved(ours.slots, slots))
+    if isinstance(target, ModelTarget) and any(o.has_groups and o.holds_architecture for o in outputs_of(plan.save)):
+        lost += warn_of_paths(target.model)
+    return optimizer, tuple(lost)
 
 
 def _stated(slot: OptimizerArray, source: Source) -> OptimizerArray:
@@ -198,7 +203,8 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
     if source.format in ("weights_h5", "weights_json"):
         found = _slots_of_weights(source, ours, target)
     else:
-        found = slots_of_file(source, own=own_classes(target.model) if isinstance(target, ModelTarget) else None)
+        own = own_classes(target.model) if isinstance(target, ModelTarget) else None
+        found = slots_of_file(source, own=own, as_saved=True)
     # Where places, shapes or dtypes do not fit, another version of Keras made the arrays: none of them is guessed at.
     places = stored_places(source, found)
     if places is None:
@@ -208,6 +214,8 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         )
         what += f" the {made} that Keras makes for it ({found.optimizer})"
         fix = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
+        if "MultiOptimizer" in found.optimizer:  # whose map goes by paths that loading changes
+            fix = "take the live model that was trained, or set optimizer=drop"
         raise _refused(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}
     saved = {s.place: places[s.place] for s in found.slots if s.place in places}
@@ -235,14 +243,9 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
     else:
         what = f"{source.label} numbers its optimizer's arrays and does not record in which order weights are trained"
         raise _refused(what, "save the whole model as .keras and take that, or set optimizer=drop")
-    keras = import_keras()
-    # Stand-ins of the same shapes, to have Keras say which arrays it makes, and in which order.
-    variables = []
-    for spec in specs:
-        with ExitStack() as scopes:  # an optimizer may choose by paths: Muon's `exclude_layers`
-            for layer in spec.layer.split("/") if spec.layer else ():
-                scopes.enter_context(keras.name_scope(layer))
-            variables.append(keras.Variable(np.zeros(spec.shape), dtype=spec.dtype, name=spec.own_name))
+    # Stand-ins of the same shapes, to have Keras say which arrays it makes, and in which order. An optimizer may choose
+    # by paths: Muon's `exclude_layers`.
+    variables = [stand_in("/".join(filter(None, (s.layer, s.own_name))), s.shape, s.dtype) for s in specs]
     return build_slots(_optimizer_of(target), variables, {id(v): s.name for v, s in zip(variables, specs, strict=True)})
 
 

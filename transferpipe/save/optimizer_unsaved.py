@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.building.build import backend_of_keras
+from transferpipe.models.keras_private import chooser_of
+from transferpipe.models.state.optimizer_paths import path_after_loading
 from transferpipe.models.state.optimizer_slots import WHERE, Slot
 from transferpipe.planning.model import OptimizerArray, PlanWarning
 from transferpipe.text.collapse import counted
@@ -30,6 +33,8 @@ def followed_from_steps(
         saved: what the file holds of those that it holds, by their places.
         read: returns the value of that.
     """
+    if backend_of_keras() == "jax":  # there, training goes on without what is not among an optimizer's variables
+        return
     by_kind = {slot.kind: saved[slot.place] for slot in slots if slot.place in saved}
     for slot in slots:
         steps = by_kind.get(slot.kind.removesuffix(U_PRODUCT) + ITERATIONS)
@@ -61,3 +66,30 @@ def warn_of_unsaved(slots: Collection[Slot], planned: Collection[OptimizerArray]
     calls = [f"model.{s.place.replace('/', '.')}.assign({a.fill:.9g})" for s, a in lost if a.fill is not None]
     fix = f"; after loading, call {' and '.join(calls)}" if calls else ""
     yield PlanWarning("optimizer-not-saved", WHERE, text + fix)
+
+
+def warn_of_paths(model: Any) -> Iterator[PlanWarning]:
+    """Warn of a MultiOptimizer whose map chooses by paths that variables no longer have when Keras loads the model.
+
+    Keras then builds other arrays for them than the file holds, and loads none.
+    """
+    optimizer = model.optimizer
+    chooser = chooser_of(getattr(optimizer, "inner_optimizer", optimizer))
+    if not hasattr(chooser, "get_config"):
+        return
+    for variable in model.trainable_variables:
+        loaded = path_after_loading(variable, model)
+        if loaded != variable.path and _choice(chooser, loaded) is not _choice(chooser, variable.path):
+            what = f"{variable.path} is called {loaded} when Keras loads the saved model, for which the MultiOptimizer"
+            fix = f"write the key of its OptimizerMap so that it matches both paths, such as '(.*/)?{loaded}'"
+            yield PlanWarning(
+                "optimizer-not-saved", WHERE, f"{what} chooses another optimizer: its state is lost; {fix}"
+            )
+            return
+
+
+def _choice(chooser: Any, path: str) -> Any:
+    try:
+        return chooser[path]
+    except ValueError:  # two keys match
+        return None

@@ -56,6 +56,7 @@ HOSTILE = {
     ),
     "huge one-hot vectors": layer("CategoryEncoding", num_tokens=10**11),
     "no module": layer("Dense", "keras.layers.."),
+    "elsewhere in a backend": layer("ModuleType", "keras.src.backend.torch.optimizers.torch_adam"),
     "infinite": layer("UpSampling2D", size=[float("inf"), 1]),
     "initializers of TensorFlow that are none": layer(
         kernel_initializer=layer("FileIO", "tensorflow.python.ops.init_ops_v2")
@@ -73,6 +74,7 @@ BENIGN = {
     "initializer": layer(kernel_initializer={"module": "keras.initializers", "class_name": "GlorotUniform", "config": {}}),
     "initializer of TensorFlow": layer(kernel_initializer=layer("Constant", "tensorflow.python.ops.init_ops_v2", value=0)),
     "layer of an application": layer("LayerScale", "keras.src.applications.convnext", "LayerScale", projection_dim=3),
+    "optimizer of Keras on torch": layer("AdamW", "keras.src.backend.torch.optimizers.torch_adamw", "AdamW"),
     "policy": layer(dtype={"module": "keras", "class_name": "DTypePolicy", "config": {"name": "float32"}}),
     "operation": layer("GetItem", "keras.src.ops.numpy"),
     "operation of TensorFlow": op("math.add"),

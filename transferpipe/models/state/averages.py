@@ -52,7 +52,7 @@ def averaged_file(source: FileSource) -> FileSource:
     if source.format not in ("keras", "h5"):
         what = "numbers its optimizer's arrays, and does not say which of them are averages"
         raise RecipeError(Problem("select", f"{source.label} {what}", "take the whole model, saved as .keras"))
-    slots = slots_of_file(source)
+    slots = slots_of_file(source, as_saved=True)
     places = stored_places(source, slots)
     if places is None and slots.averages and len(optimizer_of(source)) < len(slots.slots):
         raise _refused(

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.building.build import import_keras
-from transferpipe.models.keras_private import variables_trained_by
+from transferpipe.models.keras_private import chooser_of, variables_trained_by
+from transferpipe.models.state.optimizer_paths import paths_before_saving, stand_in
 from transferpipe.models.walk import record, to_numpy, walk
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import h5py
 
 WHERE = "optimizer"
+_ON_TORCH = "keras.src.backend.torch.optimizers."
 _LISTS_OF_ITS_OWN = ("_variables", "_trainable_variables")
 _CALLED = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
 _HEADS = (WHERE, "optimizer_weights")
@@ -177,26 +179,70 @@ def build_slots(optimizer: Any, variables: list[Any], names: Mapping[int, str]) 
         variables: the trainable variables of the model.
         names: the names of weights by the identity of their variables.
     """
-    keras = import_keras()
-    config = optimizer if isinstance(optimizer, Mapping) else keras.optimizers.serialize(optimizer)
-    own = {} if isinstance(optimizer, Mapping) else {type(optimizer).__name__: type(optimizer)}
-    config = copy.deepcopy(dict(config))  # which it empties
-    # Keras 3.15 does not know all that it exports by a short name: Lamb is read by its module.
-    if isinstance(getattr(keras.optimizers, str(config["class_name"]), None), type):
-        config = {"module": "keras.optimizers", "registered_name": None, **config}
-    read = keras.saving.deserialize_keras_object if config.get("module") else keras.optimizers.deserialize
-    fresh = read(config, custom_objects=own)
+    fresh = _made_of(optimizer, {}) if isinstance(optimizer, Mapping) else _made_like(optimizer, variables)
     fresh.build(variables)
     return read_slots(fresh, names)
 
 
-def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping[str, type] | None = None) -> Slots:
+def _made_like(optimizer: Any, variables: Collection[Any]) -> Any:
+    """Return an optimizer of the same configuration that is not built."""
+    keras = import_keras()
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None and _is_chosen_by_function(inner):
+        settings = {name: getattr(optimizer, name) for name in ("initial_scale", "dynamic_growth_steps")}
+        return type(optimizer)(_made_like(inner, variables), **settings)
+    if not _is_chosen_by_function(optimizer):
+        return _made_of(keras.optimizers.serialize(optimizer), {type(optimizer).__name__: type(optimizer)})
+    # A function has no configuration, so it is asked what it chooses, the same optimizers again or new ones at each
+    # call, and those are made anew.
+    known = {id(v): part for part in optimizer.optimizers if part.built for v in variables_trained_by(part)}
+    chosen = {id(v): known.get(id(v)) or chooser_of(optimizer)(v) for v in variables}
+    made = {id(part): _made_like(part, variables) for part in chosen.values()}
+    return type(optimizer)(lambda variable: made[id(chosen[id(variable)])])
+
+
+def _is_chosen_by_function(optimizer: Any) -> bool:
+    """Tell whether a MultiOptimizer chooses by a function, which cannot be saved, rather than by a map."""
+    chooser = chooser_of(optimizer)
+    return chooser is not None and not hasattr(chooser, "get_config")
+
+
+def _made_of(config: Mapping[str, Any], own: Mapping[str, type]) -> Any:
+    """Return the optimizer of a serialised configuration."""
+    keras = import_keras()
+    config = _of_any_backend(copy.deepcopy(dict(config)))  # which Keras empties
+    # Keras 3.15 does not know all that it exports by a short name: Lamb is read by its module.
+    if isinstance(getattr(keras.optimizers, str(config["class_name"]), None), type):
+        config = {"module": "keras.optimizers", "registered_name": None, **config}
+    read = keras.saving.deserialize_keras_object if config.get("module") else keras.optimizers.deserialize
+    return read(config, custom_objects=dict(own))
+
+
+def _of_any_backend(config: Any) -> Any:
+    """Return a configuration with Keras's own classes where Keras on torch named those of its backend.
+
+    They keep the same arrays, and cannot be imported without torch.
+    """
+    if isinstance(config, list | tuple):
+        return type(config)(_of_any_backend(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    found = {key: _of_any_backend(value) for key, value in config.items()}
+    if str(found.get("module")).startswith(_ON_TORCH):
+        found |= {"module": "keras.optimizers", "registered_name": None}
+    return found
+
+
+def slots_of_file(
+    source: FileSource, frozen: Collection[str] = (), own: Mapping[str, type] | None = None, as_saved: bool = False
+) -> Slots:
     """Return the arrays of the optimizer that a `.keras` or whole legacy `.h5` file is compiled with.
 
     Args:
         source: the file.
         frozen: names of layers that are to be switched off before.
         own: classes that are not Keras's, by their names.
+        as_saved: whether they are to be those that the file holds, where Keras would look for others on loading.
 
     Raises:
         RecipeError: it has no optimizer, or Keras cannot load its model.
@@ -214,7 +260,10 @@ def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping
             names = _names_in_file(model, walked.catalog, {n: id(v) for n, v in walked.values.items()}, source)
             for name in frozen:  # outermost first
                 walked.layers[name].trainable = False
-            return build_slots(config, model.trainable_variables, names)
+            slots = build_slots(config, model.trainable_variables, names)
+            if not as_saved or stored_places(source, slots) is not None:
+                return slots
+            return _slots_as_saved(source, config, model, names) or slots
     except RecipeError:
         raise
     except Exception as error:  # a file's configuration may hold anything
@@ -224,6 +273,23 @@ def slots_of_file(source: FileSource, frozen: Collection[str] = (), own: Mapping
         )
         fix = "import the modules of its classes and use the live model, or set optimizer=drop"
         raise RecipeError(Problem(WHERE, what, fix)) from error
+
+
+def _slots_as_saved(
+    source: FileSource, config: Mapping[str, Any], model: Any, names: Mapping[int, str]
+) -> Slots | None:
+    """Return the arrays that a file holds by the paths of the model that wrote it; None where it holds others.
+
+    On loading, its variables have other paths, and Keras loads nothing of the optimizer, with a warning.
+    """
+    variables = model.trainable_variables
+    for paths in paths_before_saving(model):
+        others = [stand_in(p, v.shape, str(v.dtype)) for p, v in zip(paths, variables, strict=True)]
+        called = {id(o): names[id(v)] for o, v in zip(others, variables, strict=True) if id(v) in names}
+        slots = build_slots(config, others, called)
+        if stored_places(source, slots) is not None:
+            return slots
+    return None
 
 
 def compiled_with(source: FileSource) -> Mapping[str, Any] | None:

@@ -201,6 +201,8 @@ def _is_of_keras(module: str, name: str, function: bool) -> bool:
         return room in _FUNCTION_ROOMS and name.isidentifier() and not name.startswith("_")
     if _CLASS.fullmatch(name) is None:
         return False
+    if rest == f".backend.torch.optimizers.torch_{name.lower()}":  # so Keras on torch writes them
+        return True
     return room in _ROOMS or name in _SINGLE or (room == "applications" and name in _OF_APPLICATIONS)
 
 
