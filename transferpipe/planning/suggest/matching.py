@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.suggest.assignment import NO_FIT, Scores, assign_best, losses_of_others
-from transferpipe.planning.suggest.evidence import Evidence, find_near, find_values, gather
+from transferpipe.planning.suggest.evidence.gathering import gather
+from transferpipe.planning.suggest.evidence.model import Evidence
+from transferpipe.planning.suggest.evidence.standing import find_near
+from transferpipe.planning.suggest.evidence.values import find_values
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.pieces import Fits, Piece
 from transferpipe.planning.suggest.sides import Statistics
