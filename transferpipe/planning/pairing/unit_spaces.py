@@ -18,6 +18,16 @@ from functools import cached_property
 
 from transferpipe.planning.pairing.unit_axes import DIRECTIONS, einsum_axes, gates_of
 from transferpipe.planning.pairing.unit_joins import Grouping, Side, UnitJoins, UnitSpace, UnitStretch, UnitStretches
+from transferpipe.planning.pairing.unit_settings import (
+    OVER_ALL,
+    compares_units,
+    conv_groups,
+    explain_bend,
+    is_by_unit,
+    is_last_axis,
+    norm_groups,
+    normalized_axes,
+)
 from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Catalog
@@ -41,21 +51,7 @@ _PASSES_ON = frozenset(
 )
 """Layers without weights that treat all units alike; behind a Flatten every place has all of them once."""
 _MERGES = frozenset(["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"])
-_BY_UNIT = frozenset(
-    [
-        *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "sigmoid"),
-        *("hard_sigmoid", "hard_silu", "hard_swish", "tanh", "hard_tanh", "softplus", "softsign", "exponential"),
-        *("log_sigmoid", "tanh_shrink", "soft_shrink", "hard_shrink", "squareplus", "sparse_plus", "threshold"),
-    ]
-)
-"""Activations that compute a unit from itself alone."""
-_EVEN = frozenset(["linear", "relu", "leaky_relu"])
-"""Activations that make half of a number half of what they make of it."""
 _STATISTICS = frozenset(["gamma", "beta", "moving_mean", "moving_variance"])
-_OVER_ALL = frozenset(["LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization"])
-"""Normalizations by the mean or the norm over all units, or over neighbours: in whatever order, but copies of some of
-them change it. A mean is the same where there are as many copies of each; a norm, where the square of a unit is
-divided among its copies."""
 _ATTENTION = ("MultiHeadAttention", "GroupedQueryAttention")
 _QUERY, _GATE, _VALUE, _KEY, _OUTPUT = "query", "gate", "value", "key", "attention_output"
 
@@ -138,9 +134,9 @@ class _SpaceWalk:
                 return f"{node.name} has groups, which take parts of several layers, or other parts than its input has"
             return f"{node.name} is a {kind}, which may do anything with them" if inputs else f"{node.name} is an input"
         activation = node.settings.get("activation", "linear")
-        if not _is_by_unit(activation):
+        if not is_by_unit(activation):
             self.joins.fix(self.outputs[node.name], f"the activation of {node.name} may look at all of them together")
-        if reason := _bends(node, activation):
+        if reason := explain_bend(node, activation):
             self.joins.bend(self.outputs[node.name], reason)
         return ""
 
@@ -155,7 +151,7 @@ class _SpaceWalk:
         axes: Mapping[str, int] = {}
         if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
             # Along other axes than the last, its weights have no number for each unit: nothing of it has to change.
-            axes = dict.fromkeys(sorted(weights), -1) if -1 in (_normalized_axes(node) or (-1,)) else {}
+            axes = dict.fromkeys(sorted(weights), -1) if -1 in (normalized_axes(node) or (-1,)) else {}
         elif kind == "PReLU" and weights == {"alpha"}:
             # A slope for each unit, or with `shared_axes` along the units one for all of them.
             widths = {shape[-1] for shape in node.input_shapes if shape}
@@ -166,7 +162,7 @@ class _SpaceWalk:
         if not all(joined):
             for parts in inputs:
                 self.joins.fix(parts, f"{node.name} puts together what is grouped in different ways")
-        if kind in _OVER_ALL and _compares_units(node):
+        if kind in OVER_ALL and compares_units(node):
             self._normalize(node, inputs[0])
         if kind.endswith("Normalization") and kind != "UnitNormalization":
             self.joins.bend(inputs[0], f"{node.name} is a {kind}")
@@ -193,7 +189,7 @@ class _SpaceWalk:
         """Note what a normalization over several units demands of them."""
         widths = {shape[-1] for shape in node.input_shapes if shape}
         width, kind = (widths.pop() if len(widths) == 1 else None), node.layer_class
-        groups = _groups(node)
+        groups = norm_groups(node)
         if kind == "UnitNormalization":
             for part in taken:
                 self.joins.norm(part, node.name)
@@ -214,12 +210,12 @@ class _SpaceWalk:
 
     def _normalizes(self, node: Node) -> bool:
         """Tell whether a node is a normalization along the last axis, or along others alone."""
-        if node.layer_class == "GroupNormalization" and _groups(node) < 1:
+        if node.layer_class == "GroupNormalization" and norm_groups(node) < 1:
             return False
         if node.layer_class == "LayerNormalization":
-            axes = _normalized_axes(node)
+            axes = normalized_axes(node)
             return axes is not None and (-1 not in axes or axes[-1] == -1)
-        return node.layer_class in _OVER_ALL | {"BatchNormalization"} and _is_last_axis(node)
+        return node.layer_class in OVER_ALL | {"BatchNormalization"} and is_last_axis(node)
 
     def _make_units(self, node: Node, inputs: Sequence[UnitStretches], weights: set[str]) -> bool:
         """Give the output of a node a space of its own, if it is one that makes units of those that it takes."""
@@ -343,12 +339,12 @@ class _SpaceWalk:
             return False
         states = (layer.settings.get(key, "tanh") for key in ("activation", "recurrent_activation"))
         names = [f"{layer.name}/cell/{own}" for own in ("kernel", "recurrent_kernel")]
-        return all(map(_is_by_unit, states)) and all(name in self.catalog for name in names)
+        return all(map(is_by_unit, states)) and all(name in self.catalog for name in names)
 
     def _concatenate(self, node: Node, inputs: Sequence[UnitStretches]) -> bool:
         """Give the output of a node the spaces of all its inputs, one behind the other, if it puts them together so."""
         shapes = node.input_shapes
-        if node.layer_class != "Concatenate" or not _is_last_axis(node) or len(shapes) != len(inputs) or not inputs:
+        if node.layer_class != "Concatenate" or not is_last_axis(node) or len(shapes) != len(inputs) or not inputs:
             return False
         parts: list[UnitStretch] = []
         for shape, taken in zip(shapes, inputs, strict=True):
@@ -404,56 +400,3 @@ def _wrapped(network: Network) -> dict[str, Node]:
         if outer is not None:
             parts.setdefault(outer, []).append(node)
     return {name: found[0] for name, found in parts.items() if len(found) == 1}
-
-
-def _is_by_unit(activation: object) -> bool:
-    return activation is None or (isinstance(activation, str) and activation in _BY_UNIT)
-
-
-def _bends(node: Node, activation: object) -> str:
-    """Return why half of a unit does not become half of what a node makes of it; empty where it does."""
-    limits = [node.settings.get("max_value"), node.settings.get("threshold")] if node.layer_class == "ReLU" else []
-    if activation not in (None, *_EVEN) or node.layer_class in ("ELU", "Multiply") or any(limits):
-        return f"{node.name} is not linear, and not a ReLU"
-    return ""
-
-
-def _normalized_axes(node: Node) -> tuple[int, ...] | None:
-    """Return the axes along which a LayerNormalization works, from the end; None where they are not known."""
-    axis = node.settings.get("axis", -1) if node.layer_class == "LayerNormalization" else -1
-    axes = axis if isinstance(axis, list | tuple) else [axis]
-    ranks = {len(shape) for shape in node.input_shapes}
-    # `type`, since a bool is an int to isinstance: True would be axis 1.
-    if not axes or not all(type(a) is int for a in axes) or (max(axes) >= 0 and len(ranks) != 1):
-        return None
-    return tuple(a if a < 0 else a - max(ranks) for a in axes)
-
-
-def _is_last_axis(node: Node) -> bool:
-    axis = node.settings.get("axis", -1)
-    axis = axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis
-    ranks = {len(shape) for shape in node.input_shapes}
-    return axis == -1 or (isinstance(axis, int) and ranks == {axis + 1})
-
-
-def conv_groups(node: Node) -> int:
-    """Return how many groups a convolution has."""
-    groups = node.settings.get("groups", 1)
-    return groups if isinstance(groups, int) else 1
-
-
-def _groups(node: Node) -> int:
-    """Return how many groups of units a normalization has; 1 where it compares all of them."""
-    # A configuration may leave out Keras's default, 32; -1 makes every channel its own group.
-    groups = node.settings.get("groups", 32) if node.layer_class == "GroupNormalization" else 1
-    widths = {shape[-1] for shape in node.input_shapes if shape}
-    if groups == -1 and len(widths) == 1:
-        groups = next(iter(widths))
-    return groups if isinstance(groups, int) else 0
-
-
-def _compares_units(node: Node) -> bool:
-    """Tell whether a normalization computes a unit from others too: not if each is its own group, or all by itself."""
-    if node.layer_class == "GroupNormalization":
-        return node.settings.get("groups", 32) != -1 and _groups(node) not in {s[-1] for s in node.input_shapes if s}
-    return node.layer_class in _OVER_ALL and -1 in (_normalized_axes(node) or (-1,))

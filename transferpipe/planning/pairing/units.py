@@ -17,7 +17,8 @@ from transferpipe.planning.model import AssignedEntry, ChosenUse, SourceRef, Uni
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import Pairing, Taken
 from transferpipe.planning.pairing.unit_joins import Grouping, UnitSpace
-from transferpipe.planning.pairing.unit_spaces import CONVOLUTIONS, conv_groups, find_unit_spaces
+from transferpipe.planning.pairing.unit_settings import conv_groups
+from transferpipe.planning.pairing.unit_spaces import CONVOLUTIONS, find_unit_spaces
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import TransformError, infer
 from transferpipe.recipe.model import Rule, RuleUnits
