@@ -22,7 +22,7 @@ _CHANNELS_FIRST = frozenset([
     "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "LRN", "PRelu",
     "Resize", "Upsample", "LSTM", "GRU", "RNN", "DepthToSpace", "SpaceToDepth",
 ])  # fmt: skip
-_MOST_NODES = 500
+_MOST_NODES = 500  # between a layer and the nearest ones that tell: a graph of thousands would be walked for each
 _OF_SEQUENCES = 3
 
 

@@ -14,7 +14,7 @@ from transferpipe.recipe.parsing.fields import Fields, describe
 
 _OPERATIONS: tuple[Literal["set", "add", "multiply", "noise"], ...] = ("set", "add", "multiply", "noise")
 _CHOICES = ("index", "filters", "channels", "mask", "smallest", "largest")
-_LARGEST = sys.float_info.max
+_LARGEST = sys.float_info.max  # whole numbers of YAML may lie beyond it
 FILE = r"\.[A-Za-z]\w*$"
 """A path ends in a suffix, as no number does."""
 REST = "..."

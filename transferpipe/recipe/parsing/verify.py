@@ -12,7 +12,7 @@ from transferpipe.recipe.model import SINGLE, Build, ParityCheck, Verify
 from transferpipe.recipe.parsing.fields import Fields, describe
 from transferpipe.recipe.parsing.origins import is_build, parse_build
 
-_LARGEST = sys.float_info.max
+_LARGEST = sys.float_info.max  # whole numbers of YAML may lie beyond it
 _FORMS = "write parity: source, or parity: {inputs: x.npz, expected: y.npz}; see `transferpipe help parity`"
 
 

@@ -89,7 +89,7 @@ _KNOWN_SUFFIXES = (
     ".keras", ".h5", ".hdf5", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".tflite", ".npz", ".npy", ".msgpack",
     ".gguf", ".pb",
 )  # fmt: skip
-_MOST_LISTED = 3
+_MOST_LISTED = 3  # members of an archive, in the message that says so: they tell what was packed
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ _BESIDE = re.compile(r"opt|opt_state|optimizer(_.*)?|(global_)?step|epoch|(.*_)?
 # Maps in maps; Python's recursion ends at about a thousand. A model of a million arrays has not been seen; a file may
 # declare that an item a byte follows.
 _MOST_DEPTH, _MOST_ITEMS, _MOST_KEY, _MOST_AXES = 100, 2_000_000, 1000, 32
-_MOST_LISTED = 10
+_MOST_LISTED = 10  # what beside arrays was left out, for the description of a file
 _AGAIN = "the file is damaged or truncated: download or save it again"
 
 

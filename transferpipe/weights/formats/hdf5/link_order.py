@@ -19,7 +19,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _SYMBOL_TABLE, _CONTINUATION = 0x11, 0x10
 # Groups of Keras's files have some thousand links; of what is larger, or damaged, the order is not read.
 _MOST_BLOCKS, _MOST_NODES = 64, 1 << 16
-_MOST_BYTES = 1 << 26
+_MOST_BYTES = 1 << 26  # of the names of one group: a thousand times those of a large model
 
 
 def link_order(read: Read, address: int) -> list[str]:

@@ -38,7 +38,7 @@ _OF_GROUPS = {_NIL, _ATTRIBUTE, _CONTINUATION, _SYMBOLS, _CHANGED}
 _OF_DATASETS = {_NIL, _CONTINUATION, _CHANGED, _DATASPACE, _DATATYPE, _FILL, _LAYOUT}
 # Keras's headers have two blocks of some hundred bytes; a heap of names has 40 bytes a layer.
 _MOST_BLOCK, _MOST_BLOCKS, _MOST_HEAP, _MOST_MEMBERS = 1 << 16, 64, 1 << 24, 1 << 18
-_MOST_AXES = 32
+_MOST_AXES = 32  # H5S_MAX_RANK
 _NO_FREE_BLOCK = 1  # III.D: where the list of a heap's free blocks ends
 _SMALLEST_FREE = 16
 # IV.A.2.d: a text of any length in UTF-8, as h5py notes a Python str, padded as attributes of version 1 are.

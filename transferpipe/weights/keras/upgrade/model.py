@@ -34,7 +34,7 @@ from transferpipe.weights.keras.upgrade.values import Config, serialised
 
 _DEEPEST = 40  # as in the reader of names: no real model nests deeper
 _CONSTANT = "_CONSTANT_VALUE"
-_MOST_NAMED = 3
+_MOST_NAMED = 3  # layers that a note is about: they are mostly of one class
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")
 _CALLED_WITH = frozenset([
     "training", "mask", "initial_state", "query", "value", "key", "attention_mask", "return_attention_scores",
