@@ -34,3 +34,21 @@ def test_the_rooms_are_those_of_the_import_linter():
 
 def test_the_workflow_runs_what_everybody_can_run():
     assert "run: .ci/run" in (TOP / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+
+
+# Suites of a kind of their own, what they need, and the two modules at the top that several files of tests are about.
+NO_ROOMS = {
+    *("benchmarks", "faults", "hints", "keras_suite", "kerashub_suite", "real", "reliability", "suggest_suite"),
+    *("plugin_package", "support", "api", "plugins", "cli/sweeps/optuna"),
+}
+
+
+def test_tests_lie_in_the_rooms_of_what_they_test():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("*.py")}
+    homeless = [
+        str(folder)
+        for folder in folders
+        if not (PACKAGE / folder).is_dir() and not NO_ROOMS & {str(folder), *map(str, folder.parents)}
+    ]
+    assert homeless == []
