@@ -173,6 +173,154 @@ def test_a_sequential_of_keras_1_that_merges_others(tmp_path, mode, merge):
     np.testing.assert_allclose(model([x, y]), merged @ last[0] + last[1], atol=1e-5)
 
 
+def merging(first, other, stored):
+    """Return a Sequential of Keras 1 that adds two branches and has a Dense behind, and what it computes."""
+    last = (rand(3, 2), rand(2))
+    config = old_sequential(
+        old_layer("Merge", "m", mode="sum", layers=[first, other]), old_layer("Dense", "c", output_dim=2)
+    )
+    values = {n: {f"{n}_W:0": k, f"{n}_b:0": b} for n, (k, b) in {**stored, "c": last}.items()}
+    return config, values, lambda merged: merged @ last[0] + last[1]
+
+
+def test_what_a_merge_of_keras_1_merges_may_merge_itself_or_be_a_model(tmp_path):
+    stored = {n: (rand(i, 3), rand(3)) for n, i in (("a", 4), ("b", 2), ("d", 5))}
+    a, b = (
+        old_sequential(old_layer("Dense", n, output_dim=3, batch_input_shape=[None, i]))
+        for n, i in (("a", 4), ("b", 2))
+    )
+    inner = old_sequential(old_layer("Merge", "inner", mode="mul", layers=[a, b]))
+    given = old_layer("InputLayer", "given", batch_input_shape=[None, 5], input_dtype="float32")
+    model = old_graph([(given, []), (old_layer("Dense", "d", output_dim=3), ["given"])], ["given"], ["d"])
+    config, values, behind = merging(inner, model, stored)
+    path = write_old_file(tmp_path / "old.h5", config, {"inner": {}, "m": {}, **values}, "1.2.2")
+    new, result = modernised(path, tmp_path / "made")
+    data = [rand(3, 4), rand(3, 2), rand(3, 5)]
+    parts = [x @ k + b for x, (k, b) in zip(data, stored.values(), strict=True)]
+    np.testing.assert_allclose(new(data), behind(parts[0] * parts[1] + parts[2]), atol=1e-5)
+    assert not result.plan.warnings
+
+
+@pytest.mark.parametrize("version, end", [("1.2.2", "_W:0"), ("2.0.9", "/kernel:0")])
+def test_sequentials_in_a_sequential_whose_names_only_the_list_of_layers_tells(tmp_path, version, end):
+    """As the lists of layers that Keras 1 to 2.2 wrote; one is called on every step of a sequence."""
+    units = "output_dim" if version < "2" else "units"
+    kernels = {n: rand(3, 3) for n in "abc"}
+    bare = {"bias" if version < "2" else "use_bias": False, units: 3}
+    first = old_sequential(
+        old_layer("Dense", "a", batch_input_shape=[None, 3], **bare), old_layer("Activation", "t", activation="tanh")
+    )
+    each = old_sequential(
+        old_layer("Dense", "b", batch_input_shape=[None, 3], **bare), old_layer("Activation", "u", activation="tanh")
+    )
+    layers = [
+        old_layer("TimeDistributed", "each", layer=each, batch_input_shape=[None, 4, 3]),
+        old_layer("GlobalMaxPooling1D", "pooled"),
+        first,
+        old_sequential(old_layer("Dense", "c", batch_input_shape=[None, 3], **bare)),
+    ]
+    stored = {"each": "b", "pooled": "", "sequential_7": "a", "sequential_9": "c"}
+    values = {group: {f"{n}{end}": kernels[n]} if n else {} for group, n in stored.items()}
+    path = write_old_file(tmp_path / "old.h5", old_sequential(*layers), values, version)
+    model, result = modernised(path, tmp_path / "made")
+    x = rand(2, 4, 3)
+    expected = np.tanh(np.tanh(x @ kernels["b"]).max(1) @ kernels["a"]) @ kernels["c"]
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+    assert not result.plan.warnings
+
+
+def test_layers_of_keras_1_have_the_order_of_axes_of_the_others(tmp_path):
+    """It did not write that of a ZeroPadding2D, and left it to the session; a wrapped kernel has its filters first."""
+    kernel, bias = rand(3, 2, 3, 2), rand(3)  # filters, channels, rows, columns
+    conv = old_layer("Convolution2D", "convolution2d_1", nb_filter=3, nb_row=3, nb_col=2, dim_ordering="th")
+    layers = [
+        old_layer("ZeroPadding2D", "z", padding=[1, 0], batch_input_shape=[None, 2, 6, 7]),
+        conv,
+        old_layer("Reshape", "steps", target_shape=[1, 3, 6, 6]),
+        old_layer("TimeDistributed", "t", layer={**conv, "config": {**conv["config"], "name": "convolution2d_2"}}),
+    ]
+    other = rand(3, 3, 3, 2)
+    values = {"z": {}, "convolution2d_1": {"convolution2d_1_W": kernel, "convolution2d_1_b": bias}, "steps": {}}
+    values["t"] = {"convolution2d_2_W": other, "convolution2d_2_b": bias}
+    path = write_old_file(tmp_path / "old.h5", old_sequential(*layers), values, "1.2.2", None)
+    x = rand(2, 2, 6, 7)
+    expected = correlate(np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)]), kernel[:, :, ::-1, ::-1]) + bias[:, None, None]
+    expected = correlate(expected, other[:, :, ::-1, ::-1]) + bias[:, None, None]
+    model, result = modernised(path, tmp_path / "made")
+    np.testing.assert_allclose(model(x)[:, 0], expected, atol=1e-5)
+    assert not result.plan.warnings
+
+
+@pytest.mark.parametrize("backend", [None, "tensorflow"])
+@pytest.mark.parametrize("order", ["th", "tf"])
+def test_the_gates_of_a_convolutional_lstm_of_keras_1(tmp_path, backend, order):
+    kernels = {g: (rand(2, 1, 3, 1), rand(2, 2, 3, 1), rand(2)) for g in "icfo"}  # filters, channels, rows, columns
+    end = ":0" if backend else ""
+    names = {f"r_{k}_{g}{end}": v for g in "icfo" for k, v in zip("WUb", kernels[g], strict=True)}
+    if order == "tf":
+        names = {n: v.transpose(2, 3, 1, 0) if v.ndim > 1 else v for n, v in names.items()}
+    shape = [None, 2, 1, 5, 4] if order == "th" else [None, 2, 5, 4, 1]
+    settings = {"nb_filter": 2, "nb_row": 3, "nb_col": 1, "border_mode": "same", "inner_activation": "hard_sigmoid"}
+    layer = old_layer("ConvLSTM2D", "r", dim_ordering=order, batch_input_shape=shape, **settings)
+    path = write_old_file(tmp_path / "old.h5", old_sequential(layer), {"r": names}, "1.2.2", None)
+    model, result = modernised(path, tmp_path / "made")
+
+    def slide(x, kernel):
+        turned = kernel if backend else kernel[:, :, ::-1, ::-1]
+        return correlate(np.pad(x, [(0, 0), (0, 0), (1, 1), (0, 0)]), turned)
+
+    x = rand(3, 2, 1, 5, 4)
+    h = c = np.zeros((3, 2, 5, 4))
+    for t in range(2):
+        gates = {g: slide(x[:, t], w) + slide(h, u) + b[:, None, None] for g, (w, u, b) in kernels.items()}
+        c = hard_sigmoid(gates["f"]) * c + hard_sigmoid(gates["i"]) * np.tanh(gates["c"])
+        h = hard_sigmoid(gates["o"]) * np.tanh(c)
+    found = model(x if order == "th" else x.transpose(0, 1, 3, 4, 2))
+    np.testing.assert_allclose(found if order == "th" else np.transpose(found, (0, 3, 1, 2)), h, atol=1e-5)
+    assert not result.plan.warnings
+
+
+def theano_same(x, kernel, strides):
+    """Slide a kernel (rows, columns, 1, 1) backwards over maps (n, rows, columns, 1) as Theano did: half of it around."""
+    rows, columns = kernel.shape[:2]
+    padded = np.pad(x, [(0, 0), (rows // 2,) * 2, (columns // 2,) * 2, (0, 0)])
+    slid = correlate(padded.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)[:, :, ::-1, ::-1])
+    counts = [-(-n // strides) for n in x.shape[1:3]]
+    return slid[:, :, ::strides, ::strides].transpose(0, 2, 3, 1)[:, : counts[0], : counts[1]]
+
+
+def padded_by_theano(tmp_path, size, strides):
+    """Return a file with one convolution of Theano's, its kernel, what goes in, and what came out."""
+    kernel = rand(size, size, 1, 1)
+    settings = {"filters": 1, "kernel_size": [size, size], "strides": [strides, strides], "use_bias": False}
+    settings |= {"padding": "same", "data_format": "channels_last", "batch_input_shape": [None, 6, 5, 1]}
+    config = old_sequential(old_layer("Conv2D", "c", **settings))
+    path = write_old_file(tmp_path / "old.h5", config, {"c": {"c/kernel": kernel}}, "2.1.6", "theano")
+    x = rand(2, 6, 5, 1)
+    return path, x, theano_same(x, kernel, strides)
+
+
+@follows("code: settings-differ")
+@pytest.mark.parametrize("size, strides, pads", [(2, 1, ((1, 0), (1, 0))), (3, 2, ((1, 0), (1, 1)))])
+def test_where_theano_padded_otherwise_a_layer_that_pads_takes_its_place(tmp_path, size, strides, pads):
+    path, x, expected = padded_by_theano(tmp_path, size, strides)
+    model, result = modernised(path, tmp_path / "made")
+    assert np.abs(model(x) - expected).max() > 0.1
+    (warning,) = result.plan.warnings
+    assert f"same (as Theano does it) ({pads})" in warning.text and "ZeroPadding" in warning.text
+    conv = keras.layers.Conv2D(1, size, strides, use_bias=False, name="c")
+    right = keras.Sequential([keras.Input((6, 5, 1)), keras.layers.ZeroPadding2D(pads), conv])
+    assert not tp.transfer(path, right, unmatched="same_name").plan.warnings
+    np.testing.assert_allclose(right(x), expected, atol=1e-5)
+
+
+def test_an_odd_kernel_that_moves_by_one_was_padded_alike_by_theano(tmp_path):
+    path, x, expected = padded_by_theano(tmp_path, 3, 1)
+    model, result = modernised(path, tmp_path / "made")
+    assert not result.plan.warnings
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
 def test_a_graph_of_keras_2_with_slashes_shared_layers_and_statistics_of_renorm(tmp_path):
     norm = {"gamma": rand(3), "beta": rand(3), "moving_mean": rand(3), "moving_variance": np.abs(rand(3)) + 0.1}
     kernel, bias = rand(4, 3), rand(3)

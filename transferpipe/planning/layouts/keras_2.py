@@ -22,6 +22,7 @@ _PARTS = ("kernel", "recurrent_kernel", "bias")
 # The gates that Keras 1 kept apart, of a weight that is called by the first of them.
 _FIRST_GATES = {"i": "ifco", "z": "zrh"}
 # Those whose kernels Keras 2 flipped; a ConvLSTM2D has two.
+_RANK_OF_KERNELS = 3
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
 _KERAS_1_GATES = {
     own: (f"{kind}_i", f"{kind}_z") for own, kind in (("kernel", "W"), ("recurrent_kernel", "U"), ("bias", "b"))
@@ -83,7 +84,7 @@ class Keras2(Layout):
         if gates:
             return ({"from_cudnn": {"part": own, "gates": gates}},)
         if "_" in own and len(self.gather(weight, catalog)) > 1:
-            return ({"concat": {"axis": -1}},)
+            return _of_gates(weight, catalog)
         is_kernel = own in _PARTS and len(weight.shape) > 2 and weight.layer_class in _FLIPPED
         if not is_kernel:
             return ()
@@ -92,19 +93,24 @@ class Keras2(Layout):
         # Theano convolves with its kernels, TensorFlow correlates: Keras 2's `conv_utils.convert_kernel` turns all
         # spatial axes round.
         rank = len(weight.shape) - (weight.layer_class == "Conv1D" and len(weight.shape) == 4)
-        return (*steps, {"flip": list(range(rank - 2))}) if _is_of_theano(weight, catalog) else steps
+        return (*steps, {"flip": list(range(rank - 2))}) if _is_of_theano(catalog) else steps
 
 
-def _is_of_theano(weight: WeightSpec, catalog: Catalog) -> bool:
-    """Tell whether Theano computed a convolution, so that its kernel is flipped.
+def _of_gates(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
+    """Return the steps from the gates that Keras 1 kept apart to one weight; those of a ConvLSTM2D are kernels."""
+    rank = len(weight.shape)
+    if rank < _RANK_OF_KERNELS:
+        return ({"concat": {"axis": -1}},)
+    node = _node_of_keras_1(weight, catalog)
+    is_first = node is not None and node.settings.get("dim_ordering") == "th"
+    of_tf, of_th = ({"concat": {"axis": -1}},), ({"concat": {"axis": 0}}, {"transpose": [*range(2, rank), 1, 0]})
+    whole = of_th if is_first else of_tf
+    return (*whole, {"flip": list(range(rank - 2))}) if _is_of_theano(catalog) else whole
 
-    Early files of Keras 1 do not name the backend, but TensorFlow counted the outputs of its variables (``conv_W:0``).
-    """
-    network = catalog.network
-    backend = network.backend if network else None
-    if backend is None and _node_of_keras_1(weight, catalog):
-        return re.search(r":\d+$", weight.where) is None
-    return backend == "theano"
+
+def _is_of_theano(catalog: Catalog) -> bool:
+    """Tell whether Theano computed a convolution, so that its kernel is flipped."""
+    return catalog.network is not None and catalog.network.backend == "theano"
 
 
 def _node_of_keras_1(weight: WeightSpec, catalog: Catalog) -> Node | None:

@@ -153,10 +153,10 @@ class Arrangement:
         """The node that stands in the graph for each node with weights: itself, or the wrapper around it."""
         found = {}
         # Keras records connections for the layers of a model alone: the wrapper around an LSTM has inputs, the LSTM
-        # none.
+        # none. The first layer of an old Sequential inside of a wrapper has none either, and others take its output.
         for weight in self.catalog:
             if holders := self.holders(weight.name):
-                connected = (h for h in holders if self.network.by_name[h].inputs)
+                connected = (h for h in holders if self.network.by_name[h].inputs or self.network.consumers.get(h))
                 found[holders[0]] = next(connected, holders[-1])
         return found
 

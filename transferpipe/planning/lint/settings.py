@@ -24,6 +24,7 @@ from transferpipe.planning.model import PlanWarning, SettingDifference, Settings
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import LayerFunction
+from transferpipe.weights.keras.setting_values import OF_THEANO
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
@@ -164,15 +165,18 @@ class _LayerComparison(ComparedSides):
         ]
         if one == two and not any(zeros):
             return
+        is_of_theano = str(one).endswith(OF_THEANO)
+        shapes = [input_shape(self.source, pair.source), input_shape(self.target, pair.target)]
+        # A file of Keras tells the shape of its input alone; layers that pad otherwise alone take maps of one size.
+        shapes[0] = shapes[0] or (shapes[1] if is_of_theano else ())
         pads = [
-            explicit_padding(f, steps, input_shape(side, name)) if steps is not None else None
-            for f, steps, side, name in zip(
-                (theirs, ours), ends, (self.source, self.target), (pair.source, pair.target), strict=True
-            )
+            explicit_padding(f, steps, shape) if steps is not None else None
+            for f, steps, shape in zip((theirs, ours), ends, shapes, strict=True)
         ]
         if None not in pads:
             if pads[0] != pads[1]:
-                words = [f"{p} ({q})" if any(zeros) else p for p, q in zip((one, two), pads, strict=True)]
+                in_numbers = any(zeros) or is_of_theano
+                words = [f"{p} ({q})" if in_numbers else p for p, q in zip((one, two), pads, strict=True)]
                 self.add_difference(pair, "padding", *words)
         elif (
             # Words alone decide only where no ZeroPadding can stand before: torch's padding=1 is 'same' for a kernel of

@@ -8,13 +8,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.selected_places import cropped
-from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR
+from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, OF_THEANO
 from transferpipe.weights.keras.taken import FLIP, FROM_END, is_taking, taken_by, taken_of_open
 from transferpipe.weights.network import Network
 
@@ -236,6 +236,9 @@ def pool_padding(function: LayerFunction, sizes: tuple[int | None, ...]) -> Pads
         return None
     if len(size) != len(strides):
         return None
+    if settings.get("padding") == f"same{OF_THEANO}":
+        # `pool2d` of keras/backend/theano_backend.py.
+        return _pads_of_theano([k - 2 if k > 2 and k % 2 else k - 1 for k in size], size, strides, sizes)
     return _own_pads(settings.get("padding"), size, strides, (1,) * len(size), sizes)
 
 
@@ -290,7 +293,11 @@ def explicit_padding(function: LayerFunction, steps: list[GraphStep], shape: tup
         return None
     first = settings.get("data_format") == "channels_first"
     sizes = shape[2:] if first else shape[1:-1]
-    own = _own_pads(padding, kernel, strides, dilation, sizes)
+    if padding == f"same{OF_THEANO}":
+        whole = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+        own = _pads_of_theano([k // 2 for k in whole], whole, strides, sizes)
+    else:
+        own = _own_pads(padding, kernel, strides, dilation, sizes)
     if own is None:
         return None
     if steps and steps[-1].function.kind == "Pad" and not steps[-1].function.known:
@@ -313,6 +320,20 @@ def _are_pads(padding: Any) -> bool:
     """Tell whether a setting has a whole number for both ends of every axis."""
     pairs = padding if isinstance(padding, tuple) else (None,)
     return all(isinstance(p, tuple) and len(p) == 2 and all(isinstance(n, int) for n in p) for p in pairs)
+
+
+def _pads_of_theano(
+    front: Sequence[int], kernel: Sequence[int], strides: Sequence[int], sizes: tuple[int | None, ...]
+) -> Pads | None:
+    """Return what Theano's ``same`` adds: so much in front, and behind what as many windows need as in TensorFlow."""
+    found = []
+    for axis, (pad, k, s) in enumerate(zip(front, kernel, strides, strict=True)):
+        size = sizes[axis] if axis < len(sizes) else None
+        if s != 1 and size is None:
+            return None
+        behind = k - 1 if s == 1 or size is None else (math.ceil(size / s) - 1) * s + k - size
+        found.append((pad, max(behind - pad, 0)))
+    return tuple(found)
 
 
 def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tuple[int | None, ...]) -> Pads | None:

@@ -27,6 +27,7 @@ from typing import Any
 from transferpipe.weights.keras.setting_values import (
     LAST_AXIS,
     LINEAR,
+    OF_THEANO,
     is_storable_number,
     spell_activation,
     spell_axis,
@@ -204,6 +205,7 @@ _KERAS_1 = {
     "inner_activation": "recurrent_activation",
     "bias": "use_bias",
     "pool_length": "pool_size",
+    "length": "size",
     "subsample_length": "strides",
     "stride": "strides",
 }
@@ -228,6 +230,8 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if kind not in _TABLE:
         return LayerFunction(node.layer_class, _of_any_class(settings, version), activation=None, known=False)
     found = _settings_of(node, settings, network.keras_version)
+    if network.backend == "theano":
+        found |= _as_theano(kind, found, settings)
     activation: str | None = LINEAR
     if _OUTPUT_ACTIVATION.fullmatch(kind):
         told = not of_user or "activation" in settings
@@ -302,6 +306,21 @@ _OF_TRAINING = re.compile(
 _TO_DENSE = {"EinsumDense": "Dense"}
 
 
+def _as_theano(kind: str, found: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those settings that mean another thing to the Theano backend: `conv2d`, `pool2d`, `resize_images`.
+
+    Padding was half a kernel on both sides, whatever the strides (keras/backend/theano_backend.py of Keras 1 and 2).
+    """
+    # What recurs in a ConvLSTM is always padded.
+    changed = ["padding"] if found.get("padding") == "same" or kind.startswith("ConvLSTM") else []
+    if changed and kind.startswith(("ConvLSTM", *(f"Conv{n}DT" for n in _RANKS))):  # whose pads nobody else computes
+        sizes = _sizes(kind, settings) or ()
+        changed = [] if all(s % 2 for s in sizes) and set(found.get("strides", (1,))) == {1} else changed
+    if found.get("interpolation") == "bilinear":
+        changed.append("interpolation")
+    return {key: f"{found[key]}{OF_THEANO}" for key in changed if key in found}
+
+
 def _kind(layer_class: str) -> tuple[str, bool]:
     """Return a class in its name of today, and whether it is a user's own of that name."""
     package, _, name = layer_class.rpartition(".")
@@ -312,7 +331,8 @@ def _sizes(kind: str, settings: Mapping[str, Any]) -> tuple[int, ...] | None:
     size = settings.get("kernel_size")
     rank = int(re.sub(r"\D", "", kind))
     if size is None:  # Keras 1
-        size = [settings.get(key) for key in ("nb_row", "nb_col")] if rank == 2 else settings.get("filter_length")
+        keys = ("filter_length",), ("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3")
+        size = [settings.get(key) for key in keys[rank - 1]]
     spelled = spell_per_axis(size, rank)
     return spelled if isinstance(spelled, tuple) and all(type(n) is int for n in spelled) else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transferpipe.weights.formats.hdf5.file import (
     walk_datasets,
 )
 from transferpipe.weights.formats.hdf5.stored import StoredDataset
+from transferpipe.weights.formats.keras_legacy.keras_1 import is_of_theano, name_sequentials
 from transferpipe.weights.formats.keras_legacy.lora import find_lora
 from transferpipe.weights.formats.keras_legacy.names import LegacyWeight, name_all
 from transferpipe.weights.keras.network import keras_network
@@ -103,6 +104,8 @@ def _source(file: _H5File, check: Callable[[], None]) -> FileSource:
     lora, details = find_lora([*_root_weights(file, config), *layers], held), _details(file)
     version, backend = (details.get(key) for key in _DETAILS)
     network = keras_network(config, held, version, backend) if config or details else None
+    if network is not None and backend is None and is_of_theano(network, layers):
+        network = replace(network, backend="theano")
     used = {s.where for s in (*lora.specs, *lora.parts)}
     # Whatever no layer lists, such as the optimizer's, stays visible as something else.
     others = [
@@ -159,7 +162,7 @@ def _config(file: _H5File) -> dict[str, Any] | None:
         raise FileError(Problem(where, f"is not JSON: {error}", _AGAIN)) from error
     if not isinstance(config, dict):
         raise FileError(Problem(where, f"is a {type(config).__name__} where a mapping belongs", _AGAIN))
-    return config
+    return name_sequentials(config, file.listed(file.group(file.top), "layer_names"))
 
 
 def _entries(file: _H5File, group: str) -> Iterator[tuple[str, str, StoredDataset]]:

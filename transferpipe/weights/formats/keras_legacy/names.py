@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from transferpipe.weights.formats.keras_legacy.keras_1 import modern_name
+from transferpipe.weights.formats.keras_legacy.keras_1 import modern_name, modern_shape
 from transferpipe.weights.formats.keras_legacy.owners import RECURRENT, Owner, find_owners, is_cell
 from transferpipe.weights.formats.keras_legacy.tree import Config, Scope, layer_trees
 from transferpipe.weights.keras.layer_classes import Shape, stem
@@ -86,7 +86,7 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
     for k, owner in sorted(owners.items()):
         # Only weights whose owner is known say what shapes it has.
         if not owner.inside:
-            shapes.setdefault(owner.layer.saved, []).append(weights[k].shape)
+            shapes.setdefault(owner.layer.saved, []).append(modern_shape(weights[k].shape, owner.layer))
     layers = [layer for tree in trees.values() for layer in tree]
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}

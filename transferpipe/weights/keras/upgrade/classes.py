@@ -252,7 +252,9 @@ OLDER_NAMES: dict[str, tuple[str, ...]] = {
 }
 """What arguments were called: the first of these that a class takes is meant."""
 
-FOR_TRAINING = frozenset(["b_initializer", "forget_bias_init", "renorm", "renorm_clipping", "renorm_momentum"])
+FOR_TRAINING = frozenset(
+    ["b_initializer", "forget_bias_init", "renorm", "renorm_clipping", "renorm_momentum", "dropout"]
+)
 """Arguments that Keras 3 does not have in this form, and that change nothing once a model is trained."""
 
 LEFT_OUT = frozenset([

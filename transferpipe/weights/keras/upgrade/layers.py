@@ -52,6 +52,7 @@ class Findings:
         notes: what is taken over otherwise than it stands there, by what is said of it: the names of the layers.
         doubts: the same of what may compute something else.
         renamed: layers whose names Keras 3 does not allow, by their old names.
+        data_format: the one order of axes that layers say, which those of Keras 1 have that say none.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Findings:
     notes: dict[str, list[str]] = field(default_factory=dict)
     doubts: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
+    data_format: str | None = None
 
     @property
     def is_old(self) -> bool:
@@ -240,6 +242,8 @@ def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Conf
         config["kernel_size"] = [config.pop("nb_row"), config.pop("nb_col")]
     if "kernel_dim1" in config:
         config["kernel_size"] = [config.pop(f"kernel_dim{i}", 1) for i in (1, 2, 3)]
+    if found.is_old and kind.endswith(("2D", "3D")) and not {"data_format", "dim_ordering"} & config.keys():
+        config["data_format"] = found.data_format
     if kind == "InputLayer":
         config["dtype"] = upgrade_dtype(config.pop("input_dtype", None) or config.get("dtype")) or "float32"
     if old_class.startswith("CuDNN"):  # cuDNN has no others

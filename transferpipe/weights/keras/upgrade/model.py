@@ -76,10 +76,27 @@ def upgrade_model(config: Any, label: str, keras_version: str | None) -> Upgrade
         kind = str(root.get("class_name")).rpartition(">")[2] if root else "nothing"
         what = f"its configuration tells of no layers (it is a {kind}): what calls what is Python code of its own"
         raise RecipeError(problem_of_model(label, what))
+    formats = set(_data_formats(root))
+    # Keras 1 did not write that of a ZeroPadding, a Cropping or an UpSampling: it was the session's.
+    found.data_format = formats.pop() if len(formats) == 1 else None
     model = _upgrade(root, found)
     # After the whole model was gone through: a user learns of every layer at once.
     found.raise_refused()
     return Upgraded(model, _sentences(found.notes), _sentences(found.doubts), found.renamed)
+
+
+def _data_formats(config: Any) -> Iterator[str]:
+    """Yield the order of axes that each layer of a configuration says."""
+    waiting = [config]
+    while waiting:
+        here = waiting.pop()
+        if isinstance(here, Mapping):
+            said = here.get("data_format", here.get("dim_ordering"))
+            if isinstance(said, str) and said != "default":
+                yield said
+            waiting.extend(here.values())
+        elif isinstance(here, list):
+            waiting.extend(here)
 
 
 def _sentences(notes: Mapping[str, list[str]]) -> tuple[str, ...]:
@@ -150,33 +167,49 @@ def _as_graph(model: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Conf
     The layers of the merged Sequentials stand beside those behind: that is how Keras 1 saved their weights
     (`Sequential.flattened_layers`).
     """
+    graph, inputs, ends = _merged(layers, 0)
+    config = {"name": model["config"].get("name", "model"), "layers": graph}
+    return {"class_name": "Model", "config": {**config, "input_layers": inputs, "output_layers": ends}}
+
+
+def _merged(layers: list[Mapping[str, Any]], depth: int) -> tuple[list[Config], list[Any], list[Any]]:
+    """Return the layers of a Sequential that begins by merging others, what goes into them, and what comes out."""
     merge = layers[0]
     graph: list[Config] = []
     inputs, ends = [], []
     for branch in (held for item in merge["config"].get("layers", ()) if (held := as_layer(item))):
-        chain = branch["config"]["layers"] if is_model(branch) and class_of(branch) == "Sequential" else [branch]
-        chain = [held for item in chain if (held := as_layer(item))]
-        name = f"{chain[0]['config'].get('name')}_input" if chain else ""
-        shape = chain[0]["config"].get("batch_input_shape") if chain else None
-        if chain and shape is not None and class_of(chain[0]) != "InputLayer":
-            first = _input(name, chain[0], shape)
-            chain.insert(0, {"class_name": "InputLayer", "config": first["config"]})
-        # Each layer of a chain takes the one before it.
-        before = ""
-        for layer in chain:
-            own = str(layer["config"].get("name"))
-            graph.append({**layer, "name": own, "inbound_nodes": [[[before, 0, 0]]] if before else []})
-            before = own
-        if chain:
-            inputs.append([graph[-len(chain)]["name"], 0, 0])
-            ends.append([before, 0, 0])
+        found = _branch(branch, depth + 1)
+        graph += found[0]
+        inputs += found[1]
+        ends += found[2]
     for layer in layers:
         own = str(layer["config"].get("name"))
         config = {k: v for k, v in layer["config"].items() if k != "layers" or layer is not merge}
         graph.append({**layer, "config": config, "name": own, "inbound_nodes": [ends]})
         ends = [[own, 0, 0]]
-    config = {"name": model["config"].get("name", "model"), "layers": graph}
-    return {"class_name": "Model", "config": {**config, "input_layers": inputs, "output_layers": ends}}
+    return graph, inputs, ends
+
+
+def _branch(branch: Mapping[str, Any], depth: int) -> tuple[list[Config], list[Any], list[Any]]:
+    """Return the same of what is merged: a Sequential, which may merge others itself, a model, or a layer."""
+    config = branch["config"]
+    if is_model(branch) and class_of(branch) != "Sequential":
+        return list(config["layers"]), list(config.get("input_layers") or ()), list(config.get("output_layers") or ())
+    chain = [held for item in (config["layers"] if is_model(branch) else [branch]) if (held := as_layer(item))]
+    if chain and class_of(chain[0]) == "Merge" and depth < _DEEPEST:
+        return _merged(chain, depth)
+    shape = chain[0]["config"].get("batch_input_shape") if chain else None
+    if chain and shape is not None and class_of(chain[0]) != "InputLayer":
+        first = _input(f"{chain[0]['config'].get('name')}_input", chain[0], shape)
+        chain.insert(0, {"class_name": "InputLayer", "config": first["config"]})
+    # Each layer of a chain takes the one before it.
+    graph: list[Config] = []
+    before = ""
+    for layer in chain:
+        own = str(layer["config"].get("name"))
+        graph.append({**layer, "name": own, "inbound_nodes": [[[before, 0, 0]]] if before else []})
+        before = own
+    return graph, [[graph[0]["name"], 0, 0]] if graph else [], [[before, 0, 0]] if graph else []
 
 
 class _Graph:
