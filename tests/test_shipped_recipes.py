@@ -24,7 +24,7 @@ from hub_folders import write_folders
 from transferpipe.cli import main
 from transferpipe.cli.compose.folders import conf_folder
 from transferpipe.digits import load_digits
-from transferpipe.zoo import digit_halves, digits_cnn
+from transferpipe.zoo import digit_halves, digits_cnn, signals
 
 RECIPES = sorted((conf_folder() / "recipe").glob("*.yaml"))
 DATA = Path(__file__).parents[1] / "transferpipe" / "zoo" / "data"
@@ -37,6 +37,7 @@ HERE = {
     "from_checkpoint",
     "digits",
     "yosinski",
+    "rethinking",
 }
 MERGED = {"soup", "interpolate", "ties", "task_arithmetic"}  # test_merge_recipes.py
 WIDTHS = {"deeper", "upscale", "wider", "narrower", "rebasin"}  # test_surgery_recipes.py
@@ -127,6 +128,22 @@ def test_yosinski(run, monkeypatch, tmp_path):
     assert [n for n in result if result[n] and equal(result[n], built[n])] == ["layer4", "layer5", "head"]
     assert [x.name for x in model.layers if not x.trainable] == ["layer1", "layer2", "layer3"]
     digit_halves._trained_weights.cache_clear()
+
+
+def test_rethinking(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(signals, "_EPOCHS", 1)
+    monkeypatch.setattr(signals, "_PER_SOURCE_CLASS", 2)
+    result = by_layer(
+        keras.models.load_model(run("rethinking", "vars.examples=3", "seed=7", "score.epochs=1", verdict=3))
+    )
+    source, built = by_layer(signals.trained_on_signals(7)), {}
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(7)
+    built = by_layer(signals.signals_net())
+    assert [n for n in result if result[n] and equal(result[n], source[n])] == ["layer1", "layer2", "layer3"]
+    assert [n for n in result if result[n] and equal(result[n], built[n])] == ["head"]
+    signals._trained_weights.cache_clear()
 
 
 def test_set_element(run):

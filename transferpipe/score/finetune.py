@@ -92,7 +92,7 @@ def finetune(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         runs = [_run(model, data, one, metric) for one in settings]
     trainings = tuple(trained for _, trained in runs)
     parts = {part: [values[part] for values, _ in runs if part in values] for part in ("val", "test")}
-    measured = Measured(parts["val"], parts["test"], (len(data.y_val), len(data.y_test)))
+    measured = Measured(parts["val"], parts["test"], (len(data.y_val), len(data.y_test)), data.test_digest)
     return Score(
         **measured.to_fields(metric, " after fine-tuning"),
         higher_is_better=metric == "accuracy",

@@ -20,6 +20,7 @@ from transferpipe.models.loaded_once import traced, traced_here
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.score.checks import check_classifier, check_whole_numbers
 from transferpipe.score.comparison import compare, mean_and_spread
+from transferpipe.score.data.splits import digest_of_part
 from transferpipe.score.result import Control, Measured, Score
 from transferpipe.score.training.convergence import Trained, convergence_note
 from transferpipe.score.training.fit import Labelled, Repetition, Weights, correct_after_training
@@ -198,7 +199,7 @@ def _score(
     )
     reported, held_out = transferred[:, : len(test[1])], transferred[:, len(test[1]) :]
     right = held_out.mean(axis=1).tolist() if held_out.shape[1] else []
-    measured = Measured(right, reported.mean(axis=1).tolist(), (held_out.shape[1], len(test[1])))
+    measured = Measured(right, reported.mean(axis=1).tolist(), (held_out.shape[1], len(test[1])), digest_of_part(test))
     return Score(
         **measured.to_fields("accuracy"),
         higher_is_better=True,

@@ -81,7 +81,7 @@ def linear_probe(  # noqa: PLR0913 - one argument a key of the recipe's `score`
         }
         converged = fits[best].converged
     width = raw["train"].shape[1]
-    measured = Measured(values["val"], values["test"], (len(data.y_val), len(data.y_test)))
+    measured = Measured(values["val"], values["test"], (len(data.y_val), len(data.y_test)), data.test_digest)
     return Score(
         **measured.to_fields("accuracy", " of a linear probe"),
         higher_is_better=True,

@@ -62,6 +62,7 @@ class Score:
         test_spread: its standard deviation over repetitions.
         worst: the worst value that there can be, such as 0 for an accuracy; None if there is none.
         seeds: those of its repetitions.
+        tested_on: what tells its test part from others, a digest; empty where nobody said.
         converged: whether all that was fitted for it had come to its end; None where nothing was, or nobody said. With
             `trainings` it is what they say.
 
@@ -85,6 +86,7 @@ class Score:
     test_spread: float | None = None
     worst: float | None = None
     seeds: tuple[int, ...] = ()
+    tested_on: str = ""
 
     def __post_init__(self) -> None:
         if self.trainings:
@@ -117,6 +119,7 @@ class Score:
             "test_spread": self.test_spread,
             "worst": self.worst,
             "seeds": list(self.seeds),
+            "tested_on": self.tested_on,
             "converged": self.converged,
             "trainings": [trained.to_data() for trained in self.trainings],
         }
@@ -130,11 +133,13 @@ class Measured:
         val: one number a repetition on the validation part; empty where there is none.
         test: the same on the test part.
         examples: how many examples these two parts have.
+        tested_on: what tells the test part from others.
     """
 
     val: Sequence[float]
     test: Sequence[float]
     examples: tuple[int, int]
+    tested_on: str = ""
 
     def to_fields(self, what: str, how: str = "") -> dict[str, Any]:
         """Return the fields of a `Score` that measures `what`, such as an accuracy, `how` it was come by."""
@@ -143,7 +148,8 @@ class Measured:
         fields: dict[str, Any] = {"value": statistics.fmean(first), "spread": _spread(first), "part": part}
         if len(self.val):
             fields |= {"test": statistics.fmean(self.test), "test_spread": _spread(self.test)}
-        return {**fields, "name": f"{part} {what}{how}", "worst": 0.0 if what.startswith("accuracy") else None}
+        worst = 0.0 if what.startswith("accuracy") else None
+        return {**fields, "name": f"{part} {what}{how}", "worst": worst, "tested_on": self.tested_on}
 
     @property
     def note(self) -> str:

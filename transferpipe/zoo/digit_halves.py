@@ -7,12 +7,9 @@ on each. Here, the ten digits are.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
-import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.private_cache import user_cache
+from transferpipe.zoo.trained_once import trained_once
 
 if TYPE_CHECKING:
     import keras
@@ -97,16 +95,7 @@ def trained_on_half(task: Task, split: int) -> keras.Model:
 
 @functools.lru_cache(maxsize=64)
 def _trained_weights(task: Task, split: int) -> list[NDArray[Any]]:
-    path = _cached(task, split)
-    # A file that is missing, or is not what was written there, is made anew.
-    with contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(path) as stored:
-        return [stored[f"arr_{i}"] for i in range(len(stored.files))]
-    weights = _train(task, split)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, *weights)
-    temporary.replace(path)
-    return weights
+    return trained_once(_cached(task, split), lambda: _train(task, split))
 
 
 def _train(task: Task, split: int) -> list[NDArray[Any]]:

@@ -56,7 +56,7 @@ def test_the_flags_of_a_verb_and_no_others(answers, verb):
         ("plan recipe=own mapping=", ["mapping=bare", "mapping=none"]),
         ("sweep recipe=own mapping=none,", ["mapping=none,bare", "mapping=none,none"]),
         ("plan recipe=own score=li", ["score=linear_probe"]),
-        ("sweep sweep=", ["sweep=interpolate", "sweep=yosinski"]),
+        ("sweep sweep=", ["sweep=interpolate", "sweep=rethinking", "sweep=yosinski"]),
         (
             "plan recipe=own unmatched=",
             ["unmatched=error", "unmatched=keep", "unmatched=same_name", "unmatched=same_name_or_keep"],

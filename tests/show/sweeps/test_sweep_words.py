@@ -129,6 +129,11 @@ def test_the_validation_part_ranks_and_the_test_part_is_reported():
     assert "validation accuracy" in shown and "test    " in shown
     assert "ranked by the validation part; test and differences from random: on the test part" in shown
     assert "all seeds share one test part" in shown
+    for entry in rows:
+        entry.result["score"]["tested_on"] = entry.seed
+    assert "every seed has a test part of its own" in leaderboard_text(leaderboard(rows), width=200)
+    rows[1].result["score"]["tested_on"] = rows[0].seed
+    assert "all seeds share one test part" in leaderboard_text(leaderboard(rows), width=200)
     assert "0.8500" in leaderboard_text(board, width=40)
 
 

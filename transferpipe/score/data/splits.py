@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problems, RecipeError
@@ -55,6 +56,11 @@ class Splits:
         """Inputs and classes to measure on."""
         return self.x_test, self.y_test
 
+    @property
+    def test_digest(self) -> str:
+        """What tells the test part from others."""
+        return digest_of_part(self.test)
+
     def __str__(self) -> str:
         sizes = ", ".join(f"{len(getattr(self, f'y_{part}'))} {part}" for part in PARTS)
         return f"{self.name}: {self.classes} classes, {sizes}"
@@ -92,6 +98,15 @@ def make_splits(name: str, train: Any, val: Any = None, test: Any = None) -> Spl
     problems.raise_as(RecipeError)
     (x, y), (x_val, y_val), (x_test, y_test) = (parts.get(part, empty) for part in PARTS)
     return Splits(x, y, x_val, y_val, x_test, y_test, classes, name)
+
+
+def digest_of_part(part: Part) -> str:
+    """Return what tells one part from others."""
+    digest = xxhash.xxh3_64()
+    for array in part:
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def splits_of(value: Any) -> Any:

@@ -188,6 +188,7 @@ def _score(more: Mapping[str, Schema]) -> Schema:
         "test_spread": _or_null(_NUMBER),
         "worst": {**_or_null(_NUMBER), "description": "the worst value that there can be"},
         "seeds": {**_list(_COUNT), "description": "of the repetitions: NumPy's SeedSequence([seed, i])"},
+        "tested_on": {**_TEXT, "description": "a digest of the test part; empty where nobody said"},
         "converged": {
             **_or_null(_TRUTH),
             "description": "of all that was fitted; null where nothing was, or nobody said",

@@ -201,7 +201,7 @@ def _of_silence(board: Leaderboard) -> list[str]:
 
 def _of_parts(board: Leaderboard) -> list[str]:
     """Return which part of the data ranks and which is reported, and what both cannot tell."""
-    shared = "all seeds share one test part, so ± says nothing about other test examples"
+    shared = _of_test_parts([e for row in board.rows if not row.stale for e in row.entries])
     if board.has_test:
         of_test = f"test{' and differences from ' + listed(board.against) if board.against else ''}"
         return [f"ranked by the validation part; {of_test}: on the test part, which chose nothing; {shared}"]
@@ -209,6 +209,14 @@ def _of_parts(board: Leaderboard) -> list[str]:
         why = "so the best of them is a little too good; give the data a validation part"
         return [f"ranking and reporting use the same test part, {why}; {shared}"]
     return []
+
+
+def _of_test_parts(entries: Sequence[Entry]) -> str:
+    """Return whether ± says anything about other test examples."""
+    parts = {(e.seed, e.tested_on) for e in entries if e.value is not None}
+    if 1 < len({seed for seed, _ in parts}) == len({part for _, part in parts}) == len(parts):
+        return "every seed has a test part of its own, so ± allows for other test examples as far as these share none"
+    return "all seeds share one test part, so ± says nothing about other test examples"
 
 
 def _of_seeds(board: Leaderboard) -> list[str]:

@@ -71,6 +71,11 @@ class Entry:
         return ((self.result or {}).get("score") or {}).get("part") == "test"
 
     @property
+    def tested_on(self) -> str:
+        """What tells the test part of its score from others; empty where nobody said."""
+        return str(((self.result or {}).get("score") or {}).get("tested_on") or "")
+
+    @property
     def verdict(self) -> Verdict | None:
         """What its run found; None where it is not done, or was done by a version that left none in the result."""
         try:
