@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -146,6 +147,38 @@ def test_one_rule_for_both_names_counts_once(case, tmp_path, form, recipe):
     assert all(np.array_equal(a, b) for a, b in zip(source.weights, target.weights, strict=True))
     assert report.plan.freezing.parameters == target.count_params()
     assert not [w for w in report.warnings if w.code == "one-variable"]
+
+
+@keras.saving.register_keras_serializable("one_variable")
+class Borrowing(layers.Layer):
+    """Holds the kernel of a layer inside of it once more, under an attribute of its own."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Dense(4, name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.borrowed = self.inner.kernel
+
+    def call(self, x):
+        return self.inner(x) + ops.sum(self.borrowed)
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"mapping": {"all": {"to": ".*"}}}, {"unmatched": "same_name"}], ids=["rule", "name"]
+)
+def test_a_file_that_only_numbers_gives_what_keras_loads_last(recipe, tmp_path):
+    """Its two places hold different values, as those of a model in which the layers were not tied yet."""
+    source, target, loaded = (filled(keras.Sequential([keras.Input((6,)), Borrowing(name="b")]), s) for s in range(3))
+    source.save_weights(tmp_path / "s.weights.h5")
+    with h5py.File(tmp_path / "s.weights.h5", "a") as file:
+        file["layers/borrowing/vars/0"][...] = 7
+    loaded.load_weights(tmp_path / "s.weights.h5")
+    report = tp.transfer(tmp_path / "s.weights.h5", target, **recipe)
+    assert all(np.array_equal(a, b) for a, b in zip(target.weights, loaded.weights, strict=True))
+    assert not [w for w in report.warnings if w.code == "unused"]
+    assert {w.fate for w in report.plan.source_weights} == {"used"}
 
 
 def test_by_order(case):

@@ -7,7 +7,7 @@ error, and a name that only one side of a rule has is left to the other name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice.taking_out import advise_choosing
@@ -63,14 +63,44 @@ def settle_names(
     }
 
 
-def unclaimed(catalog: Catalog, claimed: set[str], sources: Mapping[str, Catalog]) -> list[str]:
-    """Return one name of each weight that no rule claims: one that a source has, if any does."""
+def unclaimed(catalog: Catalog, claimed: set[str], is_found: Callable[[str], bool]) -> list[str]:
+    """Return one name of each weight that no rule claims: the last one that a source has, if any does.
+
+    Args:
+        catalog: the target's catalog.
+        claimed: what rules claim.
+        is_found: tells whether a source has a weight for a name.
+    """
     left = []
     for weight in catalog:
         names = catalog.names_of(weight.name)
         if claimed.isdisjoint(names):
-            left.append(next((n for n in reversed(names) if any(n in c for c in sources.values())), weight.name))
+            found = (n for n in reversed(names) if is_found(n)) if len(names) > 1 else iter(())
+            left.append(next(found, weight.name))
     return left
+
+
+def other_places(
+    assignments: Iterable[Assignment], catalog: Catalog, sources: Mapping[str, Catalog]
+) -> set[tuple[str, str]]:
+    """Return the weights of sources that are a taken one in another of its places, with the names of their sources.
+
+    A file may hold a variable with several names in each of its places, and not know that it is one.
+
+    Args:
+        assignments: what is taken.
+        catalog: the target's catalog.
+        sources: those of the sources.
+    """
+    beside: set[tuple[str, str]] = set()
+    doubled = {double.name for double in catalog.doubles}
+    for taken in assignments:
+        places = {spec.where for spec in catalog.places_of(taken.target)} if taken.target in doubled else set()
+        for ref in taken.sources if places else ():
+            source = sources[ref.source]
+            if source[ref.name].where in places:
+                beside |= {(ref.source, spec.name) for spec in source if spec.where in places}
+    return beside
 
 
 def put_together(

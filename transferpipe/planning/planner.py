@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
 from typing import Literal
@@ -24,7 +24,7 @@ from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.lint.stacked_cells import lint_stacked_cells
 from transferpipe.planning.lint.whole_plan import lint, lint_reordered
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
-from transferpipe.planning.one_variable import close_claims, put_together, settle_names, unclaimed
+from transferpipe.planning.one_variable import close_claims, other_places, put_together, settle_names, unclaimed
 from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.folds import Folded, fold_rule
 from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
@@ -84,9 +84,10 @@ def make_plan(
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
         _settle(rule, claims[rule.name], fates, pairing)
-    _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, named_sources))
+    _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
     lost = tuple(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
-    source_weights = _account(recipe, sources, fates, problems)
+    beside = other_places(fates.assignments.values(), target.catalog, sources)
+    source_weights = _account(recipe, sources, fates, problems, beside)
     edits = edits_of_weights(recipe.edits, target.catalog)
     check_edits(edits, target, problems)
     _explain_names(recipe, sources, layouts, problems)
@@ -165,7 +166,7 @@ def pair_weights(
             assign(fates, rule, weight, taken.taken, taken.steps)
     # What no other side has under its name is on one side only, which is an answer here.
     by_name = dataclasses.replace(pairing, problems=Problems())
-    _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, named_sources))
+    _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
     # Run to its end for what it does; its warnings are about plans.
     list(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     problems.raise_as(RecipeError)
@@ -298,6 +299,12 @@ def _fits_by_name(fates: Fates, name: str) -> bool:
     return len(namesakes) == 1 and namesakes[0].shape == fates.target.catalog[name].shape
 
 
+def _has_same(pairing: Pairing, name: str) -> bool:
+    """Tell whether a source has a weight of this name, or one at the same place of a layer that only numbers them."""
+    layer = WeightName(name).layer
+    return any(name in c or pair_numbered(name, layer, c, pairing) is not None for c in pairing.sources.values())
+
+
 def _settle_same_name(recipe: Recipe, name: str, fates: Fates, pairing: Pairing) -> None:
     layer = WeightName(name).layer
     found = []
@@ -345,9 +352,9 @@ def _refuse_unreadable(name: str, alias: str, pairing: Pairing) -> bool:
 
 
 def _account(
-    recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems
+    recipe: Recipe, sources: Mapping[str, Catalog], fates: Fates, problems: Problems, also: Collection[tuple[str, str]]
 ) -> tuple[SourceWeight, ...]:
-    used = {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
+    used = {*also} | {(ref.source, ref.name) for a in fates.assignments.values() for ref in a.sources}
     others = [use.reference for choice in fates.units for use in choice.uses if use.reference is not None]
     references = {ref for entry in others for ref in entry.sources}
     used |= {(ref.source, ref.name) for ref in references}
