@@ -350,6 +350,40 @@ def test_the_attentions_of_a_decoder_are_told_apart_by_their_words(inside, acros
     assert not found.undecided
 
 
+@pytest.mark.parametrize(
+    ("attention", "mlp"),
+    [("ln_1", "ln_2"), ("input_layernorm", "post_attention_layernorm"), ("0.layer_norm", "1.layer_norm")],
+    ids=["GPT-2", "Llama", "T5"],
+)
+def test_the_norms_of_a_block_belong_to_its_parts_in_their_order(attention, mlp, tmp_path):
+    """Files of safetensors are in the order of letters, and so are these weights: nothing else tells them apart."""
+    ones = np.ones(6, "float32")
+    save_file({f"h.{k}.{n}.weight": ones for k in range(4) for n in (attention, mlp)}, tmp_path / "torch.safetensors")
+    parts = {"mlp": mlp, "self_attention": attention}
+    expected = {
+        f"block{k}/{part}_layer_norm/gamma": f"h/{k}/{theirs.replace('.', '/')}/weight"
+        for k in range(4)
+        for part, theirs in parts.items()
+    }
+    save_file(dict.fromkeys(expected, ones), tmp_path / "ours.safetensors")
+    found = tp.suggest(tmp_path / "torch.safetensors", tmp_path / "ours.safetensors")
+    pairs = {a.target: a.sources[0].name for a in found.plan.assignments}
+    assert pairs == expected
+
+
+def test_norms_behind_both_parts_of_a_block_are_theirs(tmp_path):
+    """Four norms a block, as in Gemma 2: there ``post_attention`` is no norm of what comes next."""
+    own = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+    ones = np.ones(6, "float32")
+    save_file({f"h.{k}.{n}.weight": ones for k in range(3) for n in own}, tmp_path / "torch.safetensors")
+    ours = ("pre_attention_norm", "post_attention_norm", "pre_ffw_norm", "post_ffw_norm")
+    save_file({f"block{k}/{n}/scale": ones for k in range(3) for n in ours}, tmp_path / "ours.safetensors")
+    found = tp.suggest(tmp_path / "torch.safetensors", tmp_path / "ours.safetensors")
+    pairs = {a.target: a.sources[0].name for a in found.plan.assignments}
+    right = {f"block{k}/{o}/scale": f"h/{k}/{t}/weight" for k in range(3) for o, t in zip(ours, own, strict=True)}
+    assert pairs.items() <= right.items()
+
+
 def test_heads_that_lie_side_by_side_are_put_on_axes_of_their_own(tmp_path):
     """BERT of TensorFlow 1: each projection is one matrix, of which Keras has an axis of heads and one of their width."""
     shapes = {f"self/{n}": ((12, 12), (12,)) for n in ("query", "key", "value")} | {"output/dense": ((12, 12), (12,))}
@@ -396,17 +430,17 @@ def two_norms(names, width=8, depth=3):
 
 
 def test_two_norms_of_a_block_go_by_the_order_in_the_file_which_is_doubtful(tmp_path):
-    """``post_attention_layernorm`` stands behind the attention: it is the norm of what comes next."""
-    own = ("attn.fc.weight", "mlp.fc.weight", "input_layernorm.{}", "post_attention_layernorm.{}")
+    """Words tell nothing of which of the two it is."""
+    own = ("attn.fc.weight", "mlp.fc.weight", "iron_layernorm.{}", "gold_layernorm.{}")
     files = [o.format(w) for o in own for w in (("weight", "bias") if "{}" in o else ("",))]
     names = [f"layers.{k}.{o}" for k in range(3) for o in files]
-    source = write_in_order(tmp_path / "llama.npz", names)
+    source = write_in_order(tmp_path / "metals.npz", names)
     found = tp.suggest(source, two_norms(("l{}_attention_norm", "l{}_attention", "l{}_mlp_norm", "l{}_mlp")))
     assert not found.undecided
     pairs = taken(found)
     for k in range(3):
-        assert pairs[f"l{k}_attention_norm"] == {f"layers/{k}/input_layernorm"}
-        assert pairs[f"l{k}_mlp_norm"] == {f"layers/{k}/post_attention_layernorm"}
+        assert pairs[f"l{k}_attention_norm"] == {f"layers/{k}/iron_layernorm"}
+        assert pairs[f"l{k}_mlp_norm"] == {f"layers/{k}/gold_layernorm"}
     doubts = {d for rule in found.rules if any("norm" in w for w in rule.weights) for d in rule.doubts}
     assert doubts == {"by the order in the file alone"}
 

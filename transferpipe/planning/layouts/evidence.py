@@ -21,7 +21,8 @@ _OWN_NAMES = re.compile(
     r"|in_proj_(weight|bias)|[qkv]_proj_weight|weight_[gv]|original[01]"
 )
 # BERT's normalizations have a gamma and a beta in torch's own files too: its first ones came from TensorFlow.
-_OF_KERAS = re.compile(r"(.*_)?(kernel|embeddings|moving_mean|moving_variance)|.+_beta")
+# Keras's tables are ``embeddings`` (tied: ``reverse_embeddings``); ViT's ``position_embeddings`` is one of torch's.
+_OF_KERAS = re.compile(r"(.*_)?(kernel|moving_mean|moving_variance)|(reverse_)?embeddings|.+_beta")
 _TELLING = re.compile(r"weight|running_(mean|var)|weight_.*|in_proj_weight")
 
 
@@ -31,6 +32,8 @@ def are_torch_names(keys: Iterable[str]) -> bool:
     Modules have parameters of other names too (``cls_token``, ``logit_scale``); but most are not, and none is Keras's.
 
     >>> are_torch_names(["features.0.weight", "features.0.bias"]), are_torch_names(["d.kernel", "d.bias"])
+    (True, False)
+    >>> are_torch_names(["vit.position_embeddings", "vit.proj.weight"]), are_torch_names(["e.embeddings", "d.weight"])
     (True, False)
     """
     paths = [key.rpartition(".")[::2] for key in keys]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +17,8 @@ from transferpipe.text.numbers import is_number
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
 
 NUMBER = "#"
+
+Tokens = tuple[str, ...]
 
 # One word for what frameworks and people call by several.
 _ONE_WORD = """
@@ -32,6 +34,7 @@ _ONE_WORD = """
     value: value v wv
     output: output out o wo
     embedding: embedding embeddings embed emb wte tok token tokens word
+    pool: pool pooled pooler pooling
     position: position pos positional positions wpe
     type: type segment
     encoder: encoder enc encode
@@ -68,11 +71,18 @@ _AXES = re.compile(r"(?<=[a-z])[123][dD](?![a-z])")
 # A decoder's attention to what the encoder found, as T5, and as BART and Whisper call what others call cross.
 _CROSS = re.compile(r"enc_?dec(?=_?att)|(?<=/)encoder(?=_att)", re.IGNORECASE)
 
+_OWN = frozenset({"weight", "bias", "gamma", "beta", "scale"})  # of a norm's weights
+_PARTS = frozenset({"attention", "cross", "mlp"})
+_PARTS_OF: Mapping[int, Sequence[Tokens]] = {
+    2: (("attention",), ("mlp",)),
+    3: (("attention",), ("cross", "attention"), ("mlp",)),
+}
+# Llama's ``input_layernorm`` and ``post_attention_layernorm``, the norm of what comes next.
+_PLACED = (("input", "norm"), ("post", "norm"))
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Alone, only up to g: `h`, `k` and `l` are words above. Right behind a number every letter counts: `block6h`.
 _COUNTING = _LETTERS[:7]
-
-Tokens = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -136,9 +146,11 @@ class Vocabulary:
     """How much each word of both sides tells: one that all names share tells nothing of which is which."""
 
     def __init__(self, ours: Iterable[Words], theirs: Iterable[Words]) -> None:
+        sides = list(ours), list(theirs)
+        self._parts = [_parts_of_norms(names) for names in sides]
         self._weights: list[dict[str, float]] = []
-        for names in (list(ours), list(theirs)):
-            counts = Counter(word for name in names for word in set(name.skeleton) if word != NUMBER)
+        for side, names in enumerate(sides):
+            counts = Counter(word for name in names for word in set(self._read(side, name)) if word != NUMBER)
             total = len(names)
             # Inverse document frequency, as in text retrieval (Sparck Jones 1972), smoothed.
             self._weights.append({w: math.log(1 + total / c) for w, c in counts.items()})
@@ -148,10 +160,13 @@ class Vocabulary:
 
     def likeness(self, ours: Words, theirs: Words) -> float:
         """Return what two names have in common, from 0 to 1; numbers do not count."""
-        key = (ours.skeleton, theirs.skeleton)
+        key = (self._read(0, ours), self._read(1, theirs))
         if key not in self._known:
             self._known[key] = self._compare(*key)
         return self._known[key]
+
+    def _read(self, side: int, name: Words) -> Tokens:
+        return (*name.skeleton, *self._parts[side].get(name.tokens, ()))
 
     def _compare(self, ours: Tokens, theirs: Tokens) -> float:
         mine, other = (Counter(w for w in side if w != NUMBER and w not in self._silent) for side in (ours, theirs))
@@ -160,3 +175,39 @@ class Vocabulary:
         total = sum(n * self._weights[0].get(w, 0) for w, n in mine.items())
         total += sum(n * self._weights[1].get(w, 0) for w, n in other.items())
         return both / total if total else 0.0
+
+
+def _parts_of_norms(names: Iterable[Words]) -> dict[Tokens, Tokens]:
+    """Return what words the norms of transformers stand for that are only counted, or called by where they stand.
+
+    A block has one norm for each of its parts, in their order, be it before or behind it.
+
+    >>> sides = [words_of(f"h/{k}/ln_{i}") for k in range(2) for i in (1, 2)]
+    >>> _parts_of_norms(sides)[("block", "1", "norm", "2")]
+    ('mlp',)
+    """
+    found: dict[Tokens, Tokens] = {}
+    series: dict[Tokens, list[Words]] = {}
+    for name in names:
+        if "norm" in _layer_of(name.skeleton)[-2:] and not _PARTS & set(name.skeleton):
+            series.setdefault(name.skeleton, []).append(name)
+    for counted in series.values():
+        blocks: dict[tuple[int, ...], set[int]] = {}
+        for name in counted:
+            blocks.setdefault(name.numbers[:-1], set()).add(name.numbers[-1] if name.numbers else 0)
+        runs = {tuple(sorted(run)) for run in blocks.values()}
+        parts = _PARTS_OF.get(len(min(runs)))
+        # The number of a block alone is none of a part, nor one that runs on otherwise in another block.
+        if len(runs) == 1 and parts and () not in blocks and min(runs)[-1] - min(runs)[0] == len(parts) - 1:
+            found |= {name.tokens: parts[name.numbers[-1] - min(runs)[0]] for name in counted}
+    first, second = (
+        [name for skeleton, some in series.items() if _layer_of(skeleton)[-2:] == ends for name in some]
+        for ends in _PLACED
+    )
+    if first and second and len(first) == len(second):  # of four norms, what stands behind a part is that part's
+        found |= {name.tokens: part for some, part in zip((first, second), _PARTS_OF[2], strict=True) for name in some}
+    return found
+
+
+def _layer_of(skeleton: Tokens) -> Tokens:
+    return skeleton[:-1] if skeleton and skeleton[-1] in _OWN else skeleton

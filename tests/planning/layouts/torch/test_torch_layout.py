@@ -162,6 +162,8 @@ NAMED = {"conv.weight": rand(5, 3, 3, 3), "conv.bias": rand(5), "bn.running_mean
         ({"fc.kernel": rand(3, 2), "fc.bias": rand(2)}, False),
         (NAMED | {"bn.moving_mean": rand(5)}, False),
         (NAMED | {"cls_token": rand(1, 1, 5), "blocks.0.gamma": rand(5)}, True),
+        (NAMED | {"vit.embeddings.position_embeddings": rand(1, 4, 5)}, True),
+        (NAMED | {"tok.embeddings": rand(4, 5)}, False),
         ({"fc.bias": rand(2), "b.bias": rand(3)}, False),
         ({"weight": rand(2, 3), "bias": rand(2)}, False),
         ({"fc/weight": rand(2, 3), "fc/bias": rand(2)}, False),
