@@ -64,6 +64,17 @@ PADDLE = bytes(16) + struct.pack("<i", 6) + b"\x08\x05\x10\x03\x10\x04"
         (struct.pack("<QQ", 0x112, 0), "is a file of MXNet's arrays"),
         (struct.pack("<I", 0x67676A74) + bytes(9), "is a GGML file, which came before GGUF"),
         (struct.pack("<iii", 4, 1, 3) + b"V 1", "is a file of Torch 7"),
+        (struct.pack("<Ii", 0x67676C61, 1) + bytes(9), "is an adapter in GGLA"),
+        (b"RKNN\0\0\0\0\6" + bytes(9), "is a model of RKNN"),
+        (struct.pack("<I", 0x01306B47) + bytes(9), "holds the weights of an ncnn model"),
+        (b"ML\xefR" + bytes(9), "is a program of MLIR"),
+        (b"MZqFpD='\n" + bytes(9), "is a llamafile.* -> unpack the .gguf in it"),
+        (b"CBM1" + bytes(9), "is a model of CatBoost"),
+        (b"tree\nversion=v3\n", "is a model of LightGBM"),
+        (b"\0B<TransitionModel> ", "is a file of Kaldi"),
+        (struct.pack("<IH", 6, 16) + b"TransformerSpec\0", "is a model of CTranslate2"),
+        (b"2 3\nking 0.1 0.2 0.3\n", "holds the vectors of words"),
+        (b"\xef\xbb\xbf<!DOCTYPE html><html>", "is a web page"),
         (in_zip(m__x_dot_safetensors=b"1", readme="x"), r"is a zip archive with m/x\.safetensors in it.* -> unpack it"),
         (in_zip(a__Manifest_dot_json="{}", a__Data__x_dot_mlmodel="x"), "is a package of Core ML in a zip archive"),
     ],
@@ -71,6 +82,18 @@ PADDLE = bytes(16) + struct.pack("<i", 6) + b"\x08\x05\x10\x03\x10\x04"
 def test_a_stranger_is_named(tmp_path, content, message):
     (tmp_path / "model.bin").write_bytes(content)
     with pytest.raises(FileError, match=f"model.bin: {message}"):
+        open_source(tmp_path / "model.bin")
+
+
+def test_weights_without_a_signature_are_known_by_their_network(tmp_path):
+    (tmp_path / "model.bin").write_bytes(bytes(range(200, 250)))
+    openvino = b'<net name="x" version="11">\n<layers>'
+    for ending, network, name in ((".xml", openvino, "OpenVINO"), (".param", b"7767517\n", "ncnn")):
+        (tmp_path / f"model{ending}").write_bytes(network)
+        with pytest.raises(FileError, match=f"holds the weights of an {name} model.*model{ending}.* -> name the model"):
+            open_source(tmp_path / "model.bin")
+        (tmp_path / f"model{ending}").unlink()
+    with pytest.raises(FileError, match="is of no known format"):
         open_source(tmp_path / "model.bin")
 
 

@@ -39,6 +39,7 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"\xff\xd8\xff", 0, "is a JPEG image", _NO_WEIGHTS),
     (b"GIF8", 0, "is a GIF image", _NO_WEIGHTS),
     (b"\x7fELF", 0, "is a program or a library for Linux", _NO_WEIGHTS),
+    (b"MZqFpD", 0, "is a llamafile, a program with a model in it", "unpack the .gguf in it, as from a zip archive"),
     (b"MZ", 0, "is a program or a library for Windows", _NO_WEIGHTS),
     (b"PAR1", 0, "is a Parquet table", _NO_WEIGHTS),
     (b"ARROW1", 0, "is an Arrow table", _NO_WEIGHTS),
@@ -59,13 +60,20 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"lmgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
     (b"fmgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
     (b"tjgg", 0, "is a GGML file, which came before GGUF", _TO_GGUF),
+    (b"algg", 0, "is an adapter in GGLA, which came before GGUF", _TO_GGUF),
+    (b"RKNN", 0, "is a model of RKNN", _OF_RUNTIME),
+    (b"Gk0\x01", 0, "holds the weights of an ncnn model, without their names", _CONVERTED),
+    (b"ML\xefR", 0, "is a program of MLIR, such as StableHLO", _CONVERTED),
+    (b"CBM1", 0, "is a model of CatBoost, which has trees and no weights", _NO_WEIGHTS),
+    (b"tree\nversion=", 0, "is a model of LightGBM, which has trees and no weights", _NO_WEIGHTS),
+    (b"\0B<", 0, "is a file of Kaldi", _AS_ARRAYS),
     (b"\xba\x16\x4f\x2f", 0, "is a model of fastText", _AS_ARRAYS),
     (b"RIFF", 0, "is a sound or a picture", _NO_WEIGHTS),
     (b"OggS", 0, "is a sound", _NO_WEIGHTS),
 )
 _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
-    (re.compile(rb"\s*<(!doctype html|html|head|body)\b", re.I), "is a web page, not the file that it tells of",
-     _THE_FILE),
+    (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body)\b", re.I), "is a web page, not the file that it "
+     "tells of", _THE_FILE),
     (re.compile(rb"\s*(<\?xml.*?)?<net\s[^>]*>\s*<layers>", re.I | re.S), "is the network of an OpenVINO model, "
      "without its weights", _CONVERTED),
     (re.compile(rb"\s*<(\?xml|\w+[\s>])"), "is XML", _NO_WEIGHTS),
@@ -79,6 +87,9 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     # Major, minor and revision of its version.
     (re.compile(rb"\x00{4}[\x01\x02]\x00{3}[\x00\x05]\x00{3}"), "holds the weights of Darknet, without their names",
      "name the model in a format that has names"),
+    # A version, and the name of what the model is, with its length.
+    (re.compile(rb"[\x01-\x3f]\x00{3}.\x00\w{1,60}Spec\x00", re.S), "is a model of CTranslate2", _CONVERTED),
+    (re.compile(rb"\d{1,9} \d{1,5}\r?\n\S"), "holds the vectors of words, as word2vec writes them", _AS_ARRAYS),
     (re.compile(rb"\x04\x00{3}\x01\x00{3}\x03\x00{3}V 1"), "is a file of Torch 7",
      "name the model in a format of PyTorch's"),
 )  # fmt: skip
@@ -89,6 +100,8 @@ _KNOWN_SUFFIXES = (
     ".keras", ".h5", ".hdf5", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".tflite", ".npz", ".npy", ".msgpack",
     ".gguf", ".pb",
 )  # fmt: skip
+_HEAD = 512  # bytes: the longest beginning that a pattern looks at, with room for a comment
+_NETWORK, _WITHOUT = "is the network of ", ", without its weights"
 _MOST_LISTED = 3  # members of an archive, in the message that says so: they tell what was packed
 
 
@@ -108,7 +121,23 @@ def recognise(path: Path, head: bytes) -> Stranger | None:
     for pattern, what, fix in _PATTERNS:
         if pattern.match(head):
             return Stranger(what, fix)
+    if beside := _of_network_beside(path):
+        return beside
     return _of_protobuf(path) if head[:1] in (b"\x08", b"\x0a") else None
+
+
+def _of_network_beside(path: Path) -> Stranger | None:
+    """Tell weights that have no signature by the network of theirs that lies beside them under the same name."""
+    for ending in (".xml", ".param"):
+        network = path.with_suffix(ending)
+        if network == path or not network.is_file():
+            continue
+        with network.open("rb") as file:
+            known = recognise(network, file.read(_HEAD))
+        if known and known.what.startswith(_NETWORK) and known.what.endswith(_WITHOUT):
+            model = known.what.removeprefix(_NETWORK).removesuffix(_WITHOUT)
+            return Stranger(f"holds the weights of {model} ({network.name}), without their names", _CONVERTED)
+    return None
 
 
 def _of_protobuf(path: Path) -> Stranger | None:
