@@ -411,6 +411,21 @@ def test_heads_that_lie_side_by_side_are_put_on_axes_of_their_own(tmp_path):
     np.testing.assert_array_equal(np.asarray(out), values["layer_1/attention/output/dense/kernel"].reshape(3, 4, 12))
 
 
+def test_a_table_of_positions_that_is_added_to_one_sample_loses_its_axis(tmp_path):
+    table = RANDOM.random((1, 17, 6), np.float32)
+    tensors = {
+        "embeddings.position_embeddings": table,
+        "embeddings.proj.weight": table[0, :6],
+        "proj.bias": table[0, 0],
+    }
+    save_file(tensors, tmp_path / "vit.safetensors")
+    ours = {"embed/position_embedding/embeddings": (17, 6), "embed/proj/kernel": (6, 6)}
+    save_file({n: np.zeros(s, np.float32) for n, s in ours.items()}, tmp_path / "ours.safetensors")
+    found = tp.suggest(tmp_path / "vit.safetensors", tmp_path / "ours.safetensors")
+    (rule,) = [r for r in found.rules if "position" in str(r.data["to"]) and not r.keeps]
+    assert rule.data["transform"] == {"embeddings": [{"reshape": "target"}]}
+
+
 def write_in_order(path, names, width=8):
     """Write square kernels and scales as torch has them, in an order that is not that of letters."""
     np.savez(

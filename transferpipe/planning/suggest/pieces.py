@@ -325,21 +325,28 @@ def _may_be_left(theirs: Piece, left: Sequence[str]) -> bool:
     return all("/" in name or name in _OPTIONAL for name in inside)
 
 
-def has_heads_apart(pairing: Pairing, weight: str, taken: Taken) -> bool:
-    """Tell whether a weight of attention has axes of heads where what it takes has them side by side on one."""
+def is_reshaped(pairing: Pairing, weight: str, taken: Taken) -> bool:
+    """Tell whether a weight has the numbers that it takes, in their order, in another shape.
+
+    A weight of attention has axes of heads where others have them side by side on one, and a table of positions no axis
+    for the one sample that others add it to.
+    """
     found, ours = _result_of(pairing, taken), pairing.target[weight]
-    if found is None or ours.layer_class not in _WITH_HEADS:
+    if found is None:
         return False
     shape = found[0]
+    if len(ours.shape) == 2 and shape == (1, *ours.shape):
+        return True
     cuts = ((*shape[:k], *ours.shape[k : k + 2], *shape[k + 1 :]) for k in range(len(shape)))
-    return len(ours.shape) == len(shape) + 1 and math.prod(shape) == ours.size and ours.shape in cuts
+    apart = ours.layer_class in _WITH_HEADS and len(ours.shape) == len(shape) + 1 and ours.shape in cuts
+    return apart and math.prod(shape) == ours.size
 
 
 def _has_shape(pairing: Pairing, weight: str, taken: Taken) -> bool:
     ours, found = pairing.target[weight], _result_of(pairing, taken)
     if found is None or kind_of(found[1]) != kind_of(ours.dtype):
         return False
-    return found[0] == ours.shape or has_heads_apart(pairing, weight, taken)
+    return found[0] == ours.shape or is_reshaped(pairing, weight, taken)
 
 
 def _result_of(pairing: Pairing, taken: Taken) -> tuple[tuple[int, ...], str] | None:

@@ -22,7 +22,7 @@ from transferpipe.planning.suggest.generalise import FoundRule, find_rules
 from transferpipe.planning.suggest.graphs import Place
 from transferpipe.planning.suggest.hints import read_hints
 from transferpipe.planning.suggest.matching import MARGIN, Match, Matching, Undecided, match_pieces
-from transferpipe.planning.suggest.pieces import Fits, find_fits, has_heads_apart, is_part, make_pairing
+from transferpipe.planning.suggest.pieces import Fits, find_fits, is_part, is_reshaped, make_pairing
 from transferpipe.planning.suggest.reasons import describe
 from transferpipe.planning.suggest.sides import Sides
 from transferpipe.planning.suggest.suggestion import OpenChoice, SuggestedRule, Suggestion
@@ -117,7 +117,7 @@ def _assignments(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides:
     fates = Fates(sides.target, {SINGLE: sides.source.expanded}, Problems())
     for weight, (taken, _) in expected.items():
         if weight in sides.target.catalog.by_name:
-            if has_heads_apart(fits.pairing, weight, taken):
+            if is_reshaped(fits.pairing, weight, taken):
                 sizes = [*fits.pairing.target[weight].shape]
                 taken = replace(taken, steps=(*taken.steps, {"reshape": sizes}))
             assign(fates, None, weight, [taken])
@@ -126,7 +126,7 @@ def _assignments(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides:
 
 def _steps(expected: Mapping[str, tuple[Taken, Match]], fits: Fits, sides: Sides) -> dict[str, Any]:
     """Return by target weight the transform that it needs, as written."""
-    steps = {w: {"reshape": TARGET} for w, (taken, _) in expected.items() if has_heads_apart(fits.pairing, w, taken)}
+    steps = {w: {"reshape": TARGET} for w, (taken, _) in expected.items() if is_reshaped(fits.pairing, w, taken)}
     return steps | {w: {"flatten_order": order} for w, order in _orders(expected, fits, sides).items()}
 
 
