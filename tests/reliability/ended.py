@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -280,20 +280,23 @@ def judge_settled(place: Place, wanted: tuple[str, ...]) -> tuple[str, list[str]
     return kind if at_once == kind else f"{kind}, once settled", faults
 
 
-def measure_faults(folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
-    """An error once at, and from, every file call."""
+def measure_faults(folder: Path, most: int, drawn: random.Random, errors: Sequence[str] = ()) -> Iterator[Row]:
+    """An error once at, and from, every file call: all errors, or those that are named."""
     places = {name: make_place(folder / name.strip("."), words) for name, words in KINDS.items()}
     fresh = {name: name in NEVER_OVER for name in KINDS}
     for code, kinds in REFUSES.items():
         name = errno.errorcode[code]
         for onwards in (False, True):
+            own = random.Random(drawn.random())  # the same numbers whichever errors are measured
+            if errors and name not in errors:
+                continue
             row = Row(
                 f"{name} {'from' if onwards else 'once at'} a file call",
                 "nothing lost or mixed, no internal error, status 4 and the file named",
             )
             for output, place in places.items():
                 calls = count_calls(place, kinds, fresh[output])
-                for at in spread(len(calls), most, drawn):
+                for at in spread(len(calls), most, own):
                     place.put_back(fresh[output])
                     failing = Calls(place.folder, kinds, at, code, onwards)
                     end = call(_with_calls(place, failing), place.folder)

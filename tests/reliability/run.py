@@ -1,4 +1,4 @@
-"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--readers NAME …] [--json] [--write-table [--add]]``."""
+"""Measure: ``python -m tests.reliability.run [--long] [--seed N] [--only NAME …] [--readers NAME …] [--errors NAME …] [--json] [--write-table [--add]]``."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=None)
     parser.add_argument("--readers", nargs="+", choices=structures.READERS, help="those of `structures`, and no others")
+    parser.add_argument("--errors", nargs="+", help="those of `faults`, such as EIO, and no others")
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
     parser.add_argument(
         "--write-table", action="store_true", help=f"write {TABLE.name}; rows that were not measured stay"
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
                     print(*(f"    {example}\n" for example in row["examples"]), sep="", end="", flush=True)
             rows += measured
             if options.write_table:
-                write_table(measured, is_part=bool(options.readers) or options.add, adds=options.add)
+                write_table(measured, is_part=bool(options.readers or options.errors) or options.add, adds=options.add)
     if options.json:
         print(json.dumps(rows))
     return int(any(row["bad"] for row in rows))
@@ -91,6 +92,8 @@ def _rows_of(name: str, options: argparse.Namespace, folder: Path) -> Iterator[d
     measure = chosen.measure
     if name == "structures" and options.readers:
         measure = partial(structures.measure_structures, readers=options.readers)
+    if name == "faults" and options.errors:
+        measure = partial(ended.measure_faults, errors=options.errors)
     for row in measure(folder, most, random.Random(f"{options.seed} {name}")):
         took, started = time.monotonic() - started, time.monotonic()
         yield {**row.as_data(), "group": name, "seed": options.seed, "seconds": round(took, 1)}

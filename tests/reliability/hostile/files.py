@@ -237,6 +237,8 @@ def safetensors() -> Iterator[Pair]:
         "deep": header(b'{"a":' * 100_000),
         "executable dtype": header(one(dtype="__import__('os').system('touch ../ran')")),
         "gap": header(one(data_offsets=[4, 40]), bytes(40)),
+        "spaces": header(one() + b" " * (30 << 20)),
+        "long metadata": header(one()[:-1] + b', "__metadata__": {"a": "' + b"a" * (30 << 20) + b'"}}'),
     }
     good = header(one())
     for kind, write in kinds.items():

@@ -33,17 +33,20 @@ CORPORA: dict[str, Callable[[], Iterator[Pair]]] = {
     "files": hostile_files,
 }
 SECONDS, MOST_SECONDS, MOST_MEMORY = 30, 1.0, 100 << 20
+_TRIES = 3  # of a case that takes too long and does nothing else wrong: others may keep the machine busy
+_FEW = 20
+_SLOW = re.compile(r"takes [\d.]+ s")
 # Characters that a terminal takes for commands, or that turn a line around.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def measure_hostile(name: str, folder: Path, most: int, drawn: random.Random) -> Iterator[Row]:
-    """One corpus, or `most` pairs of it, without the twins that need Keras where others need none."""
+    """One corpus, or `most` pairs of it; of few, without the twins that need Keras where others need none."""
     canary, pairs = secrets.token_hex(16), list(CORPORA[name]())
     kept = make_folder(folder / "kept", canary).parent
     if len(pairs) > most:
         pairs = drawn.sample(pairs, most)
-        light = [p for p in pairs if not p.twin.needs_keras]
+        light = pairs if most > _FEW else [p for p in pairs if not p.twin.needs_keras]
     else:
         light = pairs
     with _bare_process(canary, kept) as ask:
@@ -55,18 +58,27 @@ def _refused(name: str, cases: list[Case], kept: Path, canary: str, ask: Callabl
     wanted = "right status and place, 1 s, 100 MB, no Keras, nothing run, nothing written, no canary"
     row = Row(f"hostile {name}", wanted)
     for case in cases:
-        work = _work(kept)
-        case.write(work / "here")
-        before = _listing(work)
-        end = ask(words=case.words, folder=str(work / "here"), seconds=SECONDS)
-        faults = _judge(case, end)
-        if (after := _listing(work)) != before:
-            faults.append(f"leaves {sorted(after ^ before)[:3]}")
-        said = end["out"] + end["err"] + "".join(p.read_text(errors="replace") for p in _new_files(work, before))
-        faults += ["the canary is in what it says"] if canary in said else []
-        row.count(f"status {end['status'] if end['value'] is None else end['value'][0]}", faults, case.name)
-        shutil.rmtree(work)
+        for _ in range(_TRIES):
+            status, faults = _outcome(case, kept, canary, ask)
+            if not faults or not all(_SLOW.fullmatch(fault) for fault in faults):
+                break
+        row.count(f"status {status}", faults, case.name)
     return row
+
+
+def _outcome(case: Case, kept: Path, canary: str, ask: Callable[..., dict[str, Any]]) -> tuple[int | None, list[str]]:
+    """Run a case; return its exit status and what is wrong with how it ended."""
+    work = _work(kept)
+    case.write(work / "here")
+    before = _listing(work)
+    end = ask(words=case.words, folder=str(work / "here"), seconds=SECONDS)
+    faults = _judge(case, end)
+    if (after := _listing(work)) != before:
+        faults.append(f"leaves {sorted(after ^ before)[:3]}")
+    said = end["out"] + end["err"] + "".join(p.read_text(errors="replace") for p in _new_files(work, before))
+    faults += ["the canary is in what it says"] if canary in said else []
+    shutil.rmtree(work)
+    return end["status"] if end["value"] is None else end["value"][0], faults
 
 
 def _judge(case: Case, end: dict[str, Any]) -> list[str]:

@@ -48,7 +48,9 @@ def at_place(kind: str, place: str, value: str, statuses: tuple[int, ...]) -> Pa
     line, harmless = PLACES[place]
     if harmless is None:
         return None
-    return pair(f"{kind} in {place}", (line % value) + HERE, line % harmless, statuses, needs_keras=place in _OF_KERAS)
+    # The archives made by hand are no models that Keras loads, which a score is given.
+    words = ("plan" if place == "score" else "run", "recipe=k")
+    return pair(f"{kind} in {place}", (line % value) + HERE, line % harmless, statuses, words=words, needs_keras=place in _OF_KERAS)  # fmt: skip
 
 
 def hydra_keys() -> Iterator[Pair]:
@@ -164,7 +166,8 @@ def environment() -> Iterator[Pair]:
             if harmless is not None:
                 more = "vars: {e: env}\n" if place != "vars" and "parts" in kind else ""
                 text = more + (line % forms[kind]) + HERE
-                yield pair(f"{kind} in {place}", text, line % harmless, statuses, needs_keras=place in _OF_KERAS)
+                words = ("plan" if place == "score" else "run", "recipe=k")
+                yield pair(f"{kind} in {place}", text, line % harmless, statuses, words=words, needs_keras=place in _OF_KERAS)  # fmt: skip
 
 
 def yaml_objects() -> Iterator[Pair]:

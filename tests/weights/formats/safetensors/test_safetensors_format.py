@@ -178,3 +178,17 @@ def test_file_that_ends_early_under_the_reader(path, monkeypatch):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(FileError, match=r"a: cannot be read: the file ends after 64 of 72 bytes"):
         source.read("a")
+
+
+def test_a_long_header_describes_many_tensors(path):
+    entry = json.dumps({"a": tensor([3], 0, 12)})
+    for header in (entry + " " * (10 << 20), f'{entry[:-1]}, "__metadata__": {{"a": "{"a" * (10 << 20)}"}}}}'):
+        write(path, header.encode(), bytes(12))
+        with pytest.raises(UnsafeError, match=r"has a header of 10,4\d\d,\d\d\d bytes that describes 1 tensors"):
+            open_safetensors(path)
+    many = {f"{'long/' * 80}{i}": tensor([0], 0, 0) for i in range(20_000)}
+    write(path, many, b"")
+    assert path.stat().st_size > 9 << 20
+    assert len(open_safetensors(path).catalog) == 20_000
+    write(path, {"a": tensor([3], 0, 12), "__metadata__": {"workflow": "a" * (6 << 20)}}, bytes(12))
+    assert len(open_safetensors(path).catalog) == 1

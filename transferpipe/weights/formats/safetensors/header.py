@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from transferpipe.errors import FileError, Problem, Problems
+from transferpipe.errors import FileError, Problem, Problems, UnsafeError
 from transferpipe.files.json_text import parse_mapping
 from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.stamp import Stamp, file_stamp
@@ -20,6 +20,10 @@ from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import numpy_dtype
 
 MOST_HEADER = 100_000_000  # the limit of the safetensors library
+# A longer header is looked through before it is read: it describes as many tensors as its length is good for, each in
+# some hundred bytes; beside them it has metadata, of which the longest are graphs and settings of some megabytes.
+_LONG_HEADER, _MOST_OF_TENSOR = 1 << 23, 1000
+_CHUNK, _OF_TENSOR = 1 << 20, b'"data_offsets"'
 # NumPy before 2.0 knows no more.
 _MOST_AXES = 32
 _AGAIN = "the file is damaged or truncated: download or save it again"
@@ -76,7 +80,7 @@ def read_tensor_file(path: Path) -> TensorFile:
 
     Raises:
         FileError: not readable, truncated, or a header that does not describe the file.
-        UnsafeError: the header has one key twice.
+        UnsafeError: the header has one key twice, or is long and describes little.
     """
     stamp = file_stamp(path)
     header, start = _read_header(path, stamp[1])
@@ -94,10 +98,26 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, Any], int]:
             if not 2 <= length <= min(size - 8, MOST_HEADER):
                 most = f"at most {max(0, min(size - 8, MOST_HEADER)):,} can be"
                 raise FileError(Problem(str(path), f"declares a header of {length:,} bytes, where {most}", _AGAIN))
+            if length > _LONG_HEADER:
+                _check_long(path, file, length)
             text = file.read(length)
     except OSError as error:
         raise cannot_be_read(path, error) from error
     return parse_mapping(text, str(path), "the header"), 8 + length
+
+
+def _check_long(path: Path, file: BinaryIO, length: int) -> None:
+    """Refuse a long header of few tensors, looked at in parts: parsing it takes three times its length of memory."""
+    start, left, count, before = file.tell(), length, 0, b""
+    while left > 0 and (chunk := file.read(min(_CHUNK, left))):
+        left -= len(chunk)
+        joined = before + chunk
+        count += joined.count(_OF_TENSOR)
+        before = joined[-len(_OF_TENSOR) + 1 :]
+    if length > _LONG_HEADER + _MOST_OF_TENSOR * count:
+        what = f"has a header of {length:,} bytes that describes {count:,} tensors: no metadata is so long"
+        raise UnsafeError(Problem(str(path), what, _AGAIN))
+    file.seek(start)
 
 
 def _tensors(path: Path, header: Mapping[str, Any]) -> list[HeaderEntry]:
