@@ -9,6 +9,7 @@ from transferpipe.sweep.columns import FIXED, columns_of, epochs_csv, harmless, 
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.epochs import epoch_curves
 from transferpipe.sweep.record import LeftOutVariant, SweepRecord
+from transferpipe.text.visible import visible
 
 TRAININGS = [
     {"seed": 3, "epochs": 3, "best_epoch": 2, "converged": True, "doubts": [], "loss": [3, 2, 1.5], "val_loss": [2, 1, None]},
@@ -63,7 +64,13 @@ def test_no_cell_is_a_formula(text):
     record = SweepRecord("s", (entry(**{text: "a"}), entry(**{text: "b", "freeze": text})))
     for row in csv.reader(io.StringIO(table_csv(record), newline="")):
         assert not any(cell.startswith(text[:1]) for cell in row), row
-    assert harmless(text) == f"'{text}"
+    assert harmless(text) == f"'{visible(text)}"
+
+
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "\u202ea", "a\x9bb", "a\nb", "=\x1b[0m"])
+def test_no_cell_commands_a_terminal(text):
+    record = SweepRecord("s", (entry(**{text: "a"}), entry(**{text: "b", "freeze": text})))
+    assert all(line.isprintable() for line in table_csv(record).split("\n"))
 
 
 @pytest.mark.parametrize("number", ["-1", "-1e-3", "+2", "1.5"])

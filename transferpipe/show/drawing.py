@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from transferpipe.text.visible import visible
+
 WIDTH, HEIGHT = 720, 340
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
 _WIDE = 100.0  # times the smallest: beyond, a scale is logarithmic
@@ -107,8 +109,8 @@ def svg(
 
 def text_at(x: float, y: float, text: str, anchor: str = "middle", full: str = "") -> Markup:
     """Return a text; `full` is what a pointer shows of it."""
-    title = Markup("<title>{}</title>").format(full) if full else ""
-    return Markup('<text x="{}" y="{}" text-anchor="{}">{}{}</text>').format(x, y, anchor, text, title)
+    title = Markup("<title>{}</title>").format(visible(full)) if full else ""
+    return Markup('<text x="{}" y="{}" text-anchor="{}">{}{}</text>').format(x, y, anchor, visible(text), title)
 
 
 def axes(x: AxisScale, y: AxisScale, x_label: str, y_label: str) -> list[Markup]:
@@ -125,7 +127,7 @@ def axes(x: AxisScale, y: AxisScale, x_label: str, y_label: str) -> list[Markup]
     parts.append(text_at((x.start + x.end) / 2, y.start + 36, x_label + (" (logarithmic)" if x.logarithmic else "")))
     middle = (y.start + y.end) / 2
     turned = Markup('<text transform="translate(14 {}) rotate(-90)" text-anchor="middle">{}</text>')
-    parts.append(turned.format(middle, y_label + (" (logarithmic)" if y.logarithmic else "")))
+    parts.append(turned.format(middle, visible(y_label) + (" (logarithmic)" if y.logarithmic else "")))
     return parts
 
 
@@ -140,10 +142,10 @@ def line(points: Sequence[Point], kind: str, label: str, title: str) -> Markup:
     """
     path = " ".join(f"{px:g},{py:g}" for px, py in points)
     made = Markup('<polyline class="{}" data-label="{}" points="{}"><title>{}</title></polyline>')
-    return made.format(kind, label, path, title)
+    return made.format(kind, visible(label), path, visible(title))
 
 
 def dot(place: Point, kind: str, label: str, title: str, radius: float = 4) -> Markup:
     """Return a dot; see `line`."""
     made = Markup('<circle class="{}" data-label="{}" cx="{:g}" cy="{:g}" r="{:g}"><title>{}</title></circle>')
-    return made.format(kind, label, *place, radius, title)
+    return made.format(kind, visible(label), *place, radius, visible(title))

@@ -12,6 +12,7 @@ from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import varying_keys
 from transferpipe.sweep.epochs import epoch_curves
 from transferpipe.sweep.variant import NAMED, SEED
+from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
     from transferpipe.sweep.record import LeftOutVariant, SweepRecord
@@ -144,15 +145,19 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """Return what stands in a cell, so that no spreadsheet computes it: a text that begins like a formula gets a quote.
+    r"""Return what stands in a cell, so that no spreadsheet computes it, and no terminal takes it for a command.
 
-    >>> harmless("=1+1"), harmless("-0.5"), harmless("freeze"), harmless(-2)
-    ("'=1+1", '-0.5', 'freeze', -2)
+    A text that begins like a formula gets a quote.
+
+    >>> harmless("=1+1"), harmless("-0.5"), harmless("freeze"), harmless(-2), harmless("\x1b[31m")
+    ("'=1+1", '-0.5', 'freeze', -2, '\\x1b[31m')
     """
-    if not isinstance(value, str) or not value.startswith(_FORMULA):
+    if not isinstance(value, str):
         return value
+    if not value.startswith(_FORMULA):
+        return visible(value)
     # A negative number begins as a formula does, and is none.
-    return value if number_or_none(value) is not None else f"'{value}"
+    return value if number_or_none(value) is not None else f"'{visible(value)}"
 
 
 def number_or_none(text: str) -> float | None:

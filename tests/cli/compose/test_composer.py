@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 from transferpipe.cli.compose.composing import Composer
-from transferpipe.cli.compose.hydra_private import source_types
+from transferpipe.cli.compose.hydra_private import source_types, yaml_text
 from transferpipe.errors import RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
 
@@ -157,3 +157,11 @@ def test_composing_does_not_copy_all_that_is_registered(monkeypatch):
 
     monkeypatch.setattr(ConfigStore, "__deepcopy__", refuse, raising=False)
     assert Composer().compose(["recipe=same_layer"]).data["mapping"]
+
+
+@pytest.mark.parametrize("odd", ["\u202ea", "a\x1b[31m", "a\u2028b", "é"])
+def test_what_a_terminal_takes_for_a_command_is_escaped_in_yaml(odd):
+    data = {"a": [odd, "1e5", "yes", 1e5, None], odd: {"b": "${a}"}}
+    text = yaml_text(OmegaConf.create(data))
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert OmegaConf.to_container(OmegaConf.create(text)) == data

@@ -20,7 +20,7 @@ from omegaconf.errors import GrammarParseError
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
-from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types
+from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types, yaml_text
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
@@ -86,7 +86,7 @@ class Composed:
         with open_dict(job):
             hydra = job.pop("hydra")
         contents = {"config": job, "hydra": {"hydra": hydra}, "overrides": list(self.overrides)}
-        return {f".hydra/{name}.yaml": OmegaConf.to_yaml(content) for name, content in contents.items()}
+        return {f".hydra/{name}.yaml": yaml_text(content) for name, content in contents.items()}
 
     @property
     def absolute_save(self) -> bool:

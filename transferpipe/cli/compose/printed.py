@@ -9,9 +9,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.composing import Composed, without_hydra
-from transferpipe.cli.compose.hydra_private import INFO, info_text
+from transferpipe.cli.compose.hydra_private import INFO, info_text, yaml_text
 from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError, did_you_mean
+from transferpipe.text.visible import visible
 
 
 def print_config(arguments: Arguments, composed: Composed) -> bool:
@@ -38,7 +39,8 @@ def _info(wanted: str, composed: Composed) -> str:
         what = f"is one of {', '.join(INFO)}, not {wanted!r}"
         raise RecipeError(Problem("--info", what, did_you_mean(wanted, INFO)))
     with composed.composer.reading():
-        return info_text(composed.composer.loader, wanted, composed.composer.words(composed.overrides))
+        text = info_text(composed.composer.loader, wanted, composed.composer.words(composed.overrides))
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def _part(wanted: str, arguments: Arguments, composed: Composed) -> str:
@@ -57,9 +59,9 @@ def _part(wanted: str, arguments: Arguments, composed: Composed) -> str:
         hint = did_you_mean(str(package), map(str, part)) or f"there are {', '.join(map(str, part))}"
         raise RecipeError(Problem("--package", f"there is no part {package!r}", hint))
     if not isinstance(inner, (DictConfig, ListConfig)):
-        return f"{inner}\n"
+        return f"{visible(str(inner))}\n"
     try:
-        text = OmegaConf.to_yaml(inner, resolve=resolve)
+        text = yaml_text(inner, resolve)
     except OmegaConfBaseException as error:  # such as the checksum of the plan in the name of the folder
         raise RecipeError(Problem("--resolve", str(error).splitlines()[0], "leave out --resolve")) from error
     return text if package is None else f"# @package {package}\n{text}"
