@@ -13,6 +13,7 @@ from transferpipe.show.sweeps.sweep_words import label_of
 from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.comparing.statistics import Estimate
 from transferpipe.sweep.variant import NAMED
+from transferpipe.text.visible import visible
 
 _SIZE = (7.2, 4.2)  # inches
 _WIDE = 100.0  # times the smallest: beyond, an axis is logarithmic
@@ -103,7 +104,7 @@ def curves_svg(lines: Sequence[Curve], labels: Mapping[str, str]) -> str:
                 )
                 continue
             _draw(axes, line, None if line.name.startswith(_CONTROL) else next(styles), bands)
-        axes.set(xlabel=labels["x"], ylabel=labels["y"])
+        axes.set(xlabel=visible(labels["x"]), ylabel=visible(labels["y"]))
         _scale(axes, [p for line in lines for p, _ in line.points])
         _within(axes.get_ylim, axes.set_ylim, labels["y"])
         axes.grid(axis="y", alpha=0.25)
@@ -138,7 +139,7 @@ def _draw(axes: Any, line: Curve, number: int | None, band: bool) -> None:
         turn = number // 10
         marker, dashes = _MARKERS[(number + turn) % len(_MARKERS)], _DASHES[turn % len(_DASHES)]
         style = {"marker": marker, "markersize": 4, "linestyle": dashes, "color": f"C{number % 10}"}
-    (drawn,) = axes.plot(places, means, label=line.name, linewidth=1.4, **style)
+    (drawn,) = axes.plot(places, means, label=visible(line.name), linewidth=1.4, **style)
     if band:
         axes.fill_between(places, low, high, alpha=0.15, color=drawn.get_color(), linewidth=0)
 
@@ -155,7 +156,7 @@ def dots_svg(board: Leaderboard, labels: Mapping[str, str]) -> str:
             colour = "0.35" if row.control else "C0"
             axes.errorbar(row.reported.mean, place, xerr=row.reported.half_width, fmt="o", color=colour, capsize=3)
         axes.set_yticks(range(len(rows)), [label_of(row.setting, row.control)[-60:] for row in reversed(rows)])
-        axes.set(xlabel=labels["y"])
+        axes.set(xlabel=visible(labels["y"]))
         _within(axes.get_xlim, axes.set_xlim, labels["y"])
         axes.grid(axis="x", alpha=0.25)
 
@@ -175,7 +176,7 @@ def _svg(draw: Callable[[Any, Any], None], labels: Mapping[str, str], height: fl
         draw(figure, axes)
         axes.spines[["top", "right"]].set_visible(False)
         if labels.get("title"):
-            axes.set_title(labels["title"], fontsize=10)
+            axes.set_title(visible(labels["title"]), fontsize=10)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()

@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 from transferpipe.cli.compose.composing import Composer
-from transferpipe.cli.compose.hydra_private import source_types, yaml_text
+from transferpipe.cli.compose.hydra_private import source_types
+from transferpipe.cli.compose.resolving import yaml_text
 from transferpipe.errors import RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
 

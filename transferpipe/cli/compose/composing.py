@@ -20,11 +20,11 @@ from omegaconf.errors import GrammarParseError
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
-from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types, yaml_text
+from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
-from transferpipe.cli.compose.resolving import find_cause, resolve
+from transferpipe.cli.compose.resolving import find_cause, resolve, yaml_text
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent

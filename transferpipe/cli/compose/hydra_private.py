@@ -10,7 +10,6 @@ from functools import lru_cache, partial
 from typing import Any
 
 import omegaconf.base
-import yaml
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -23,8 +22,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigSource
 from hydra.types import HydraContext
-from omegaconf import Container, DictConfig, Node, OmegaConf
-from omegaconf._utils import get_omega_conf_dumper
+from omegaconf import Container, DictConfig, Node
 from omegaconf.basecontainer import BaseContainer
 
 __all__ = [
@@ -142,15 +140,6 @@ def resolve_parse_tree_by(on_resolved: Callable[[Any], None]) -> Iterator[None]:
     finally:
         omegaconf.base.parse = parse  # type: ignore[attr-defined]
         Container.resolve_parse_tree = original  # type: ignore[method-assign]
-
-
-def yaml_text(content: Any, resolve: bool = False) -> str:
-    """Return a configuration as OmegaConf writes it, with an escape for what a terminal would take for a command."""
-    text = OmegaConf.to_yaml(content, resolve=resolve)
-    if all(line.isprintable() for line in text.split("\n")):
-        return text
-    data = OmegaConf.to_container(content, resolve=resolve) if OmegaConf.is_config(content) else content
-    return str(yaml.dump(data, default_flow_style=False, sort_keys=False, Dumper=get_omega_conf_dumper()))
 
 
 def apply_overrides(overrides: Sequence[Override], config: DictConfig) -> None:

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.composing import Composed, without_hydra
-from transferpipe.cli.compose.hydra_private import INFO, info_text, yaml_text
+from transferpipe.cli.compose.hydra_private import INFO, info_text
+from transferpipe.cli.compose.resolving import yaml_text
 from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError, did_you_mean
 from transferpipe.text.visible import visible

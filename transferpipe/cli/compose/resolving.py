@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -61,6 +62,15 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
     assert isinstance(data, dict)
     without_source_config(data, places)  # type: ignore[arg-type]
     return {str(k): v for k, v in data.items()}
+
+
+def yaml_text(content: Any, resolve: bool = False) -> str:
+    """Return a configuration as OmegaConf writes it, with an escape for what a terminal would take for a command."""
+    text = OmegaConf.to_yaml(content, resolve=resolve)
+    if all(line.isprintable() for line in text.split("\n")):
+        return text
+    # What is quoted stays so, and what is not: 1e5 is a number to OmegaConf, and a text to PyYAML.
+    return str(yaml.serialize(yaml.compose(text, Loader=yaml.SafeLoader), Dumper=yaml.SafeDumper, allow_unicode=False))
 
 
 def _keys_of(data: Any, prefix: str = "") -> Iterator[str]:

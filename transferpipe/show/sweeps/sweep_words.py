@@ -14,6 +14,7 @@ from transferpipe.sweep.running.rung import Rung
 from transferpipe.sweep.variant import SEED
 from transferpipe.text.collapse import counted
 from transferpipe.text.listing import and_more, listed
+from transferpipe.text.visible import visible
 
 LIKE_THE_BEST = "tied with best"
 RANKED_BY_TEST = "ranked by the test part that is reported"
@@ -59,10 +60,10 @@ def verdicts(entries: Iterable[Entry]) -> list[str]:
 
 
 def label_of(overrides: Mapping[str, str], control: str | None, keys: Sequence[str] | None = None) -> str:
-    """Return a variant as a command line would write it; with `keys`, only what stands under those."""
+    """Return a variant as a command line would write it, to be shown; with `keys`, only what stands under those."""
     chosen = {k: v for k, v in overrides.items() if keys is None or k in (*keys, SEED)}
     words = [f"control={control}"] if control else []
-    return " ".join([*words, *(f"{k}={v}" for k, v in chosen.items())]) or "(as it is)"
+    return visible(" ".join([*words, *(f"{k}={v}" for k, v in chosen.items())])) or "(as it is)"
 
 
 def estimate_text(found: Estimate, signed: bool = False) -> str:
