@@ -9,9 +9,11 @@ import transferpipe as tp
 from transferpipe.errors import RecipeError
 
 
-def make(use_ema=True, trained=True):
+def make(use_ema=True, trained=True, scaled=False):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="d"), layers.BatchNormalization(name="n")])
     optimizer = keras.optimizers.SGD(0.1, use_ema=use_ema, ema_momentum=0.9)
+    if scaled:  # which counts no steps itself
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(optimizer, keras.losses.MeanSquaredError(), run_eagerly=True)
     data = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
     for _ in range(3 if trained else 0):  # not `fit`, at whose end Keras writes the averages over the weights
@@ -24,9 +26,10 @@ def move(source, target):
     return target
 
 
+@pytest.mark.parametrize("scaled", [False, True], ids=["", "scaled"])
 @pytest.mark.parametrize("kind", ["live", "s.keras", "s.h5"])
-def test_averages_are_the_values(kind, tmp_path):
-    model = make()
+def test_averages_are_the_values(kind, scaled, tmp_path):
+    model = make(scaled=scaled)
     averages = [np.asarray(v) for v in model.optimizer.variables if v.name.endswith("_average")]
     assert not np.allclose(averages[0], model.get_layer("d").kernel)
     if kind != "live":
@@ -41,7 +44,11 @@ def test_averages_are_the_values(kind, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"use_ema": False}, "SGD without use_ema=True"), ({"trained": False}, "so no averages|it was not trained yet")],
+    [
+        ({"use_ema": False}, "SGD without use_ema=True"),
+        ({"trained": False}, "so no averages|it was not trained yet"),
+        ({"trained": False, "scaled": True}, "so no averages|it was not trained yet"),
+    ],
 )
 @pytest.mark.parametrize("kind", ["live", "s.keras"])
 def test_where_there_are_none_is_said_and_the_hint_helps(options, said, kind, tmp_path):

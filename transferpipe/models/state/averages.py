@@ -22,6 +22,7 @@ from transferpipe.models.walk import to_numpy
 from transferpipe.text.collapse import counted
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import WeightSpec
+from transferpipe.weights.stored_optimizer import ITERATIONS
 
 AVERAGES = ("ema", "average", "optimizer/average")
 """What `select` calls them."""
@@ -61,8 +62,9 @@ def averaged_file(source: FileSource) -> FileSource:
         )
     if places is None:
         raise _refused(source.label, f"holds other arrays than Keras makes for its optimizer ({slots.optimizer})")
-    held = {s.kind: places[s.place] for s in slots.slots if s.place in places and not s.weight}
-    _check(source.label, slots, int(source.read_entry(held["iterations"])) if "iterations" in held else 1)
+    # Of several optimizers in one, the one that trains counts: what scales the loss around it stays at 0.
+    counts = [s for s in slots.slots if s.place in places and not s.weight and s.kind.endswith(ITERATIONS)]
+    _check(source.label, slots, max((int(source.read_entry(places[s.place])) for s in counts), default=1))
     averages: dict[str, WeightSpec] = {}
     for slot in slots.slots:
         if slot.kind == "average" and slot.weight in source.catalog and slot.place in places:
