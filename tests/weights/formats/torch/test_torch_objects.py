@@ -151,3 +151,22 @@ def test_the_constants_of_a_frozen_module(tmp_path):
     assert [w.name for w in source.catalog] == [f"constants/{k}" for k in range(4)]
     for value in model.state_dict().values():
         assert sum(np.array_equal(value.numpy(), f) for f in found) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["TorchScript", "module"])
+def test_the_packed_weights_of_quantized_layers_go_by_the_names_of_their_state_dict(path, kind):
+    torch = pytest.importorskip("torch")
+    layers = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+    model = torch.ao.quantization.quantize_dynamic(layers, {torch.nn.Linear}, dtype=torch.qint8)
+    if kind == "TorchScript":
+        torch.jit.script(model).save(path)
+    else:
+        torch.save(model, path)
+    source, state = open_source(path), model.state_dict()
+    for layer in "02":
+        _, bias = state[f"{layer}._packed_params._packed_params"]
+        name = f"{layer}/_packed_params/_packed_params"
+        assert np.array_equal(source.read(f"{name}/1"), bias.detach().numpy())
+    found = {(u.name, u.reason) for u in source.catalog.unreadable}
+    assert found == {(f"{layer}/_packed_params/_packed_params/0", "is quantised") for layer in "02"}

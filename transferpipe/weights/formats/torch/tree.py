@@ -253,7 +253,9 @@ def _pairs_of_object(thing: Thing) -> list[tuple[Any, Any]]:
     # Sets are read as lists: see EMPTY_SET in `unpickle`.
     left = {key for key in beside if isinstance(key, str)} if isinstance(beside, list) else set[str]()
     parts = [_pairs(found.get(name)) for name in ("_parameters", "_buffers", "_modules")]
-    return [*parts[0], *((k, v) for k, v in parts[1] if not (isinstance(k, str) and k in left)), *parts[2]]
+    # The one attribute that a state dict has: `LinearPackedParams._save_to_state_dict`.
+    packed = [(k, v) for k, v in found.items() if k == "_packed_params" and thing.name.endswith("PackedParams")]
+    return [*parts[0], *((k, v) for k, v in parts[1] if not (isinstance(k, str) and k in left)), *parts[2], *packed]
 
 
 def _count(container: Any) -> int:

@@ -342,7 +342,21 @@ def _build(m: Machine, _: Any) -> None:
     elif isinstance(target, Thing):  # with __slots__ they are two mappings
         parts = [part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, Entries)]
         target.state.pairs.extend(pair for part in parts for pair in part.pairs)
+        target.state.pairs.extend(enumerate(_packed(target, state)))
         m.steps -= len(target.state.pairs)
+
+
+def _packed(target: Thing, state: Any) -> tuple[Any, ...]:
+    """Return what the packed weights of a quantized layer hold: TorchScript's class of them, or a pickled object of it.
+
+    The pickle of such an object tells the class behind the state.
+    """
+    if not isinstance(state, tuple) or not state:
+        return ()
+    inner, is_object = state[0], target.name == "torch.ScriptObject"
+    name = str(state[-1]) if is_object else target.name
+    held = inner if is_object else state
+    return held if name.endswith("PackedParamsBase") and isinstance(held, tuple) else ()
 
 
 _VALUES = """
