@@ -99,7 +99,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "connected-otherwise": WarningKind(
             "Both sides tell what feeds what, and a paired layer takes its input from somewhere else, takes its "
-            "inputs in another order, or is called more often on one side.",
+            "inputs in another order, is called more often on one side, or gets something else that is computed of "
+            "the same layers, which shows with numbers drawn for the purpose.",
             "mapping.all: d2 takes d1 in the source, d0 in the target",
             "Connect the target's layers as the source's are, or pair the layers that are in the same place.",
         ),

@@ -16,6 +16,7 @@ from transferpipe.planning.advice.warned import describe_warnings, refuse_warnin
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.reading.read_plan import plan_from_data, warning_from_data
 from transferpipe.recipe.model import Recipe
+from transferpipe.show.help_pages import read_topic
 
 CROSSED = {"all": {"to": "[ab]", "from": "[ab]", "pair": "order"}}
 ONE = {"one": {"to": "a", "from": "a"}}
@@ -135,6 +136,24 @@ def test_values_of_another_type_are_refused(source, key, value):
 
 def test_every_code_can_be_allowed(source):
     assert tp.plan(source, dense("a"), mapping=ONE, strict=True, allow=list(WARNINGS))
+
+
+@pytest.mark.parametrize("code", WARNINGS)
+def test_every_code_is_an_error_unless_it_is_allowed_and_the_topic_tells_of_it(code):
+    warning, other = PlanWarning(code, "mapping.x", "a text"), next(c for c in WARNINGS if c != code)
+    for allow in ((), (other,)):
+        with pytest.raises(tp.RecipeError, match=rf"mapping\.x \[{code}\]: a text") as caught:
+            refuse_warnings(Recipe(None, strict=True, allow=allow), [warning], tp.RecipeError)
+        assert allowed(caught.value) == [*allow, code]
+    refuse_warnings(Recipe(None, strict=True, allow=(code,)), [warning], tp.RecipeError)
+    with pytest.raises(tp.RecipeError):  # one that is allowed lets no other pass
+        refuse_warnings(
+            Recipe(None, strict=True, allow=(code,)), [warning, PlanWarning(other, "", "b")], tp.RecipeError
+        )
+    kind, topic = WARNINGS[code], unfolded(read_topic("warnings"))
+    where, _, example = kind.example.partition(": ")
+    told = (f"{code} {'-' * len(code)}", kind.means, str(PlanWarning(code, where, example)), kind.fix)
+    assert all(text and unfolded(text) in topic for text in told)
 
 
 def test_a_crossing_among_many_is_seen_whatever_their_number():

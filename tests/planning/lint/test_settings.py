@@ -86,6 +86,10 @@ def first(x):
     return x[:, 0]
 
 
+def transposed(output_padding=None):
+    return kl.Conv2DTranspose(3, 3, strides=2, padding="same", output_padding=output_padding, name="c")
+
+
 PAIRS = {
     "the first place, and the mean": (lambda: taken(first), lambda: taken(kl.GlobalAveragePooling1D())),
     "the first place, and the last": (lambda: taken(first), lambda: taken(lambda x: x[:, -1])),
@@ -387,6 +391,12 @@ PAIRS = {
     ),
     "a transposed convolution": (
         lambda: chain(kl.Conv2DTranspose(3, 3, padding="same", name="c")), lambda: chain(conv(padding="same"))
+    ),
+    "a transposed convolution's size, of itself": (
+        lambda: chain(transposed(), kl.GlobalMaxPooling2D()), lambda: chain(transposed(0), kl.GlobalMaxPooling2D())
+    ),
+    "a transposed convolution's size, as it is of itself": (
+        lambda: chain(transposed(), conv("e")), lambda: chain(transposed(1), conv("e"))
     ),
     "another normalization": (
         lambda: row(kl.LayerNormalization(name="n")), lambda: row(kl.GroupNormalization(1, name="n"))

@@ -7,6 +7,7 @@ layers that are paired, at inputs, or at merges of such.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -20,6 +21,7 @@ from transferpipe.planning.lint.compared_sides import (
     same_step,
     without_rank,
 )
+from transferpipe.planning.lint.computed_inputs import ComputedInputs, inputs_called
 from transferpipe.planning.lint.settings_paired import ComparedPair
 from transferpipe.planning.lint.steps import AROUND, GraphStep, explicit_padding, pool_padding, simplify
 from transferpipe.weights.keras.layer_settings import ACTIVATION
@@ -51,7 +53,8 @@ class BetweenComparison(ComparedSides):
         """Compare what stands before paired layers, wherever the layers before that are paired as well."""
         if self.source.network.connected and self.target.network.connected:
             graph = self._graph_pairs()
-            waiting = [(s, t, pair) for (s, t), pair in graph.items()]
+            alike = self._computed_alike(graph)
+            waiting = [(s, t, pair) for (s, t), pair in graph.items() if (s, t) not in alike]
             seen = set(graph)
             while waiting:
                 s, t, pair = waiting.pop()
@@ -66,6 +69,17 @@ class BetweenComparison(ComparedSides):
                             waiting.append((*ends, pair))  # type: ignore[arg-type]
             self._outputs(graph)
         self._last_activations()
+
+    def _computed_alike(self, graph: Mapping[tuple[str, str], ComparedPair]) -> set[tuple[str, str]]:
+        """Return the pairs before which both sides compute the same in other ways; the layers there need no more."""
+        theirs, ours = Counter(s for s, _ in graph), Counter(t for _, t in graph)
+        partners = {s: t for s, t in graph if theirs[s] == ours[t] == 1}
+        called = inputs_called(self.source.network, self.target.network)
+        computed = ComputedInputs(self.source, self.target, partners, called)
+        alike = {(s, t) for s, t in partners.items() if computed.are_alike(s, t)}
+        before = {name for pair in alike for name in computed.layers_before(*pair)}
+        self._followed |= {(pair.source, pair.target) for (_, t), pair in graph.items() if t in before}
+        return alike
 
     def _outputs(self, graph: Mapping[tuple[str, str], ComparedPair]) -> None:
         """Compare what stands behind the last paired layers, up to the outputs of both models."""

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transferpipe.planning.lint.arrangement import ENDS_WITH_STATE, Arrangement
+from transferpipe.planning.lint.computed_inputs import ComputedInputs, inputs_called, shape_of_input
 from transferpipe.planning.lint.kept_layers import graph_node, lint_kept_between
 from transferpipe.planning.lint.parts import part_of
 from transferpipe.planning.model import PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed, listed_clauses
 from transferpipe.weights.keras.layer_settings import ACTIVATION
-from transferpipe.weights.network import Network, Node, NodeOutput
+from transferpipe.weights.network import Node, NodeOutput
 from transferpipe.weights.spec import Catalog
 
 # Each is a whole clause with two names: three fill a line or two.
@@ -51,7 +52,9 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
         if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
             facing = there.facing(network.framework)
-            yield from _connected_otherwise(here, facing, _partners(plan, alias, here, there), rules)
+            yield from _connected_otherwise(
+                here, facing, _partners(plan, alias, here, there), rules, _judged(plan, there)
+            )
     yield from lint_kept_between(plan, there, set(rules))
 
 
@@ -62,6 +65,13 @@ def _rules(plan: Plan, target: Arrangement) -> dict[str, str]:
         if name := graph_node(target, a.target):
             found.setdefault(name, a.rule)
     return found
+
+
+def _judged(plan: Plan, target: Arrangement) -> frozenset[str]:
+    """Return the nodes of the target's graph of which it is said, or known to the rule, what they do otherwise."""
+    differing = {name for d in plan.settings.differences if (name := target.in_graph.get(d.target_layer))}
+    changed = {name for a in plan.assignments if a.own_steps and (name := graph_node(target, a.target))}
+    return frozenset(differing | changed)
 
 
 def _partners(plan: Plan, alias: str, source: Arrangement, target: Arrangement) -> dict[str, str]:
@@ -257,26 +267,37 @@ def _word(form: Form) -> str:
 
 
 def _connected_otherwise(
-    source: Arrangement, target: Arrangement, partners: Mapping[str, str], rules: Mapping[str, str]
+    source: Arrangement,
+    target: Arrangement,
+    partners: Mapping[str, str],
+    rules: Mapping[str, str],
+    judged: frozenset[str],
 ) -> Iterator[PlanWarning]:
     calls = {
         two: (source.network.by_name[one].calls, target.network.by_name[two].calls) for one, two in partners.items()
     }
     shared = frozenset(name for name, (a, b) in calls.items() if a == b > 1)
-    theirs_called, ours_called = _inputs_called(source.network, target.network)
+    theirs_called, ours_called = inputs_called(source.network, target.network)
     # Both sides in the names of the target, so that equal means the same place.
     here = _Feeds(source, partners, theirs_called, shared)
     there = _Feeds(target, {name: name for name in partners.values()}, ours_called, shared)
+    computed = ComputedInputs(source, target, partners, (theirs_called, ours_called))
     found: dict[str, list[str]] = {}
     for one, two in partners.items():
         theirs, ours = here.into(one), there.into(two)
         if two in shared:
             theirs, ours = (sorted(into, key=repr) for into in (theirs, ours))
         first = next(((a, b) for a, b in zip(theirs, ours, strict=False) if _take_otherwise(a, b, source)), None)
+        alike = computed.are_alike(one, two)
         if first is not None:
+            if alike:
+                continue
             text = f"{two} takes {_words(first[0])} in the source, {_words(first[1])} in the target"
         elif calls[two][0] != calls[two][1]:
             text = f"{two} is called {_times(calls[two][0])} in the source, {_times(calls[two][1])} in the target"
+        elif alike is False and not judged & {two, *computed.layers_before(one, two)}:
+            words = computed.words(one, two)
+            text = f"{two} takes {words[0]} in the source, {words[1]} in the target"
         else:
             continue
         found.setdefault(rules[two], []).append(text)
@@ -287,31 +308,6 @@ def _connected_otherwise(
         yield from _ends_in_another_order(here, there)
 
 
-def _inputs_called(source: Network, target: Network) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what the inputs of both models are called, where both have several.
-
-    By name where all names agree, else by place, where every input has the shape of the one at its place.
-    """
-    theirs, ours = source.inputs, target.inputs
-    if len(theirs) != len(ours) or len(ours) < 2:
-        return {}, {}
-    if set(theirs) == set(ours):
-        partners = theirs
-    elif all(_shape(source, a) == _shape(target, b) for a, b in zip(theirs, ours, strict=True)):
-        partners = ours
-    else:
-        return {}, {}
-    return dict(zip(theirs, partners, strict=True)), {name: name for name in ours}
-
-
-def _shape(network: Network, name: str) -> str:
-    """Return the shape of an input as text, without its samples."""
-    node = network.by_name.get(name)
-    settings = node.settings if node is not None else {}
-    shape = settings.get("batch_shape") or settings.get("batch_input_shape")
-    return str(tuple(shape[1:])) if isinstance(shape, list | tuple) else ""
-
-
 def _ends_in_another_order(source: _Feeds, target: _Feeds) -> Iterator[PlanWarning]:
     """Yield a warning of models that take the same inputs, or give the same outputs, in another order.
 
@@ -320,7 +316,7 @@ def _ends_in_another_order(source: _Feeds, target: _Feeds) -> Iterator[PlanWarni
     one, two = source.side.network, target.side.network
     if one.inputs != two.inputs and set(one.inputs) == set(two.inputs):
         places = zip(one.inputs, two.inputs, strict=True)
-        if any(a != b and _shape(one, a) == _shape(two, b) for a, b in places):
+        if any(a != b and shape_of_input(one, a) == shape_of_input(two, b) for a, b in places):
             text = f"takes its inputs as {listed(two.inputs, _SOME)}, the source as {listed(one.inputs, _SOME)}"
             yield PlanWarning("connected-otherwise", "target", f"{text}: build it with the source's order")
     theirs, ours = [source.form(o) for o in one.results], [target.form(o) for o in two.results]

@@ -241,7 +241,32 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
         if isinstance(dilation := found.get("dilation_rate"), tuple) and len(dilation) == len(sizes):
             # There is nothing to be dilated in a window of one place.
             found["dilation_rate"] = tuple(d if k > 1 else 1 for d, k in zip(dilation, sizes, strict=True))
+    if re.fullmatch(r"Conv\dDTranspose", kind):
+        _count_output_padding(found, _sizes(kind, settings))
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+def _count_output_padding(found: dict[str, Any], sizes: tuple[int, ...] | None) -> None:
+    """Replace an ``output_padding`` of None by the numbers that give the same size of output, where they are known.
+
+    With None it is ``size * stride``, or with ``valid`` what the last kernel reaches; no number gives the first where
+    the kernel is even, as it would have to be the stride, which Keras refuses:
+    https://github.com/keras-team/keras/blob/master/keras/src/backend/common/backend_utils.py
+    """
+    strides: Any = found.get("strides")
+    dilation: Any = found.get("dilation_rate")
+    padding = found.get("padding")
+    if "output_padding" in found or padding not in ("same", "valid") or not sizes:
+        return
+    if not all(isinstance(x, tuple) and len(x) == len(sizes) for x in (strides, dilation)):
+        return
+    wide = [(k - 1) * d + 1 for k, d in zip(sizes, dilation, strict=True)]
+    if padding == "same" and not all(k % 2 for k in wide):
+        found["output_padding"] = "None"
+        return
+    found["output_padding"] = tuple(
+        s - 1 if padding == "same" else max(s - k, 0) for k, s in zip(wide, strides, strict=True)
+    )
 
 
 _MEANINGLESS = frozenset(["name", "dtype", "trainable", "seed", "batch_input_shape", "batch_shape", "input_dtype"])

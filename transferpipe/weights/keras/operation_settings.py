@@ -47,6 +47,7 @@ _POOLED = {"mean": "Average", "max": "Max"}
 _REDUCTIONS = (
     "mean", "max", "min", "sum", "prod", "std", "var", "median", "norm", "logsumexp", "argmax", "argmin", "any", "all",
 )  # fmt: skip
+_MAKING_AXES = ("stack", "expanddims")
 _SAME = {"amax": "max", "amin": "min", "absolute": "abs"}
 _ARITHMETIC = {
     **dict.fromkeys(("add", "subtract", "multiply", "maximum", "minimum"), None),
@@ -65,7 +66,7 @@ _MAPS = (3, 4, 5)
 
 def keras_node_function(node: Node, network: Network) -> LayerFunction:
     """Return what a layer of Keras, or an operation between layers, computes beside its weights."""
-    node = _of_today(node)
+    node = of_today(node)
     if OPERATION in node.settings or ARGUMENTS in node.settings:
         return _operation(node, version_of(network.keras_version))
     return keras_function(node, network)
@@ -75,16 +76,17 @@ def keras_output_function(node: Node, output: int) -> LayerFunction | None:
     """Return what one output of an operation that cuts a value into several is; None for any other node."""
     if OPERATION not in node.settings and ARGUMENTS not in node.settings:
         return None
-    node = _of_today(node)
-    name = _called(node).replace("_", "").lower()
+    node = of_today(node)
+    name = called_name(node).replace("_", "").lower()
     return selected_output(name, node.settings, output, node)
 
 
-def _called(node: Node) -> str:
+def called_name(node: Node) -> str:
+    """Return the name of what an operation calls, without the modules before it."""
     return str(node.settings.get("function", node.layer_class)).rpartition(".")[2]
 
 
-def _of_today(node: Node) -> Node:
+def of_today(node: Node) -> Node:
     """Return an operation that tf.keras noted by its function in TensorFlow as Keras 3's that is the same."""
     if "function" not in node.settings:
         return node
@@ -111,7 +113,7 @@ def _noted_call(data: Any, depth: int) -> tuple[Any, Mapping[str, Any]]:
 
 
 def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
-    called = _called(node)
+    called = called_name(node)
     name = called.replace("_", "").lower()
     name = _SAME.get(name, name)
     settings = {k: v for k, v in node.settings.items() if k not in (OPERATION, ARGUMENTS, "function")}
@@ -145,12 +147,19 @@ def _by_its_settings(name: str, settings: dict[str, Any], constants: list[Any], 
     if name in ("power", "pow") and constants == [2] and len(node.inputs) == 1 and _tensor_first(node):
         return LayerFunction("square")
     if type(axis := settings.get("axis")) is int:
-        settings["axis"] = spell_axis(axis, node)
+        # What makes an axis counts it among those that there are then.
+        settings["axis"] = spell_axis(axis, node) if name not in _MAKING_AXES or axis < 0 else _new_axis(axis, node)
         if settings["axis"] is None:  # how many axes there are is not told: it may be one counted from the end
             del settings["axis"]
     more = {ARGUMENTS: tuple(constants)} if constants else {}
     known = name in _OF_VALUES and len(node.inputs) == 1
     return LayerFunction(name if known else node.layer_class, plain_settings(settings) | more, None, known)
+
+
+def _new_axis(axis: int, node: Node) -> int | None:
+    """Return an axis that an operation makes, counted from the end; None where it is not known how many there are."""
+    ranks = {len(shape) for shape in node.input_shapes}
+    return axis - ranks.pop() - 1 if len(ranks) == 1 else None
 
 
 def _as_activation(
