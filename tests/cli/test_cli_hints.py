@@ -627,7 +627,7 @@ def test_seeds_are_not_for_a_sweeper_to_choose():
         pytest.param(["seed=1,2", "+sweep.variants={a: {seed: 3}}"], ["seed=1,2", "+sweep.variants={a: {freeze: []}}"],
                      marks=follows("_check_keys: leave out one of")),
         pytest.param(["sweep.axes={seed: []}"], ["sweep.axes={seed: [1, 2]}"],
-                     marks=follows("named_axes: give at least one")),
+                     marks=follows("read_axes: give at least one")),
     ],
 )  # fmt: skip
 def test_values_of_axes_in_words(wrong, right, hint, cli):

@@ -11,7 +11,7 @@ import pytest
 import transferpipe
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.json_text import read_mapping
-from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, refusals_said, stopped_by_machine
+from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, explain_machine_error, refusals_said
 from transferpipe.files.publishing.atomic import new_folders, write_text
 from transferpipe.weights.formats import open_source
 
@@ -119,10 +119,10 @@ def test_what_is_the_files_fault_stays_so():
 
 
 def test_what_nobody_has_said_anything_of():
-    refused = stopped_by_machine(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "folder/x"))
+    refused = explain_machine_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "folder/x"))
     assert (str(refused), refused.status) == ("folder/x: cannot be read or written: No space left on device", 4)
-    assert str(stopped_by_machine(MemoryError())) == "there is not enough memory"
-    assert stopped_by_machine(OSError("a library's own text")) is None
+    assert str(explain_machine_error(MemoryError())) == "there is not enough memory"
+    assert explain_machine_error(OSError("a library's own text")) is None
 
 
 @pytest.mark.follows("cannot_be_read: check who may read", "cannot_be_written: save elsewhere, or change")

@@ -376,7 +376,7 @@ def module(tmp_path, monkeypatch):
     ],
     ids=["unregistered", "half a configuration", "without kwargs", "Lambda"],
 )
-@follows("refused_by_keras: write what the Lambda")
+@follows("explain_refusal: write what the Lambda")
 def test_classes_that_keras_cannot_load(broken, advice, fixed, factor, module):
     kernel, x = draw(3, 4), draw(2, 3)
     np.savez("s.npz", **{"a/kernel": kernel})

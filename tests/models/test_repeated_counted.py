@@ -13,7 +13,7 @@ from transferpipe.models.repeated import repeat_layers
 from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.weights.formats import open_source
-from transferpipe.weights.keras.deeper.counted import Family, recounted
+from transferpipe.weights.keras.deeper.counted import Family, recount
 from transferpipe.weights.keras.deeper.graph import RepeatError
 from transferpipe.weights.keras.deeper.rows import Numbered, NumberedRow
 
@@ -79,7 +79,7 @@ ENCODER_DECODER = {"encoder_num_layers": 2, "decoder_num_layers": 2, "encoder_la
 )  # fmt: skip
 def test_arguments_follow_the_layers(name, given, rows, others, changed):
     config = {"class_name": name, "config": given}
-    assert recounted(config, rows, others) == {"class_name": name, "config": given | changed}
+    assert recount(config, rows, others) == {"class_name": name, "config": given | changed}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_arguments_follow_the_layers(name, given, rows, others, changed):
 )  # fmt: skip
 def test_why_a_class_cannot_make_them(name, given, rows, others, why):
     with pytest.raises(RepeatError, match=why.replace("(", r"\(")):
-        recounted({"class_name": name, "config": given}, rows, others)
+        recount({"class_name": name, "config": given}, rows, others)
 
 
 @pytest.mark.parametrize(

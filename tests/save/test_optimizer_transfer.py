@@ -392,7 +392,7 @@ def test_state_that_cannot_be_taken_apart_is_dropped(case, tmp_path, monkeypatch
     if case == "initial":
         monkeypatch.setattr(Slot, "value", lambda self: np.arange(2.0))
     if case == "other arrays":
-        monkeypatch.setattr(optimizer_transfer, "stored_places", lambda *_: None)
+        monkeypatch.setattr(optimizer_transfer, "find_stored_places", lambda *_: None)
     recipe = {"mapping": {"r": {"to": "a|b|out"}}, "unmatched": "keep"}
     with pytest.raises(RecipeError) as caught:
         tp.transfer(tmp_path / "s.keras", target, optimizer="transfer", **recipe)

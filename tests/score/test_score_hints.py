@@ -76,7 +76,7 @@ class Own(layers.Layer):
         return 2 * x
 
 
-@follows("refused_by_keras: write what the Lambda")
+@follows("explain_refusal: write what the Lambda")
 def test_a_source_of_an_own_class(source, target, tmp_path):
     whole = keras.Sequential([*source.layers[:-1], Own(name="own"), source.layers[-1]], name="whole")
     whole.build((None, 6))

@@ -17,7 +17,7 @@ from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, p
 from transferpipe.cli.interrupted import farewell, status_of
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, TransferError
-from transferpipe.files.os_errors import stopped_by_machine
+from transferpipe.files.os_errors import explain_machine_error
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
 from transferpipe.text.visible import visible
@@ -66,7 +66,7 @@ def _guarded(words: list[str]) -> int:
     except KeyboardInterrupt as error:
         return _interrupted(name, type(error))
     except (OSError, MemoryError, TransferError) as failure:
-        said = failure if isinstance(failure, TransferError) else stopped_by_machine(failure)
+        said = failure if isinstance(failure, TransferError) else explain_machine_error(failure)
         if said is None:
             return _internal(failure, words, name, trouble)
         if kind := interruption():  # what a signal was raised in made this of it

@@ -22,8 +22,8 @@ from transferpipe.fetch.find import find
 from transferpipe.fetch.found import FoundFile
 from transferpipe.fetch.open_path import open_found
 from transferpipe.files.stamp import Stamp, stamps_of
-from transferpipe.models.building.arguments import vouched_by
-from transferpipe.models.building.baked import baked_variables, calls_noted, warn_of_baked
+from transferpipe.models.building.arguments import make_voucher
+from transferpipe.models.building.baked import calls_noted, find_baked_variables, warn_of_baked
 from transferpipe.models.building.build import (
     build_model,
     callables_of,
@@ -38,7 +38,7 @@ from transferpipe.models.building.pure import is_pure, key_of
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
-from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file, averaged_model
+from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, take_averages_of_file, take_averages_of_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import recordings_noted
 from transferpipe.planning.layouts import find_layout, layout_called
@@ -119,7 +119,7 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         UnsafeError: the recipe, or a file, asks for more than it may.
     """
     assert recipe.target is not None
-    check_names(named_by(recipe), trusted)
+    check_names(find_named_builds(recipe), trusted)
     models = {name: live_model(model, name) for name, model in (live or {}).items()}
     sources: dict[str, Source] = {}
     labels, name = {}, "" if recipe.name == UNNAMED else recipe.name
@@ -151,7 +151,7 @@ def builds_of(recipe: Recipe) -> Iterator[Build]:
         yield recipe.score
 
 
-def named_by(recipe: Recipe) -> Iterator[Build]:
+def find_named_builds(recipe: Recipe) -> Iterator[Build]:
     """Yield everything whose name a recipe gives: what it calls, and what its parity check compares with."""
     yield from builds_of(recipe)
     if recipe.verify.parity and recipe.verify.parity.reference:
@@ -268,7 +268,7 @@ def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:
     """
     if source.config is not None:
         values = sum(math.prod(weight.shape) for weight in (*source.catalog, *source.others))
-        check_classes(source.config, source.label, vouched_by(trusted), values)
+        check_classes(source.config, source.label, make_voucher(trusted), values)
         if source.format in ("keras", "h5"):  # whose names of weights are those of the layers
             check_filled(source.catalog)
     return source
@@ -308,7 +308,7 @@ def _open_selected(found: FoundFile, where: str, origin: Origin) -> FileSource:
     if origin.select in AVERAGES:
         file = detect_format(found.path) if origin.format is None else origin.format
         if file in KERAS_FORMATS:
-            return averaged_file(open_found(found, where, origin.format))
+            return take_averages_of_file(open_found(found, where, origin.format))
     return open_found(found, where, origin.format, origin.select)
 
 
@@ -318,7 +318,7 @@ def _live_source(model: ModelTarget, origin: Origin) -> ModelSource:
     if origin.select not in AVERAGES:
         what = f"{origin.select!r} cannot be selected from a live model"
         raise RecipeError(Problem("select", what, "select: ema takes its optimizer's averages"))
-    return averaged_model(model)
+    return take_averages_of_model(model)
 
 
 def _build_source(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
@@ -330,7 +330,7 @@ def _build_source(build: Build, seed: int, trusted: Collection[str], recipe: str
         return known
     with calls_noted() as noted, files_noted(build.where, recipe) as files:
         model, _ = build_model(build, seed, trusted, may_defer=False)
-    baked = baked_variables(model, noted)
+    baked = find_baked_variables(model, noted)
     target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()))
     return kept.sources.keep(key, target) if kept else target
 
@@ -372,7 +372,7 @@ def _build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> Mo
         return known
     with calls_noted() as noted, files_noted(build.where, recipe) as files, recordings_noted() as recorded:
         model, deferred = build_model(build, seed, trusted)
-    baked = baked_variables(model, noted)
+    baked = find_baked_variables(model, noted)
     saved = recorded.get(id(model)) if deferred else None
     target = ModelTarget(model, describe_build(build), baked=baked, fetched=tuple(files.values()), recorded=saved)
     return kept.targets.keep(key, target) if kept and deferred else target

@@ -8,7 +8,7 @@ from dataclasses import replace
 from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.execute.like import check_kept, take_after
-from transferpipe.execute.open_recipe import named_by, open_recipe
+from transferpipe.execute.open_recipe import find_named_builds, open_recipe
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.models.building.build import check_names, require_keras
@@ -44,7 +44,7 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
         RecipeError: the plan cannot be made, or is not the expected one.
         FileError, UnsafeError: a source or the target cannot be opened.
     """
-    check_names(named_by(recipe), trusted)
+    check_names(find_named_builds(recipe), trusted)
     _check_installed(recipe)
     if recipe.score:
         check_score(recipe, recipe.score, trusted)

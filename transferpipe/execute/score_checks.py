@@ -20,7 +20,7 @@ from transferpipe.models.settings import settings_kept
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.recipe.model import Build, Recipe, walk_builds
 from transferpipe.recipe.outputs import outputs_of
-from transferpipe.recipe.trust import plugged_score, resolve
+from transferpipe.recipe.trust import load_outside_score, resolve
 
 Given = Mapping[str, Any]
 
@@ -94,7 +94,7 @@ OURS = "transferpipe."
 
 def is_ours(score: Build) -> bool:
     """Tell whether a score is of this package; one of an installed package only goes by such a name."""
-    return score.target.startswith(OURS) and plugged_score(score.target, f"{score.where}._target_") is None
+    return score.target.startswith(OURS) and load_outside_score(score.target, f"{score.where}._target_") is None
 
 
 KINDS = ("trained", "measured", "heuristic")

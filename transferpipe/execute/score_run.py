@@ -24,7 +24,7 @@ from transferpipe.models.loaded_once import load_once
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.state.random_states import seed_states
 from transferpipe.planning.plan import Plan
-from transferpipe.prove.reload import refused_by_keras
+from transferpipe.prove.reload import explain_refusal
 from transferpipe.recipe.model import Build, Recipe
 from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.trust import resolve
@@ -113,7 +113,7 @@ def _load(report: Report, ours: bool) -> Any:
     try:
         return load_once(path, "finished") if ours else import_keras().models.load_model(Path(path), compile=False)
     except Exception as error:  # whatever the file's layers raise
-        raise ScoreError(refused_by_keras(path.name, error)) from error
+        raise ScoreError(explain_refusal(path.name, error)) from error
 
 
 def _from_number(score: Build, result: Any, seconds: float) -> dict[str, Any]:

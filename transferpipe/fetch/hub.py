@@ -84,7 +84,7 @@ def _parts(url: str, where: str) -> list[str]:
     return parts
 
 
-def cached_hf(path: HubPath, where: str) -> Path | None:
+def find_cached_hf(path: HubPath, where: str) -> Path | None:
     """Return the copy of a file that the cache has, without asking anybody."""
     found = import_package("hf", where).try_to_load_from_cache(path.repo, path.inner, revision=path.revision)
     # What is known not to exist is neither a text nor None.

@@ -10,7 +10,7 @@ from transferpipe.fetch.cache import fetch
 from transferpipe.fetch.cloud import download as download_object
 from transferpipe.fetch.found import ONE_FILE, FoundFile, identify_file
 from transferpipe.fetch.http import download as download_http
-from transferpipe.fetch.hub import HubPath, cached_hf, commit_of, fetch_hf, fetch_kaggle, parse_hf, parse_kaggle
+from transferpipe.fetch.hub import HubPath, commit_of, fetch_hf, fetch_kaggle, find_cached_hf, parse_hf, parse_kaggle
 from transferpipe.fetch.request import WantedFile
 from transferpipe.files.hashing import sha256
 from transferpipe.files.stamp import stamps_of
@@ -32,7 +32,7 @@ def _cached(text: str, where: str, pin: str | None) -> FoundFile:
 def _hf(text: str, where: str, pin: str | None) -> FoundFile:
     address = parse_hf(text, where)
     _check_pin(address, where, pin, "a commit: hf://organisation/repository@commit/...")
-    if pin and (cached := cached_hf(address, where)) and sha256(cached) == pin:
+    if pin and (cached := find_cached_hf(address, where)) and sha256(cached) == pin:
         return identify_file(cached, text, pin, where)
     path = fetch_hf(address, WantedFile(text, where, digest=None))
     if not path.exists():

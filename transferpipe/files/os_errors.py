@@ -100,7 +100,7 @@ def say_refusal(path: Path, error: OSError | TransferError) -> None:
         raise cannot_be_read(part, refusal) from error
 
 
-def stopped_by_machine(error: OSError | MemoryError) -> FileError | None:
+def explain_machine_error(error: OSError | MemoryError) -> FileError | None:
     """Return what to say of an error that nobody has said anything of; None where it is not the machine's."""
     if isinstance(error, MemoryError):
         return FileError(Problem("", "there is not enough memory"))

@@ -122,7 +122,7 @@ def chooser_of(optimizer: Any) -> Any:
     return getattr(optimizer, "_optimizer_map", None)
 
 
-def averaged_variables(optimizer: Any) -> Iterator[tuple[Any, Any]]:
+def find_averages(optimizer: Any) -> Iterator[tuple[Any, Any]]:
     """Yield the variables of which a built optimizer keeps a moving average, each with this."""
     yield from zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=False)
 

@@ -141,7 +141,7 @@ def _loaded(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
     return found if found is not None and {w.where for w in target.structure.catalog} <= found.places else None
 
 
-def loaded_off(config: Mapping[str, Any] | None, structure: TargetStructure, target: Target) -> frozenset[str]:
+def find_loaded_off(config: Mapping[str, Any] | None, structure: TargetStructure, target: Target) -> frozenset[str]:
     """Return the layers that Keras loads switched off although a file's configuration does not record their flags.
 
     A class of the user's own may hand its flag to what it builds, as tasks of KerasHub do. Where nothing that is
@@ -173,7 +173,7 @@ def as_loaded(target: Target) -> Target:
     """Return a file that is a target with the flags that its layers have once Keras has loaded it."""
     if not isinstance(target, FileTarget) or target.repeats:
         return target
-    off = loaded_off(target.source.config, target.structure, target)
+    off = find_loaded_off(target.source.config, target.structure, target)
     return dataclasses.replace(target, off=off) if off else target
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.models.keras_private import averaged_variables, layers_in, own_variables
+from transferpipe.models.keras_private import find_averages, layers_in, own_variables
 from transferpipe.models.walk import Walked, is_own_hook, takes_by_hook, to_numpy
 
 _TRACED = ("train_function", "test_function", "predict_function")
@@ -129,4 +129,4 @@ def _averages(model: Any) -> Iterator[tuple[Any, Any]]:
         optimizer: Any = getattr(layer, "optimizer", None)
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         if getattr(optimizer, "use_ema", False) and optimizer.built:
-            yield from averaged_variables(optimizer)
+            yield from find_averages(optimizer)

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.models.building.baked import baked_variables
+from transferpipe.models.building.baked import find_baked_variables
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked
@@ -64,4 +64,4 @@ def live_model(model: Any, name: str) -> ModelTarget:
     if not model.built:
         fix = "build it first: model.build(input_shape), or call it on data"
         raise RecipeError(Problem(name, f"{model.name!r} has no weights yet", fix))
-    return ModelTarget(model, f"{type(model).__name__} {model.name!r}", baked=baked_variables(model))
+    return ModelTarget(model, f"{type(model).__name__} {model.name!r}", baked=find_baked_variables(model))

@@ -119,7 +119,7 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
     return groups
 
 
-def saved_values(recorded: Iterable[Recorded]) -> list[Any]:
+def list_saved_values(recorded: Iterable[Recorded]) -> list[Any]:
     """Return what Keras would save of the layers of a model: variables, and what layers compute on saving."""
     import keras
 

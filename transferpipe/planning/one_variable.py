@@ -63,7 +63,7 @@ def settle_names(
     }
 
 
-def unclaimed(catalog: Catalog, claimed: set[str], is_found: Callable[[str], bool]) -> list[str]:
+def find_unclaimed(catalog: Catalog, claimed: set[str], is_found: Callable[[str], bool]) -> list[str]:
     """Return one name of each weight that no rule claims: the last one that a source has, if any does.
 
     Args:

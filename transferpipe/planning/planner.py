@@ -24,7 +24,7 @@ from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.lint.stacked_cells import lint_stacked_cells
 from transferpipe.planning.lint.whole_plan import lint, lint_reordered
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
-from transferpipe.planning.one_variable import close_claims, other_places, put_together, settle_names, unclaimed
+from transferpipe.planning.one_variable import close_claims, find_unclaimed, other_places, put_together, settle_names
 from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.folds import Folded, fold_rule
 from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
@@ -84,7 +84,7 @@ def make_plan(
     claims = settle_names(rules, claims, target.catalog, partial(_can_pair, pairing))
     for rule in rules:
         _settle(rule, claims[rule.name], fates, pairing)
-    _settle_unmatched(recipe, fates, pairing, unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
+    _settle_unmatched(recipe, fates, pairing, find_unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
     lost = tuple(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     beside = other_places(fates.assignments.values(), target.catalog, sources)
     source_weights = _account(recipe, sources, fates, problems, beside)
@@ -166,7 +166,7 @@ def pair_weights(
             assign(fates, rule, weight, taken.taken, taken.steps)
     # What no other side has under its name is on one side only, which is an answer here.
     by_name = dataclasses.replace(pairing, problems=Problems())
-    _settle_unmatched(recipe, fates, by_name, unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
+    _settle_unmatched(recipe, fates, by_name, find_unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
     # Run to its end for what it does; its warnings are about plans.
     list(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     problems.raise_as(RecipeError)

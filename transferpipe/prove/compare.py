@@ -90,7 +90,7 @@ def is_placed(source: FileSource) -> bool:
     return bool(source.groups) or source.format in _PLACED
 
 
-def expected_of(catalog: Catalog) -> Iterator[ExpectedWeight]:
+def expect_weights(catalog: Catalog) -> Iterator[ExpectedWeight]:
     """Yield what a target's catalog makes one expect."""
     for weight in catalog:
         places = {weight.where: weight.name}

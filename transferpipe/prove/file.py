@@ -12,7 +12,7 @@ from transferpipe.files.crc import Promise, SummedSegment, noting_promises, sett
 from transferpipe.files.hashing import HashedRead
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import Segment, held_open
-from transferpipe.models.loaded_flags import loaded_off
+from transferpipe.models.loaded_flags import find_loaded_off
 from transferpipe.models.structure import file_structure
 from transferpipe.models.target import FileTarget
 from transferpipe.planning.dtypes import kind_of
@@ -22,7 +22,7 @@ from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.progress import Progress
-from transferpipe.prove.compare import Comparison, comparison_of, expected_of, in_turn, is_placed, match_weights
+from transferpipe.prove.compare import Comparison, comparison_of, expect_weights, in_turn, is_placed, match_weights
 from transferpipe.prove.outcome import EditedWeight, find_edits
 from transferpipe.text.collapse import counted
 from transferpipe.values.compare import ComparedBits
@@ -86,7 +86,7 @@ def verify_file(
     with noting_promises() as promises:
         source, places = _opened(path, target, plan)
         catalog = target.catalog
-        matched = match_weights(expected_of(catalog), source.catalog, is_placed(source))
+        matched = match_weights(expect_weights(catalog), source.catalog, is_placed(source))
         matched.note(final_name(source.path), "plan", problems)
         seen = {a.target: SeenNumbers() for a in worth_seeing(plan)}
         rows = [
@@ -178,7 +178,7 @@ def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
     if unrecorded:
         return f"{UNRECORDED} {counted(len(unrecorded), 'layer')} inside others, the first {unrecorded[0]}"
-    structure = structure.switched(loaded_off(source.config, structure, FileTarget(source)))
+    structure = structure.switched(find_loaded_off(source.config, structure, FileTarget(source)))
     seen = effective(structure, {layer.name: layer.trainable for layer in structure.layers}, ())
     by_place = {w.name: w.where for w in source.catalog}
     frozen_there = {by_place[n] for n in seen.frozen_weights}

@@ -12,7 +12,7 @@ from transferpipe.models.state.lookups import LearnedState
 from transferpipe.models.target import ModelTarget, Target
 from transferpipe.models.walk import own_classes, walk
 from transferpipe.planning.model import PlanWarning
-from transferpipe.prove.reload import last_reason, loaded_before
+from transferpipe.prove.reload import last_reason, would_load
 from transferpipe.save.learned_state import check_states
 
 
@@ -31,7 +31,7 @@ def verify_states(path: Path, target: Target, states: Mapping[str, LearnedState]
     try:
         model = import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:  # a user's own code may raise anything
-        if not loaded_before(target, own):
+        if not would_load(target, own):
             text = f"the state of {', '.join(states)} cannot be compared with what Keras loads"
             return [PlanWarning("not-loaded", name, f"{text}: {type(error).__name__}: {str(error).splitlines()[0]}")]
         what = f"keras.models.load_model refuses it with the state of {', '.join(states)}: {last_reason(error)}"

@@ -22,7 +22,7 @@ from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
-from transferpipe.prove.compare import expected_of, match_weights
+from transferpipe.prove.compare import expect_weights, match_weights
 from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compare import same_bits
 
@@ -52,7 +52,7 @@ def verify_reload(
     try:
         model = import_keras().models.load_model(path, compile=False)
     except Exception as error:
-        raise VerificationError(refused_by_keras(name, error)) from error
+        raise VerificationError(explain_refusal(name, error)) from error
     problems = Problems()
     walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
@@ -86,8 +86,8 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
                 rebuilt.load_weights(path)
             model = rebuilt or import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:
-        if loaded_before(target, own) or "objects could not be loaded" in str(error):
-            problem = refused_by_keras(name, error)
+        if would_load(target, own) or "objects could not be loaded" in str(error):
+            problem = explain_refusal(name, error)
             if isinstance(target, ModelTarget) and target.is_quantized and not problem.fix:
                 fix = "save x.weights.h5 instead, and load it into the model behind model.quantize()"
                 problem = Problem(name, problem.what, fix)
@@ -100,7 +100,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
     return []
 
 
-def loaded_before(target: Target, own: Mapping[str, type]) -> bool:
+def would_load(target: Target, own: Mapping[str, type]) -> bool:
     """Tell whether Keras would load the target without what is transferred, so that it is this which it refuses."""
     if isinstance(target, ModelTarget):
         return not own
@@ -131,7 +131,7 @@ def _rebuild(target: Target, own: Mapping[str, type]) -> Any | None:
     return model if same else None
 
 
-def refused_by_keras(name: str, error: Exception) -> Problem:
+def explain_refusal(name: str, error: Exception) -> Problem:
     """Return what is wrong with the file `name`, which Keras did not load."""
     what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
     return Problem(name, what, advise_loading(error))
@@ -174,7 +174,7 @@ def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iter
     """Yield the names of every weight in the target and in the loaded model."""
     # Keras loads a variable that is saved in several places once; its own place is where the walk finds it again.
     own = {w.name: w.where for w in target.catalog}
-    once = (e._replace(places={own[e.name]: e.name}) for e in expected_of(target.catalog))
+    once = (e._replace(places={own[e.name]: e.name}) for e in expect_weights(target.catalog))
     matched = match_weights(once, replace(walked.catalog, doubles=()), by_place=True)
     for name in matched.missing:
         problems.add(name, "is not in the model that Keras loads")

@@ -19,7 +19,7 @@ from transferpipe.files.hashing import sha256
 from transferpipe.files.publishing.publish import settle
 from transferpipe.files.segment import Segment
 from transferpipe.models.repeated import repeat_layers
-from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, averaged_file
+from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, take_averages_of_file
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
@@ -230,7 +230,7 @@ def _try_open(entry: Mapping[str, Any], alias: str, again: _Again) -> FileSource
     try:
         path = _copy_of(entry)
         if entry["select"] in AVERAGES and entry["format"] in KERAS_FORMATS:
-            return averaged_file(open_guarded(path, lambda: open_source(path, entry["format"])))
+            return take_averages_of_file(open_guarded(path, lambda: open_source(path, entry["format"])))
         source = open_guarded(path, lambda: open_source(path, entry["format"], entry["select"]))
         repeats = parse_repeats(entry.get("repeat", {}), alias, again.problems)
         return repeat_layers(source, repeats, as_model=True).source if repeats else source

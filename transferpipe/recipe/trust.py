@@ -75,7 +75,7 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
         UnsafeError: the name, or the object it leads to, is not one that a recipe may use.
         RecipeError: there is no such object, or it cannot be called.
     """
-    plugged = plugged_score(dotted, where)
+    plugged = load_outside_score(dotted, where)
     if plugged is not None:
         return plugged
     folder = Path.cwd().resolve()
@@ -93,7 +93,7 @@ def resolve(dotted: str, where: str, trusted: Collection[str] = ()) -> Callable[
     return found
 
 
-def plugged_score(dotted: str, where: str) -> Callable[..., Any] | None:
+def load_outside_score(dotted: str, where: str) -> Callable[..., Any] | None:
     """Return the score of an installed package that a recipe calls ``transferpipe.score.NAME``; None for other names.
 
     Raises:

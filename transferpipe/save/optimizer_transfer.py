@@ -24,11 +24,11 @@ from transferpipe.models.state.optimizer_slots import (
     Slot,
     Slots,
     build_slots,
-    compiled_with,
+    find_stored_places,
     optimizer_of,
+    read_compiled_optimizer,
     read_slots,
     slots_of_file,
-    stored_places,
 )
 from transferpipe.models.state.stored_slots import says_itself, slots_by_itself
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -38,7 +38,7 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import apply_chain
 from transferpipe.recipe.outputs import outputs_of, suffixes_with
-from transferpipe.save.optimizer_unsaved import followed_from_steps, warn_of_paths, warn_of_unsaved
+from transferpipe.save.optimizer_unsaved import find_arrays_of_steps, warn_of_paths, warn_of_unsaved
 from transferpipe.text.collapse import counted
 from transferpipe.values.checks import cast, check_finite
 from transferpipe.values.compare import same_bits
@@ -206,7 +206,7 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         own = own_classes(target.model) if isinstance(target, ModelTarget) else None
         found = slots_of_file(source, own=own, as_saved=True)
     # Where places, shapes or dtypes do not fit, another version of Keras made the arrays: none of them is guessed at.
-    places = stored_places(source, found)
+    places = find_stored_places(source, found)
     if places is None:
         held, made = len(optimizer_of(source)), len(found.slots)
         what = (
@@ -219,7 +219,7 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         raise _refused(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}
     saved = {s.place: places[s.place] for s in found.slots if s.place in places}
-    followed = followed_from_steps(found.slots, saved, source.read_entry)
+    followed = find_arrays_of_steps(found.slots, saved, source.read_entry)
     arrays |= {(s.kind, s.weight): (s.place, s) for s in followed}
     return _Theirs(alias, source.label, found.optimizer, arrays)
 
@@ -260,7 +260,7 @@ def _settings_of(target: Target) -> Mapping[str, Any]:
 
 def _optimizer_of(target: Target) -> Any:
     if isinstance(target, FileTarget):
-        return compiled_with(target.source)
+        return read_compiled_optimizer(target.source)
     assert isinstance(target, ModelTarget)
     return target.model.optimizer
 

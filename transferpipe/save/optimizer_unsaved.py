@@ -23,7 +23,7 @@ from transferpipe.weights.spec import WeightSpec
 from transferpipe.weights.stored_optimizer import ITERATIONS, U_PRODUCT, nadam_product
 
 
-def followed_from_steps(
+def find_arrays_of_steps(
     slots: Collection[Slot], saved: Mapping[str, WeightSpec], read: Callable[[WeightSpec], NDArray[Any]]
 ) -> Iterator[Slot]:
     """Yield the arrays of a file's optimizer that Keras does not save and that follow from its count of steps.

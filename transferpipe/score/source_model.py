@@ -10,7 +10,7 @@ from transferpipe.fetch.find import find
 from transferpipe.fetch.open_path import open_found
 from transferpipe.models.building.build import call, import_keras
 from transferpipe.models.loaded_once import load_once
-from transferpipe.prove.reload import refused_by_keras
+from transferpipe.prove.reload import explain_refusal
 from transferpipe.recipe.model import Build, Origin
 from transferpipe.score.training.seeded import seeded
 
@@ -64,4 +64,4 @@ def _load(text: str, pin: str | None = None) -> keras.Model:
     try:
         return load_once(file.path, "source")
     except Exception as error:
-        raise FileError(refused_by_keras(text, error)) from error
+        raise FileError(explain_refusal(text, error)) from error

@@ -34,7 +34,7 @@ from transferpipe.values.checks import cast, check_finite, check_step, check_var
 from transferpipe.values.choices import Choices
 from transferpipe.values.edits import apply_edit
 from transferpipe.values.refusals import NOTHING_REFUSED, Refusals
-from transferpipe.values.streams import InFiles, merged_parts, turned_parts
+from transferpipe.values.streams import InFiles, merge_parts, turn_parts
 from transferpipe.values.units import ChosenUnits
 from transferpipe.weights.name import own_of
 from transferpipe.weights.spec import Source
@@ -185,7 +185,7 @@ class Values:
                 self._read(refs[place])  # says where in the whole
 
         try:
-            for part in merged_parts(step, inputs, check if checked and not step.passes_nonfinite else None):
+            for part in merge_parts(step, inputs, check if checked and not step.passes_nonfinite else None):
                 if checked and not _are_finite(part):
                     # Such a step gives NaN only where a source has it: the sources tell where.
                     for ref in refs if step.passes_nonfinite else ():
@@ -214,7 +214,7 @@ class Values:
 
     def _turned_parts(self, steps: Sequence[Transform], segment: Segment, ref: SourceRef) -> Iterator[NDArray[Any]]:
         checked = self.verify.nonfinite == "error" and kind_of(ref.dtype) == "float"
-        for part in turned_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])):
+        for part in turn_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])):
             # Permuting moves numbers and makes none, so that what is turned is as good to check.
             if checked and not _are_finite(part):
                 self._read(ref)  # says where in the whole

@@ -67,7 +67,7 @@ class InFiles(Inputs):
             return find(Block(begin, arrays))
 
 
-def merged_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Iterator[Array]:
+def merge_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Iterator[Array]:
     """Yield the result of `step`, seen as one row of numbers, in stretches from its beginning to its end.
 
     A stretch is gone when the next one is asked for.
@@ -94,7 +94,7 @@ def merged_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Itera
     yield from _given_back(inputs.each(compute, unit))
 
 
-def turned_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array], Array]) -> Iterator[Array]:
+def turn_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array], Array]) -> Iterator[Array]:
     """Yield a value whose axes are permuted, as one row of numbers, in stretches of whole rows.
 
     The value is read as a whole, into a buffer that is used again: its rows are scattered over all of it. A stretch is

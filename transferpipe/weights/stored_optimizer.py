@@ -93,7 +93,7 @@ def nadam_product(beta: float, steps: int) -> float:
     return float(np.prod(beta * (1 - 0.5 * np.power(0.96, counted))))
 
 
-def shared_kind(name: str) -> str:
+def find_shared_kind(name: str) -> str:
     """Return what Keras 3 calls what all weights share; empty where it keeps no such array."""
     return _SHARED.get(name.lstrip("_"), "")
 

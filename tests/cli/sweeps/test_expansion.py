@@ -9,7 +9,7 @@ from transferpipe.cli.sweeps.expansion import (
     as_override,
     count,
     expand,
-    named_axes,
+    read_axes,
     split_axes,
     unmet,
     values_by_key,
@@ -76,7 +76,7 @@ def test_axes_of_a_file(composer):
         "mapping": "small",
         "vars.y": "interval(0,1)",
     }
-    found = named_axes(composer, axes)
+    found = read_axes(composer, axes)
     assert found.axes == {
         "seed": ("0", "1"),
         "freeze": ("[a]", "null", "'b c'"),
@@ -88,7 +88,7 @@ def test_axes_of_a_file(composer):
 
 def test_all_that_is_wrong_with_the_axes_of_a_file(composer):
     with pytest.raises(RecipeError) as caught:
-        named_axes(composer, {"seed": [], "freeze": "range(0)"})
+        read_axes(composer, {"seed": [], "freeze": "range(0)"})
     assert len(caught.value.problems) == 2
 
 

@@ -74,7 +74,7 @@ def test_torch_checkpoints_call_them_otherwise(key, tmp_path):
         tp.catalog(str(tmp_path / "c.pt"), select="ema")
 
 
-@pytest.mark.follows("averaged_file: take the whole model,")
+@pytest.mark.follows("take_averages_of_file: take the whole model,")
 def test_a_file_of_weights_does_not_say_which_are_averages(tmp_path):
     model = make()
     model.save_weights(tmp_path / "s.weights.h5")

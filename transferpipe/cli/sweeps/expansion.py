@@ -243,7 +243,7 @@ def unmet(
                 yield f"{where}: no variant has {key}={wanted}; it is {there} in this sweep"
 
 
-def named_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:
+def read_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:
     """Return the axes that a file gives: by key, a list of values, or text in Hydra's grammar.
 
     Raises:

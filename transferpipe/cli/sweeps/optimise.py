@@ -31,7 +31,15 @@ from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.show.sweeps.sweep_words import in_short
 from transferpipe.sweep.record import entries_in
-from transferpipe.sweep.running.job import PRUNED, RESULT, Result, epochs_told, failed, forget_attempt, read_result
+from transferpipe.sweep.running.job import (
+    PRUNED,
+    RESULT,
+    Result,
+    failed,
+    forget_attempt,
+    read_reported_epochs,
+    read_result,
+)
 from transferpipe.sweep.settings import SweepSettings
 from transferpipe.sweep.variant import FORMAT_VERSION, SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible
@@ -89,7 +97,7 @@ def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> 
     pruner = pruner_text(config)
     search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder), attempt)
     results = [e.result for e in entries_in(Path(trials.folder)) if e.result]
-    if pruner and results and not any(epochs_told(result) for result in results):
+    if pruner and results and not any(read_reported_epochs(result) for result in results):
         print("pruned   nothing: the score does not report its epochs, as finetune does", flush=True)
 
 
@@ -109,7 +117,7 @@ def _signed(trials: _Trials, value: float, higher_is_better: bool) -> float:
 def _told(trials: _Trials, label: str, result: Result) -> float | None:
     """Print what a trial came to, and return the number that the sweeper goes by; None if there is none."""
     if result["status"] == PRUNED:
-        last = epochs_told(result)[-1]
+        last = read_reported_epochs(result)[-1]
         print(
             visible(f"{label}  pruned at epoch {last.epoch} ({last.value:.4f})  {result['seconds']:.1f} s"), flush=True
         )
@@ -263,12 +271,18 @@ def _result(variant: Variant, trials: _Trials, judging: _Judging | None = None) 
     own = Path(trials.folder) / found.key
     write_variant(own, found)
     known = read_result(own)
-    if not (known and judging and known["status"] == PRUNED and known.get("by") == judging.by and epochs_told(known)):
+    if not (
+        known
+        and judging
+        and known["status"] == PRUNED
+        and known.get("by") == judging.by
+        and read_reported_epochs(known)
+    ):
         forget_attempt(own)
         known = read_result(own)
     if known:
         if judging:
-            for told in epochs_told(known):
+            for told in read_reported_epochs(known):
                 judging.judge(told)  # the study compares others with it, as it did then
         return known
     if judging is None:

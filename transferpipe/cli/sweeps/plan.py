@@ -19,7 +19,7 @@ from transferpipe.cli.sweeps.expansion import (
     as_override,
     count,
     expand,
-    named_axes,
+    read_axes,
     split_axes,
     unmet,
     values_by_key,
@@ -71,7 +71,7 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, 
     with located(composer, base.overrides):
         check_keys(base.sweep)
         settings = read_settings_of(base.sweep)
-        named = named_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
+        named = read_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
     return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
 
 

@@ -48,7 +48,7 @@ _MOST_CONFIG = 1 << 26
 _AGAIN = "the file is damaged: download or save it again"
 
 
-def vouched_by(trusted: Collection[str]) -> Vouched:
+def make_voucher(trusted: Collection[str]) -> Vouched:
     """Return what tells whether the user vouches for a class: by a word, its place, or by having registered it."""
     known: dict[str, bool] = {}  # a configuration names a few modules a thousand times
 
@@ -83,7 +83,7 @@ def check_arguments(builds: Iterable[Build], trusted: Collection[str] = ()) -> N
         for key, value in build.arguments.items():
             where = f"{build.where}.{key}"
             # Inner calls are looked at by themselves, and are no data.
-            check_classes(plain(value), where, vouched_by(trusted))
+            check_classes(plain(value), where, make_voucher(trusted))
             if build.target.startswith(LIBRARIES):
                 _check_library(build, key, value, where)
         if build.target.startswith(LIBRARIES):
@@ -217,7 +217,7 @@ def _check_preset(build: Build, folder: Path, where: str) -> None:
     # Every one, whatever its name: KerasHub reads several, such as config.json, task.json and tokenizer.json.
     for path in sorted(folder.rglob("*.json")):
         # Nobody vouches for what a folder names: the word on the command line was for the recipe.
-        check_classes(_json(path), f"{where}: {path}", vouched_by(()))
+        check_classes(_json(path), f"{where}: {path}", make_voucher(()))
         for key, value in (_sizes_of(path) or {}).items() if isinstance(_sizes_of(path), Mapping) else ():
             check_sizes(build, str(key), value, f"{where}: {path}: {key}")
     # Opening one checks that it is what it claims; the manifest then names it.

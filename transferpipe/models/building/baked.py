@@ -81,7 +81,7 @@ def _describe(variable: Any) -> str:
     return f"{variable.path} {tuple(variable.shape)}"
 
 
-def baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str, ...]:
+def find_baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str, ...]:
     """Return the path and shape of every variable that `model` computes with and does not hold.
 
     Args:

@@ -176,7 +176,7 @@ def _attempt(keras: Any, make: Callable[[], Any]) -> _Attempt:
 
 def _is_certain(keras: Any, attempt: _Attempt) -> bool:
     """Tell whether what is drawn later is what an ordinary build draws, and everything that the builder did lasts."""
-    from transferpipe.models.walk import note_recording, record, saved_values
+    from transferpipe.models.walk import list_saved_values, note_recording, record
 
     model = attempt.model
     if not isinstance(model, keras.Model) or not model.built or model.compiled:
@@ -189,7 +189,7 @@ def _is_certain(keras: Any, attempt: _Attempt) -> bool:
         recorded = record(model)
     except Exception:  # whatever is wrong shows again, and better, in the ordinary build
         return False
-    if not all(_is_drawn_alike(keras, value) for value in saved_values(recorded)):
+    if not all(_is_drawn_alike(keras, value) for value in list_saved_values(recorded)):
         return False
     note_recording(model, recorded)
     return True

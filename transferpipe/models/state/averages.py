@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.files.segment import Segment
 from transferpipe.models.source import ModelSource
-from transferpipe.models.state.optimizer_slots import Slots, optimizer_of, read_slots, slots_of_file, stored_places
+from transferpipe.models.state.optimizer_slots import Slots, find_stored_places, optimizer_of, read_slots, slots_of_file
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import to_numpy
 from transferpipe.text.collapse import counted
@@ -42,7 +42,7 @@ class AveragedModel(ModelSource):
         return super().read(name) if found is None else to_numpy(found)
 
 
-def averaged_file(source: FileSource) -> FileSource:
+def take_averages_of_file(source: FileSource) -> FileSource:
     """Return a Keras file with the averages of its optimizer as the values of what was trained.
 
     Raises:
@@ -54,7 +54,7 @@ def averaged_file(source: FileSource) -> FileSource:
         what = "numbers its optimizer's arrays, and does not say which of them are averages"
         raise RecipeError(Problem("select", f"{source.label} {what}", "take the whole model, saved as .keras"))
     slots = slots_of_file(source, as_saved=True)
-    places = stored_places(source, slots)
+    places = find_stored_places(source, slots)
     if places is None and slots.averages and len(optimizer_of(source)) < len(slots.slots):
         raise _refused(
             source.label,
@@ -79,7 +79,7 @@ def averaged_file(source: FileSource) -> FileSource:
     return dataclasses.replace(source, read_entry=read_entry, locate_entry=locate_entry, select="ema")
 
 
-def averaged_model(model: ModelTarget) -> AveragedModel:
+def take_averages_of_model(model: ModelTarget) -> AveragedModel:
     """Return a live model with the averages of its optimizer as the values of what was trained.
 
     Raises:

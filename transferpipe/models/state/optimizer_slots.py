@@ -247,7 +247,7 @@ def slots_of_file(
     Raises:
         RecipeError: it has no optimizer, or Keras cannot load its model.
     """
-    config = compiled_with(source)
+    config = read_compiled_optimizer(source)
     if config is None:
         what = f"{source.label} is not compiled: it names no optimizer"
         raise RecipeError(Problem(WHERE, what, "compile the model and save it again, or set optimizer=drop"))
@@ -261,7 +261,7 @@ def slots_of_file(
             for name in frozen:  # outermost first
                 walked.layers[name].trainable = False
             slots = build_slots(config, model.trainable_variables, names)
-            if not as_saved or stored_places(source, slots) is not None:
+            if not as_saved or find_stored_places(source, slots) is not None:
                 return slots
             return _slots_as_saved(source, config, model, names) or slots
     except RecipeError:
@@ -287,12 +287,12 @@ def _slots_as_saved(
         others = [stand_in(p, v.shape, str(v.dtype)) for p, v in zip(paths, variables, strict=True)]
         called = {id(o): names[id(v)] for o, v in zip(others, variables, strict=True) if id(v) in names}
         slots = build_slots(config, others, called)
-        if stored_places(source, slots) is not None:
+        if find_stored_places(source, slots) is not None:
             return slots
     return None
 
 
-def compiled_with(source: FileSource) -> Mapping[str, Any] | None:
+def read_compiled_optimizer(source: FileSource) -> Mapping[str, Any] | None:
     """Return the serialised optimizer that a file's model is compiled with; None where there is none."""
     if source.format == "keras":
         compiled = (source.config or {}).get("compile_config") or {}
@@ -331,14 +331,14 @@ def _names_in_file(model: Any, walked: Catalog, ids: Mapping[str, int], source: 
     return {ids[w.name]: places[w.where] for w in walked if w.where in places}
 
 
-def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | None:
+def find_stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | None:
     """Return what the file holds of every array, by its place; None where it holds others than Keras would load."""
     specs = {spec.where: spec for spec in optimizer_of(source)}
     if source.format == "h5":
         import h5py
 
         with h5py.File(source.path) as file:
-            order = [f"optimizer_weights/{n}" for n in stored_names(file["optimizer_weights"])]
+            order = [f"optimizer_weights/{n}" for n in read_stored_names(file["optimizer_weights"])]
         ordered = [specs[n] for n in order if n in specs]
         own = [slot for slot in slots.slots if slot.place.rpartition("/vars/")[0] == WHERE]
         pairs = dict(zip((s.place for s in own), ordered, strict=False)) if len(own) == len(ordered) else {}
@@ -351,7 +351,7 @@ def stored_places(source: FileSource, slots: Slots) -> dict[str, WeightSpec] | N
     return pairs if same else None
 
 
-def stored_names(group: h5py.Group, attribute: str = "weight_names") -> list[str]:
+def read_stored_names(group: h5py.Group, attribute: str = "weight_names") -> list[str]:
     """Return the names that Keras lists in an attribute of a group of a legacy `.h5` file."""
     attributes, parts = group.attrs, []
     if attribute in attributes:

@@ -22,9 +22,9 @@ from transferpipe.models.state.optimizer_slots import (
     WHERE,
     Slot,
     Slots,
-    compiled_with,
     optimizer_of,
-    stored_names,
+    read_compiled_optimizer,
+    read_stored_names,
 )
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.layer_classes import NEVER_TRAINED
@@ -35,8 +35,8 @@ from transferpipe.weights.stored_optimizer import (
     U_PRODUCT,
     StoredOptimizer,
     StoredSlot,
+    find_shared_kind,
     nadam_product,
-    shared_kind,
     slot_kind,
 )
 
@@ -144,7 +144,7 @@ def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settin
 
 def _as_keras_3(slots: Collection[StoredSlot], optimizer: str) -> Iterator[Slot]:
     for slot in slots:
-        kind = slot_kind(slot.kind, optimizer) if slot.weight else shared_kind(slot.kind)
+        kind = slot_kind(slot.kind, optimizer) if slot.weight else find_shared_kind(slot.kind)
         if kind:
             yield Slot(slot.where, kind, slot.weight, slot.shape, "", None)
 
@@ -177,7 +177,7 @@ def _listed(kinds: Collection[str]) -> str:
 
 def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
     """Return whose arrays those of a whole-model `.h5` of Keras 1 or 2 are; None where neither name nor order tell."""
-    config = compiled_with(source) or {}
+    config = read_compiled_optimizer(source) or {}
     inner = config.get("config", {}).get("inner_optimizer")  # of one that scales the loss
     config = inner if isinstance(inner, Mapping) else config
     optimizer = str(config.get("class_name", "")).rpartition(">")[2]
@@ -185,7 +185,7 @@ def _of_keras_2(source: FileSource) -> StoredOptimizer | None:
     import h5py
 
     with h5py.File(source.path) as file:
-        places = [f"optimizer_weights/{name}" for name in stored_names(file["optimizer_weights"])]
+        places = [f"optimizer_weights/{name}" for name in read_stored_names(file["optimizer_weights"])]
         weights = _weights_in_order(source, file)
     if not specs.keys() >= {*places}:
         return None
@@ -202,8 +202,8 @@ def _weights_in_order(source: FileSource, file: h5py.File) -> list[tuple[str, We
     by_place = {spec.where: spec for spec in source.catalog.expanded}
     top = "model_weights"
     found = []
-    for layer in stored_names(file[top], "layer_names") if top in file else ():
-        for name in stored_names(file[top][layer]):
+    for layer in read_stored_names(file[top], "layer_names") if top in file else ():
+        for name in read_stored_names(file[top][layer]):
             spec = by_place.get(f"{top}/{layer}/{name}")
             if spec is not None:
                 found.append((_bare(name), source.catalog[spec.name]))
@@ -224,8 +224,8 @@ def _by_name(spec: WeightSpec, owners: Mapping[str, WeightSpec], optimizer: str)
     *scope, own = _bare(spec.where.partition("/")[2]).split("/")
     if not spec.shape and own.startswith("momentum_cache"):  # of a Nadam before 2.11, which Keras 3 does not have
         return StoredSlot("momentum_cache", "", spec.where, spec.shape)
-    if not spec.shape and shared_kind(own):
-        return StoredSlot(shared_kind(own), "", spec.where, spec.shape)
+    if not spec.shape and find_shared_kind(own):
+        return StoredSlot(find_shared_kind(own), "", spec.where, spec.shape)
     # Before, it stands behind, and TensorFlow may have counted it.
     older = _NUMBER.sub("", own) if slot_kind(_NUMBER.sub("", own), optimizer) else ""
     for start in range(len(scope)):

@@ -16,7 +16,7 @@ from transferpipe.planning.crossings.pairs import (
     steps_of,
     tails,
 )
-from transferpipe.planning.crossings.siblings import couples_of, crossed_couples
+from transferpipe.planning.crossings.siblings import couples_of, find_crossed_couples
 from transferpipe.planning.crossings.tokens import skeleton_of, tokens_of
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
@@ -50,7 +50,7 @@ def lint_crossings(
         by_arithmetic: names of the rules that compute numbers in names. Whoever writes ``{5-i}`` means it.
     """
     pairs = layer_pairs(plan.assignments)
-    names = crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
+    names = find_crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
     yield from _warn_of_cycles(NAMES, names, by_order)
     # The strongest evidence first: what crosses by name is repaired before connections are compared, so that one
     # mistake is not said twice, and does not make its neighbours look crossed.
@@ -58,14 +58,14 @@ def lint_crossings(
     repaired = {p: dataclasses.replace(p, source=q.source) for cycle in names for p, q in steps_of(cycle)}
     for alias, catalog in sources.items():
         mine = [repaired.get(p, p) for p in pairs if p.alias == alias]
-        branches = crossed_branches(mine, target.network, catalog)
+        branches = find_crossed_branches(mine, target.network, catalog)
         new = [cycle for cycle in branches if not any(p.target in known for p in cycle)]
         yield from _warn_of_cycles(BRANCHES, new, by_order)
     for rule in dict.fromkeys(p.rule for p in pairs if p.rule in by_order):
         yield from _neighbours(rule, [p for p in pairs if p.rule == rule and p.target not in known])
 
 
-def crossed_names(
+def find_crossed_names(
     pairs: Sequence[LayerPair], by_order: frozenset[str] = _NONE, by_arithmetic: frozenset[str] = _NONE
 ) -> list[Cycle]:
     """Return the cycles of pairs that cross by their names."""
@@ -80,7 +80,7 @@ def crossed_names(
     return crossed
 
 
-def crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source: Catalog) -> list[Cycle]:
+def find_crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source: Catalog) -> list[Cycle]:
     """Return the cycles of pairs with one source that cross by how their layers are connected.
 
     Where one side alone tells that, the names and the order of the other are the evidence.
@@ -92,10 +92,10 @@ def crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source:
         found = list(find_cycles(counterparts_by_branch(node_pairs(pairs, ours, theirs), ours, theirs)))
     elif theirs:
         turned = {p.turned(): p for p in node_pairs(pairs, None, theirs)}
-        cycles = crossed_couples(couples_of(list(turned), theirs))
+        cycles = find_crossed_couples(couples_of(list(turned), theirs))
         found = [tuple(turned[p] for p in reversed(cycle)) for cycle in cycles]
     else:
-        found = crossed_couples(couples_of(node_pairs(pairs, ours, None), ours), source)
+        found = find_crossed_couples(couples_of(node_pairs(pairs, ours, None), ours), source)
     return [cycle for cycle in found if not any(is_same_layer(p.target, p.source) for p in cycle)]
 
 

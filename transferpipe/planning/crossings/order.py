@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from transferpipe.planning.crossings.lint import crossed_branches, crossed_names
+from transferpipe.planning.crossings.lint import find_crossed_branches, find_crossed_names
 from transferpipe.planning.crossings.pairs import layer_pairs
 from transferpipe.planning.model import Assignment
 from transferpipe.weights.keras.layer_classes import is_made_up, stem
@@ -31,17 +31,17 @@ def order_agrees(assignments: Sequence[Assignment], target: Catalog, sources: Ma
         taken == sorted(taken)
         and _are_all([p.target for p in pairs], target)
         and _are_all([p.source for p in pairs], source)
-        and not crossed_names(pairs, by_order)
-        and not crossed_branches(pairs, target.network, source)
+        and not find_crossed_names(pairs, by_order)
+        and not find_crossed_branches(pairs, target.network, source)
     )
 
 
 def _are_all(layers: Sequence[str], catalog: Catalog) -> bool:
     """Tell whether `layers` are all that have their names, but for the numbers that Keras counts up."""
-    mine = {uncounted(name) for name in layers}
-    return {w.layer for w in catalog if uncounted(w.layer) in mine} == set(layers)
+    mine = {strip_counts(name) for name in layers}
+    return {w.layer for w in catalog if strip_counts(w.layer) in mine} == set(layers)
 
 
-def uncounted(name: str) -> str:
+def strip_counts(name: str) -> str:
     """Return a layer's name without the numbers that Keras counts up."""
     return "/".join(stem(segment) if is_made_up(segment) else segment for segment in name.split("/"))

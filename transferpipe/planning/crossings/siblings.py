@@ -80,7 +80,7 @@ def _numbered(name: str, step: int) -> str | None:
     return f"{parent}{slash}{int(last) + step}" if is_number(last) and int(last) + step >= 0 else None
 
 
-def crossed_couples(couples: Sequence[Couple], source: Catalog | None = None) -> list[Cycle]:
+def find_crossed_couples(couples: Sequence[Couple], source: Catalog | None = None) -> list[Cycle]:
     """Return the cycles of normalizations, or of their convolutions, that cross by what belongs together in the source.
 
     Either may be what is exchanged: it is that which, put right, takes names of the kinds that others of its kind take;

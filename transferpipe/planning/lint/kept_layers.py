@@ -21,7 +21,7 @@ def graph_node(side: Arrangement, weight: str) -> str | None:
     return side.in_graph.get(holders[0]) if holders else None
 
 
-def replaced_heads(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -> set[tuple[str, str]]:
+def find_replaced_heads(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -> set[tuple[str, str]]:
     """Return the source weights, with their sources, of heads in whose place a rule keeps a head of the target.
 
     A head is what nothing stands behind that is transferred. Its layers may be called otherwise in both models.

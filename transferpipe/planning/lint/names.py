@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from transferpipe.planning.crossings import order_agrees
-from transferpipe.planning.crossings.order import uncounted
+from transferpipe.planning.crossings.order import strip_counts
 from transferpipe.planning.model import UNMATCHED_RULE, Assignment, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.text.listing import listed
@@ -74,7 +74,7 @@ def _places(catalog: Catalog) -> Places:
     """Return for each layer which of those it is that only differ in their numbers, and how many they are."""
     alike: dict[str, list[str]] = {}
     for layer in dict.fromkeys(w.layer for w in catalog):
-        alike.setdefault(uncounted(layer), []).append(layer)
+        alike.setdefault(strip_counts(layer), []).append(layer)
     return {layer: (i, len(layers)) for layers in alike.values() for i, layer in enumerate(layers)}
 
 

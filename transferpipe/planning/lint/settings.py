@@ -17,7 +17,7 @@ from transferpipe.planning.lint.compared_sides import (
     input_shape,
     same_value,
 )
-from transferpipe.planning.lint.settings_paired import ComparedPair, arrange_network, paired_layers
+from transferpipe.planning.lint.settings_paired import ComparedPair, arrange_network, pair_layers
 from transferpipe.planning.lint.settings_words import warn_of_old_defaults, warn_of_settings
 from transferpipe.planning.lint.steps import GraphStep, explicit_padding, simplify
 from transferpipe.planning.model import PlanWarning, SettingDifference, SettingsCompared
@@ -47,7 +47,7 @@ def compare_settings(
     """Return how the layers compare that the plan pairs, and a warning a rule about those that differ."""
     taken = [move for move in plan.state if move.fate == "taken"]
     there = arrange_network(target.catalog, {move.target for move in taken})
-    pairs = paired_layers(plan, sources, there)
+    pairs = pair_layers(plan, sources, there)
     found: list[SettingDifference] = []
     reasons: dict[str, int] = {}
     compared: set[tuple[str, str, str]] = set()

@@ -41,7 +41,7 @@ class ComparedPair:
     outer: tuple[tuple[str, str], ...] = ()
 
 
-def paired_layers(
+def pair_layers(
     plan: Plan, sources: Mapping[str, Catalog], target: Arrangement
 ) -> dict[tuple[str, str, str], ComparedPair]:
     """Return the pairs of layers of which one takes weights of the other, by source and both names."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.selected_places import cropped
+from transferpipe.weights.keras.selected_places import describe_crop
 from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, OF_THEANO
 from transferpipe.weights.keras.taken import FLIP, FROM_END, is_taking, taken_by, taken_of_open
 from transferpipe.weights.network import Network
@@ -149,7 +149,12 @@ def _flat(step: GraphStep, network: Network, *, by_shapes: bool) -> GraphStep | 
     is_row = function.kind == "Reshape" and isinstance(target, tuple) and len(target) == 1
     # A pooling over a map of one place gives that place: all that is left of it is the Flatten.
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
-    same = _whole_pool(function, shape) or _enlarged(function, shape) or _scaled(function) or cropped(function, shape)
+    same = (
+        _whole_pool(function, shape)
+        or _enlarged(function, shape)
+        or _scaled(function)
+        or describe_crop(function, shape)
+    )
     if same is not None:
         return GraphStep(step.node, same)
     if function.kind == "Flatten" or is_row or (one_place and not function.settings.get("keepdims")):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from types import MappingProxyType
 
-from transferpipe.planning.lint.kept_layers import replaced_heads
+from transferpipe.planning.lint.kept_layers import find_replaced_heads
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import Assignment, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
@@ -64,7 +64,7 @@ def lint(
         *_switched_off_variables(target),
         *_nothing_trainable(plan, target),
         *_nothing_transferred(plan),
-        *_unused(plan, replaced_heads(plan, sources, target.catalog)),
+        *_unused(plan, find_replaced_heads(plan, sources, target.catalog)),
         *_swapped_roles(plan),
         *_half_kept_layers(plan, target),
         *lint_layouts(plan, target),

@@ -79,7 +79,7 @@ def take_namesake(wanted: WantedUnit, pairing: Pairing) -> Taken | None:
     return take_module(wanted.source, wanted.unit.name, counterpart, module, pairing)
 
 
-def called_in_source(wanted: WantedUnit, pairing: Pairing) -> str | None:
+def find_source_name(wanted: WantedUnit, pairing: Pairing) -> str | None:
     """Return the name in the source's layout of a single weight that is named as Keras would name it."""
     counterpart = pairing.counterpart(wanted.source, wanted.unit.name)
     module = _module_of_weight(wanted, counterpart)

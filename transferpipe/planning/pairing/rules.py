@@ -10,7 +10,7 @@ from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
 from transferpipe.planning.pairing.layouts import (
-    called_in_source,
+    find_source_name,
     module_of,
     names_wanted,
     take_by_order,
@@ -101,14 +101,14 @@ def _pair_weight(wanted: WantedUnit, pairing: Pairing) -> dict[str, Taken]:
         return {unit.name: taken}
     # Before it is called missing: near names would lead away from a weight that is there and cannot be read.
     if pairing.refuse_unreadable(
-        wanted.source, unit.name, (name, called_in_source(wanted, pairing) or name), wanted.where
+        wanted.source, unit.name, (name, find_source_name(wanted, pairing) or name), wanted.where
     ):
         return {}
     if name in catalog.layers:
         what = f"{name!r} is a layer of {catalog.label}, but `to` matched the weight {unit.name}"
         pairing.problems.add(wanted.where, what, "end both with the weight's name")
     else:
-        expected = called_in_source(wanted, pairing) or name
+        expected = find_source_name(wanted, pairing) or name
         what = f"{catalog.label} has no weight {expected!r} (for {unit.name})"
         pairing.problems.add(wanted.where, what, pairing.near(expected, catalog.by_name))
     return {}

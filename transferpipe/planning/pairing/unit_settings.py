@@ -33,7 +33,7 @@ def explain_bend(node: Node, activation: object) -> str:
     return ""
 
 
-def normalized_axes(node: Node) -> tuple[int, ...] | None:
+def find_normalized_axes(node: Node) -> tuple[int, ...] | None:
     """Return the axes along which a LayerNormalization works, from the end; None where they are not known."""
     axis = node.settings.get("axis", -1) if node.layer_class == "LayerNormalization" else -1
     axes = axis if isinstance(axis, list | tuple) else [axis]
@@ -68,7 +68,7 @@ def compares_units(node: Node) -> bool:
         return node.settings.get("groups", 32) != -1 and norm_groups(node) not in {
             s[-1] for s in node.input_shapes if s
         }
-    return node.layer_class in OVER_ALL and -1 in (normalized_axes(node) or (-1,))
+    return node.layer_class in OVER_ALL and -1 in (find_normalized_axes(node) or (-1,))
 
 
 def conv_groups(node: Node) -> int:

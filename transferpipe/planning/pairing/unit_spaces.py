@@ -23,10 +23,10 @@ from transferpipe.planning.pairing.unit_settings import (
     compares_units,
     conv_groups,
     explain_bend,
+    find_normalized_axes,
     is_by_unit,
     is_last_axis,
     norm_groups,
-    normalized_axes,
 )
 from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.network import Network, Node
@@ -151,7 +151,7 @@ class _SpaceWalk:
         axes: Mapping[str, int] = {}
         if self._normalizes(node) and weights <= _STATISTICS | {"scale"}:
             # Along other axes than the last, its weights have no number for each unit: nothing of it has to change.
-            axes = dict.fromkeys(sorted(weights), -1) if -1 in (normalized_axes(node) or (-1,)) else {}
+            axes = dict.fromkeys(sorted(weights), -1) if -1 in (find_normalized_axes(node) or (-1,)) else {}
         elif kind == "PReLU" and weights == {"alpha"}:
             # A slope for each unit, or with `shared_axes` along the units one for all of them.
             widths = {shape[-1] for shape in node.input_shapes if shape}
@@ -213,7 +213,7 @@ class _SpaceWalk:
         if node.layer_class == "GroupNormalization" and norm_groups(node) < 1:
             return False
         if node.layer_class == "LayerNormalization":
-            axes = normalized_axes(node)
+            axes = find_normalized_axes(node)
             return axes is not None and (-1 not in axes or axes[-1] == -1)
         return node.layer_class in OVER_ALL | {"BatchNormalization"} and is_last_axis(node)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.crossings.lint import BRANCHES, NAMES, crossed_branches, crossed_names
+from transferpipe.planning.crossings.lint import BRANCHES, NAMES, find_crossed_branches, find_crossed_names
 from transferpipe.planning.crossings.pairs import layer_pairs
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.layouts import layout_called
@@ -80,7 +80,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
                         out |= {m.ours.name: (m.theirs.name,) for m in _weaker(first, match)}
         assignments = _assignments(expected, fits, sides)
         pairs = layer_pairs(assignments)
-        cycles = [*crossed_names(pairs), *crossed_branches(pairs, sides.target.catalog.network, sides.source)]
+        cycles = [*find_crossed_names(pairs), *find_crossed_branches(pairs, sides.target.catalog.network, sides.source)]
         for cycle in cycles:
             for pair in cycle:
                 out[pair.target] = tuple(p.source for p in cycle)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.prove.parity.compare import activated_like, compare
+from transferpipe.prove.parity.compare import activate_like, compare
 from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
 from transferpipe.prove.parity.result import Compared
 from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
@@ -90,7 +90,7 @@ class _Search:
         if call is None or call.value is None:
             return None
         # Of what only says values, such as a node of ONNX, the activation may be a node of its own.
-        activated = activated_like(setup.trace.by_label[first.name], call)
+        activated = activate_like(setup.trace.by_label[first.name], call)
         return call.value if activated is None or not setup.reference.outputs else activated
 
     def _between(self) -> list[Call]:

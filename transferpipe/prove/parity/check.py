@@ -28,8 +28,8 @@ from transferpipe.prove.parity.quantization import (
     LEVELS,
     NotMeasuredError,
     Rounded,
+    find_quantized_layers,
     measure_rounding,
-    quantized_layers,
 )
 from transferpipe.prove.parity.references import (
     CallableRunner,
@@ -231,7 +231,7 @@ def _by_names(answer: Trace, ours: Trace, where: str) -> Trace:
 def _rounding(target: KerasRunner, data: list[NDArray[Any]], trace: Trace, given: Given) -> dict[str, float]:
     """Return how far the target's own quantization, and that of what it was made of, may move what it computes."""
     try:
-        return measure_rounding(target, data, trace, quantized_layers(target), given.rounded)
+        return measure_rounding(target, data, trace, find_quantized_layers(target), given.rounded)
     except NotMeasuredError as error:
         raise CannotRunError(_NOT_MEASURED.format(label=target.label, error=error)) from error
 
@@ -254,7 +254,7 @@ def _rounding_of_both(
             given.rounded.activations or getattr(reference, "rounds_activations", False),
         )
         return _rounding(target, runs.data, runs.trace, replace(given, rounded=rounded))
-    here, there = quantized_layers(target), quantized_layers(reference)
+    here, there = find_quantized_layers(target), find_quantized_layers(reference)
     alike = {t for t, r in pairs.items() if t in here and here[t] == there.get(r)}
     ours = [name for name in here if name not in alike]
     theirs = [name for name in there if name not in {pairs[t] for t in alike}]

@@ -91,7 +91,7 @@ def is_constant(value: NDArray[Any]) -> bool:
     return spread(value) <= 2e-7 * largest
 
 
-def activated_like(call: Call, other: Call) -> NDArray[Any] | None:
+def activate_like(call: Call, other: Call) -> NDArray[Any] | None:
     """Return what `other`, of which values alone are known, gives behind the activation that is part of `call`'s layer.
 
     torch and ONNX keep an activation apart from the layer that it follows; a layer of Keras may apply it itself.

@@ -19,7 +19,7 @@ from transferpipe.prove.parity.compare import (
     BOTH,
     Difference,
     Tolerance,
-    activated_like,
+    activate_like,
     compare,
     is_constant,
 )
@@ -199,7 +199,7 @@ _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "D
 def _agrees_activated(setup: Setup, call: Call, other: Call) -> bool:
     """Tell whether both agree once the activation that is a layer of its own in one of them is applied."""
     here, there = _behind(setup.trace, call), _behind(setup.reference, other)
-    if setup.reference.outputs and (activated := activated_like(call, other)) is not None:
+    if setup.reference.outputs and (activated := activate_like(call, other)) is not None:
         there = [*there, activated]  # whether it is the right activation shows at the outputs
     tolerance = setup.tolerance_of(call.label)
     return any(compare(a, b, tolerance).agrees for a in here for b in there)

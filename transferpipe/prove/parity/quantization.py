@@ -61,7 +61,7 @@ class _Part:
     adjust: Callable[[np.random.Generator], Adjust] | None = None
 
 
-def quantized_layers(runner: KerasRunner) -> dict[str, tuple[Any, ...]]:
+def find_quantized_layers(runner: KerasRunner) -> dict[str, tuple[Any, ...]]:
     """Return the layers that Keras quantized, and how: two of the same round the same numbers in the same way."""
     found = {}
     for name, layer in runner.layers.items():

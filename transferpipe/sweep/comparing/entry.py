@@ -9,7 +9,7 @@ from typing import Any
 from transferpipe.execute.epoch_reports import EpochReport
 from transferpipe.prove.verdict import Verdict, verdict_from_data
 from transferpipe.sweep.identity.state import State
-from transferpipe.sweep.running.job import PRUNED, Result, epochs_told
+from transferpipe.sweep.running.job import PRUNED, Result, read_reported_epochs
 from transferpipe.sweep.running.rung import Rung, Stop
 from transferpipe.sweep.variant import SEED
 
@@ -110,7 +110,7 @@ class Entry:
     def pruned(self) -> EpochReport | None:
         """After which epoch a search ended its training, and with which value; None where it did not."""
         result = self.result or {}
-        reports = epochs_told(result) if result.get("status") == PRUNED else []
+        reports = read_reported_epochs(result) if result.get("status") == PRUNED else []
         return reports[-1] if reports else None
 
     @property

@@ -172,7 +172,7 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
         rows = [_filled(row, _worst(scores, better)) for row in rows]
     rows = _compared_with(rows, present, against)
     # Means over different seeds differ by the seeds as well.
-    seeds = shared_seeds([set(row.values) for row in rows if _could_rank(row)])
+    seeds = find_shared_seeds([set(row.values) for row in rows if _could_rank(row)])
     rows = [_over(row, seeds) for row in rows]
     if alike:
         rows = _ranked(rows, seeds, better)
@@ -201,13 +201,13 @@ def varying_keys(overrides: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     return tuple(k for k in keys if len({o.get(k) for o in overrides}) > 1)
 
 
-def shared_seeds(sets: Sequence[set[str]]) -> list[str]:
+def find_shared_seeds(sets: Sequence[set[str]]) -> list[str]:
     """Return the seeds over which rows with these can be compared, in order.
 
     Those that all have, if they are at least two or all that there are; else those that most rows have, so that a row
     with few seeds does not take the interval from all others.
 
-    >>> shared_seeds([{"0", "1", "2"}, {"1", "2", "3"}]), shared_seeds([{"0", "1"}, {"0", "1"}, {"5"}])
+    >>> find_shared_seeds([{"0", "1", "2"}, {"1", "2", "3"}]), find_shared_seeds([{"0", "1"}, {"0", "1"}, {"5"}])
     (['1', '2'], ['0', '1'])
     """
     if not sets:

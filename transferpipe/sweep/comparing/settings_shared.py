@@ -39,7 +39,9 @@ def only_in(one: Collection[Place], other: Collection[Place]) -> tuple[Settings,
     return mine, theirs
 
 
-def changed_between(one: Sequence[Entry], other: Sequence[Entry], varying: Sequence[str]) -> dict[str, tuple[str, str]]:
+def find_changed_settings(
+    one: Sequence[Entry], other: Sequence[Entry], varying: Sequence[str]
+) -> dict[str, tuple[str, str]]:
     """Return what is fixed within each sweep and differs between them: by key, the two values."""
     fixed = [_fixed(entries) for entries in (one, other)]
     keys = [key for key in dict.fromkeys([*fixed[0], *fixed[1]]) if key not in varying and key != "seed"]

@@ -10,7 +10,7 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.settings_shared import (
     Place,
-    changed_between,
+    find_changed_settings,
     only_in,
     place_of,
     present_in,
@@ -106,7 +106,7 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
     known = [pair for pair in shared if pair is not None]
     sign = -1 if scores[0][1] else 1
     ordered = sorted(_at_once(known), key=lambda s: sign * (s.b.mean - s.a.mean))
-    changed = changed_between(present[0], present[1], varying)
+    changed = find_changed_settings(present[0], present[1], varying)
     return TwoSweeps((a.name, b.name), *scores[0], tuple(ordered), only_in(one, other), changed)
 
 

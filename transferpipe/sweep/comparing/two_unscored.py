@@ -9,7 +9,7 @@ from typing import Any
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.settings_shared import (
     Place,
-    changed_between,
+    find_changed_settings,
     only_in,
     place_of,
     present_in,
@@ -79,7 +79,7 @@ def compare_unscored(a: SweepRecord, b: SweepRecord) -> TwoUnscored:
     shared = tuple(_shared(place, one[place], other[place]) for place in one if place in other)
     scores = [any(e.value is not None for e in entries) for entries in present]
     scored = next((r.name for r, has in zip((a, b), scores, strict=True) if has), None)
-    changed = changed_between(present[0], present[1], keys)
+    changed = find_changed_settings(present[0], present[1], keys)
     return TwoUnscored((a.name, b.name), scored, shared, only_in(one, other), changed)
 
 

@@ -143,7 +143,7 @@ def texts_written(folder: Path) -> set[str]:
     return found or set()
 
 
-def epochs_told(result: Result) -> list[EpochReport]:
+def read_reported_epochs(result: Result) -> list[EpochReport]:
     """Return what a search got of a variant's epochs; nothing where none judged them, or the result is damaged."""
     try:
         return [report_from_data(report) for report in result.get("epochs", ())]

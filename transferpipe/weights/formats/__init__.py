@@ -164,7 +164,7 @@ def _with_config(source: FileSource) -> FileSource:
     return with_config(with_adapter_config(source))
 
 
-def listed_formats() -> str:
+def list_formats() -> str:
     """Return the names of all formats, for messages."""
     return f"formats that can be read: {', '.join((*FORMATS, *OUTSIDE.names()))}"
 
@@ -177,7 +177,7 @@ def format_called(name: str) -> Format:
     """
     found = FORMATS.get(name) or OUTSIDE.load(name, "format")
     if found is None:
-        fix = did_you_mean(name, (*FORMATS, *OUTSIDE.names())) or listed_formats()
+        fix = did_you_mean(name, (*FORMATS, *OUTSIDE.names())) or list_formats()
         raise RecipeError(Problem("format", f"there is no format {name!r}", fix))
     return found
 

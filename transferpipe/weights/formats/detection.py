@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.os_errors import cannot_be_read
-from transferpipe.weights.formats import FORMATS, OUTSIDE, listed_formats
+from transferpipe.weights.formats import FORMATS, OUTSIDE, list_formats
 from transferpipe.weights.formats.format import ZIP, Format, Seen
 from transferpipe.weights.formats.strangers import recognise, recognise_archive, recognise_folder, refusal
 from transferpipe.weights.formats.tensorflow.paths import is_basename
@@ -48,7 +48,7 @@ def detect_format(path: Path) -> str:
         with contextlib.suppress(Exception):  # one that fails does not know the file
             if any(ask(format, seen) for ask in rounds):
                 return plugin.name
-    raise _refused(seen, listed_formats() + "".join(_broken()))
+    raise _refused(seen, list_formats() + "".join(_broken()))
 
 
 @contextlib.contextmanager

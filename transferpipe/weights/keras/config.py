@@ -28,7 +28,7 @@ def is_layer_config(data: Any) -> bool:
     return isinstance(data, Mapping) and "class_name" in data and isinstance(data.get("config"), Mapping)
 
 
-def unmarked(data: Any) -> Any:
+def strip_marks(data: Any) -> Any:
     """Return the list that stands for a tuple or a shape as tf.keras marks these; anything else as it is.
 
     That is `Encoder` of tf_keras/src/saving/legacy/saved_model/json_utils.py.

@@ -22,7 +22,7 @@ from transferpipe.weights.keras.layer_classes import (
     Shape,
     can_hold,
     may_be_quantized,
-    quantized_names,
+    name_quantized,
     snake_case,
     stem,
     weight_names,
@@ -199,5 +199,5 @@ def _names_of(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) 
     kind = _kinds().get(name)
     if kind is not None and name not in _BUILT_IN:
         return _own(kind, shapes)
-    known = quantized_names(name, shapes, dtypes) or weight_names(name, None, shapes)
+    known = name_quantized(name, shapes, dtypes) or weight_names(name, None, shapes)
     return known or _only(set(_usual().get((name, len(shapes)), ())))

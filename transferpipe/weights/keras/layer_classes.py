@@ -246,7 +246,7 @@ def can_hold(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str] = 
     >>> can_hold("Attention", [()]), can_hold("Attention", [(4, 3), (3,)]), can_hold("Dropout", [(3,)])
     (True, False, False)
     """
-    if dtypes and quantized_names(layer_class, shapes, dtypes):
+    if dtypes and name_quantized(layer_class, shapes, dtypes):
         return True
     axes = _AXES.get(layer_class)
     if axes and any(len(s) != n for s, n in zip(shapes, axes, strict=False)):
@@ -276,7 +276,7 @@ def weight_names(
     """
     if layer_class is None or not shapes:
         return None
-    if quantized := quantized_names(layer_class, shapes, dtypes):
+    if quantized := name_quantized(layer_class, shapes, dtypes):
         return quantized
     if layer_class == "SpectralNormalization" and len(shapes) == 1:
         # Around a layer that is built with LoRA, whose kernel is computed: there is no variable to hold it by.
@@ -319,10 +319,10 @@ def _all_present(full: Sequence[str], switches: Mapping[str, _Switch]) -> list[N
     return [_present(full, switches, dict(zip(choices, setting, strict=True))) for setting in settings]
 
 
-def quantized_names(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
+def name_quantized(layer_class: str, shapes: Sequence[Shape], dtypes: Sequence[str]) -> Names | None:
     """Return the names of the weights of a quantised layer; None where they are not those of one mode of the class.
 
-    >>> quantized_names("Dense", [(4, 3), (3,), (3,)], ["int8", "float32", "float32"])
+    >>> name_quantized("Dense", [(4, 3), (3,), (3,)], ["int8", "float32", "float32"])
     ('kernel', 'bias', 'kernel_scale')
     """
     found = set()

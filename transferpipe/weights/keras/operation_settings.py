@@ -19,7 +19,7 @@ from transferpipe.weights.keras.layer_settings import (
     keras_function,
     plain_settings,
 )
-from transferpipe.weights.keras.selected_places import selected_output, selection
+from transferpipe.weights.keras.selected_places import describe_output, selection
 from transferpipe.weights.keras.setting_values import is_storable_number, spell_activation, spell_axis, version_of
 from transferpipe.weights.keras.upgrade.operations import NoSuchOperationError, upgrade_operation
 from transferpipe.weights.network import Network, Node
@@ -78,7 +78,7 @@ def keras_output_function(node: Node, output: int) -> LayerFunction | None:
         return None
     node = of_today(node)
     name = called_name(node).replace("_", "").lower()
-    return selected_output(name, node.settings, output, node)
+    return describe_output(name, node.settings, output, node)
 
 
 def called_name(node: Node) -> str:

@@ -54,7 +54,7 @@ def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node
     return None
 
 
-def selected_output(name: str, settings: Mapping[str, Any], output: int, node: Node) -> LayerFunction | None:
+def describe_output(name: str, settings: Mapping[str, Any], output: int, node: Node) -> LayerFunction | None:
     """Return what one of the outputs of an operation that cuts its only value is; None for any other operation.
 
     Args:
@@ -162,7 +162,7 @@ def _of_entries(entries: list[Any] | None, shape: Shape) -> TakenPlaces | None:
     return TakenPlaces(shape, places, frozenset(dropped)) if all(places.values()) else None
 
 
-def cropped(function: LayerFunction, shape: Shape) -> LayerFunction | None:
+def describe_crop(function: LayerFunction, shape: Shape) -> LayerFunction | None:
     """Return the step that takes one place which a Cropping1D is that leaves no other; None for any other step."""
     pairs = function.settings.get("cropping")
     if function.kind != "Cropping1D" or len(shape) != _MAPS[0] or not isinstance(pairs, tuple) or len(pairs) != 1:

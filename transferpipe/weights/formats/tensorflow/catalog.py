@@ -14,7 +14,7 @@ from transferpipe.weights.formats.tensorflow.bundle.index import Bundle
 from transferpipe.weights.formats.tensorflow.bundle.values import read_strings
 from transferpipe.weights.formats.tensorflow.graph_names import GraphNames
 from transferpipe.weights.formats.tensorflow.graph_state import LISTED, STATE, holding_cost, is_state
-from transferpipe.weights.formats.tensorflow.names import named_optimizer, training_names
+from transferpipe.weights.formats.tensorflow.names import find_named_optimizer, training_names
 from transferpipe.weights.formats.tensorflow.object_graph import (
     GRAPH_KEY,
     MOST_DEEP,
@@ -117,7 +117,7 @@ def found_by_name(bundle: Bundle) -> BundleContents:
     specs = [_spec(key, e) for key, e in entries.items()]
     weights = tuple(s for s in specs if s.name not in state)
     others = tuple(s for s in specs if s.name in state)
-    optimizer = named_optimizer(others, {w.where: w.name for w in weights})
+    optimizer = find_named_optimizer(others, {w.where: w.name for w in weights})
     return BundleContents(weights, others, _skipped(bundle), optimizer=optimizer)
 
 

@@ -42,7 +42,7 @@ def training_names(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
     return {n for n, s in shapes.items() if _is_counter(n, s) or _TRAINING.fullmatch(n) or _is_slot(n, shapes)}
 
 
-def named_optimizer(specs: Iterable[WeightSpec], weights: Mapping[str, str]) -> StoredOptimizer | None:
+def find_named_optimizer(specs: Iterable[WeightSpec], weights: Mapping[str, str]) -> StoredOptimizer | None:
     """Return the one optimizer whose slots lie beside these weights; None if there is none.
 
     TensorFlow 1 calls the first slot of a variable after the optimizer, ``w/Adam``, and the next ``w/Adam_1``

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.formats.tensorflow.graph_state import is_optimizer
 from transferpipe.weights.formats.tensorflow.object_graph import VARIABLE, ObjectNode, StoredTensor
-from transferpipe.weights.stored_optimizer import StoredOptimizer, StoredSlot, shared_kind, slot_kind
+from transferpipe.weights.stored_optimizer import StoredOptimizer, StoredSlot, find_shared_kind, slot_kind
 
 _OWNERS = "_trainable_variables"
 
@@ -96,8 +96,8 @@ def _class_of(node: ObjectNode) -> str:
 
 def _slots(graph: _StoredGraph, node: ObjectNode) -> Iterator[StoredSlot]:
     for name, child in node.children:
-        if shared_kind(name):
-            yield from graph.slot(shared_kind(name), "", child)
+        if find_shared_kind(name):
+            yield from graph.slot(find_shared_kind(name), "", child)
     for slot in node.slots:
         weight = graph.weight(slot.weight)
         if weight:

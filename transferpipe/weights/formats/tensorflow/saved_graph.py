@@ -21,7 +21,7 @@ from transferpipe.weights.formats.tensorflow.object_graph import (
     check_references,
     parse_reference,
 )
-from transferpipe.weights.keras.config import unmarked
+from transferpipe.weights.keras.config import strip_marks
 
 # Of text and of graphs alone; protocol buffers themselves end at 2 GiB.
 _MOST_GRAPH = 1 << 28
@@ -158,7 +158,7 @@ def _same(nodes: Sequence[ObjectNode], saved: Sequence[SavedNode]) -> dict[int, 
 def _configuration(metadata: str) -> dict[str, Any]:
     """Return the configuration of a layer; empty where it does not tell."""
     try:
-        config = json.loads(metadata, object_hook=unmarked) if metadata else {}
+        config = json.loads(metadata, object_hook=strip_marks) if metadata else {}
     except (ValueError, RecursionError):  # names are a convenience: without them the numbers stand
         return {}
     return config if isinstance(config, dict) else {}

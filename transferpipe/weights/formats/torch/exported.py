@@ -26,7 +26,7 @@ from transferpipe.weights.formats.torch.limited import PickleError
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages
 from transferpipe.weights.formats.torch.tensors import DType, Storage, TensorView
 from transferpipe.weights.formats.torch.unpickle import Entries
-from transferpipe.weights.formats.torch.zip_form import ZIP_ERRORS, member_content, stored_members
+from transferpipe.weights.formats.torch.zip_form import ZIP_ERRORS, locate_members, member_content
 
 # Root folder, and the name of a program. Up to PyTorch 2.9 a whole checkpoint was a member in place of the JSON.
 _CONFIG = re.compile(r"(?:([^/]+)/)?data/weights/(.+)_weights_config\.json")
@@ -83,7 +83,7 @@ def _read(path: Path, size: int, select: str | None) -> tuple[Any, Storages]:
         if select is None and len(trees) > 1:
             what = f"holds the programs {quoted(trees, _MOST_LISTED)}"
             raise FileError(Problem(str(path), what, f"choose one: select: {next(iter(trees))}"))
-        return _chosen(trees), stored_members(path, archive, {key: key for key in keys}, size, root)
+        return _chosen(trees), locate_members(path, archive, {key: key for key in keys}, size, root)
     except ZIP_ERRORS as error:
         if isinstance(error, PickleError):
             raise

@@ -75,14 +75,14 @@ def read_zip(
         content = member_content(path, archive, archive.getinfo(f"{prefix}{pickle}"), MOST_PICKLE)
         root = read_pickle(Limited(io.BytesIO(content), len(content)), machine)
         names = {key: f"{prefix}{pickle.removesuffix('.pkl')}/{key}" for key in declared}
-        return root, stored_members(path, archive, names, size, prefix)
+        return root, locate_members(path, archive, names, size, prefix)
     except PickleError:
         raise
     except ZIP_ERRORS as error:
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
 
 
-def stored_members(path: Path, archive: zipfile.ZipFile, names: Mapping[str, str], size: int, prefix: str) -> Storages:
+def locate_members(path: Path, archive: zipfile.ZipFile, names: Mapping[str, str], size: int, prefix: str) -> Storages:
     """Return where the values lie, each storage a member of its own.
 
     Args:

@@ -46,7 +46,7 @@ class Family:
     count: int
 
 
-def recounted(config: Config, rows: Sequence[NumberedRow], others: Sequence[Family]) -> Config:
+def recount(config: Config, rows: Sequence[NumberedRow], others: Sequence[Family]) -> Config:
     """Return a serialised model whose arguments say how many layers it is to have.
 
     Args:
@@ -183,7 +183,7 @@ def _check_alike(name: str, row: NumberedRow) -> None:
             raise RepeatError(f"{here}, and {name} makes only one of the two with {odd[0].lstrip('/')}")
 
 
-def renumbered(rows: Sequence[NumberedRow], places: Sequence[tuple[str, str | None]]) -> list[Child]:
+def renumber(rows: Sequence[NumberedRow], places: Sequence[tuple[str, str | None]]) -> list[Child]:
     """Return the layers that a layer holds, in their new order.
 
     Args:

@@ -11,7 +11,7 @@ from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import SavedGroup
 from transferpipe.weights.keras.config import Config, child_layers, is_model, layer_class, layer_configs, layer_name
 from transferpipe.weights.keras.deeper.blocks import check_order, find_blocks
-from transferpipe.weights.keras.deeper.counted import Family, families, recounted, renumbered
+from transferpipe.weights.keras.deeper.counted import Family, families, recount, renumber
 from transferpipe.weights.keras.deeper.graph import ModelGraph, RepeatError, keras_order, read_graph
 from transferpipe.weights.keras.deeper.rewriting import BlockStack, rewrite
 from transferpipe.weights.keras.deeper.rows import Child, Numbered, NumberedRow
@@ -176,9 +176,9 @@ class _Model:
         holders = [holder for holder, path in self.owners.items() if path == owner]
         for holder in holders:
             places = [(place, names.get(f"{holder}/{place}".lstrip("/"))) for place in self._places(holder)]
-            self.children[holder] = renumbered(self.rows[holder], places)
+            self.children[holder] = renumber(self.rows[holder], places)
         rows = [row for holder in holders for row in self.rows[holder]]
-        return recounted(config, rows, list(self._others(owner, rows)))
+        return recount(config, rows, list(self._others(owner, rows)))
 
     def _others(self, owner: str, rows: Sequence[NumberedRow]) -> Iterator[Family]:
         """Yield the numbered layers that a model makes beside those of `rows`, in itself or in one of its layers."""

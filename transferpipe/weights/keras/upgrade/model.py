@@ -13,7 +13,7 @@ from typing import Any
 
 from transferpipe.errors import RecipeError
 from transferpipe.text.listing import listed
-from transferpipe.weights.keras.config import as_layer, is_model, unmarked
+from transferpipe.weights.keras.config import as_layer, is_model, strip_marks
 from transferpipe.weights.keras.upgrade.layers import (
     Findings,
     class_of,
@@ -105,7 +105,7 @@ def _sentences(notes: Mapping[str, list[str]]) -> tuple[str, ...]:
 
 def _plain(value: Any) -> Any:
     """Return a configuration without the marks that SavedModels have on what were tuples and shapes."""
-    value = unmarked(value)
+    value = strip_marks(value)
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
