@@ -241,6 +241,18 @@ def test_files_of_arrays():
             "vars: &a {b: *a}", "write the values out", "vars: {b: 1}", marks=follows("_meaning: write the values out")
         ),
         pytest.param(
+            f"vars: {{a: 1, b: '{'${vars.a}' * 2000}'}}",
+            "write the values out",
+            "vars: {a: 1, b: '11'}",
+            marks=follows("check_recipe_file: write the values out"),
+        ),
+        pytest.param(
+            f"vars: {{a: '${{oc.decode:{'[' * 40}1{']' * 40}}}'}}",
+            "write the value out",
+            "vars: {a: 1}",
+            marks=follows("_check_scalar: write the value out"),
+        ),
+        pytest.param(
             f"vars: {'{a: ' * 40}1{'}' * 40}",
             "write it flatter",
             "vars: {a: 1}",

@@ -93,3 +93,11 @@ def test_a_path_that_leaves_the_package(package, inner):
 
 def test_a_name_that_no_file_can_have(package):
     assert "holds no 'aaa" in refused("pkg://some_weights/" + "a" * 5000)
+
+
+@pytest.mark.follows("_expand: check the path")
+def test_a_text_that_no_path_is_as_long_as():
+    with pytest.raises(FileError, match="has 40,000 characters, which no path has") as caught:
+        locate("ab/c" * 10_000, "source.path")
+    assert caught.value.problems[0].fix == "check the path"
+    assert locate("ab/c", "source.path") == Path("ab/c")

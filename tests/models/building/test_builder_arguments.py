@@ -168,11 +168,12 @@ def test_an_argument_that_is_left_out(target, wrong, key, request, tmp_path, mon
     check_arguments([Build(target, {"name": "x"}, "target")])
 
 
-@pytest.mark.follows("_check_hub_text: name the folder of")
-def test_an_address_that_is_none_of_a_preset(tmp_path):
-    with pytest.raises(UnsafeError) as caught:
-        check_arguments([Build(FROM_PRESET, {"preset": "gs://bucket/x"}, "target")])
-    assert caught.value.problems[0].fix == "name the folder of the preset"
+@pytest.mark.follows("_check_hub_text: name the folder of", "_check_hub_text: name the folder of #2")
+def test_an_address_or_a_text_that_is_none_of_a_preset(tmp_path):
+    for text in ("gs://bucket/x", "9" * 5000):
+        with pytest.raises(UnsafeError) as caught:
+            check_arguments([Build(FROM_PRESET, {"preset": text}, "target")])
+        assert caught.value.problems[0].fix == "name the folder of the preset"
     (tmp_path / "config.json").write_text("{}")
     check_arguments([Build(FROM_PRESET, {"preset": str(tmp_path)}, "target")])
 

@@ -23,6 +23,7 @@ def check(request, tmp_path):
     )
 
 
+@pytest.mark.follows("check_filled: the file is damaged:")
 @pytest.mark.parametrize(
     "empty",
     [
@@ -38,13 +39,16 @@ def test_a_layer_without_weights(check, empty):
         FileError, match=r"has layers of which the file holds no weights: (inner/)?x -> the file is damaged"
     ):
         check(DENSE, *empty)
+    check(DENSE)
 
 
+@pytest.mark.follows("check_filled: the file is damaged: #2")
 def test_a_layer_whose_weights_are_narrower(check):
     with pytest.raises(
         UnsafeError, match=r"layer 'd': .* declares units: 17, and no axis of its weights is longer than 4"
     ):
         check(layer(name="d", units=17))
+    check(layer(name="d", units=3))
 
 
 @pytest.mark.parametrize(

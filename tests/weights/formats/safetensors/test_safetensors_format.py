@@ -180,6 +180,7 @@ def test_file_that_ends_early_under_the_reader(path, monkeypatch):
         source.read("a")
 
 
+@pytest.mark.follows("_check_long: the file is damaged")
 def test_a_long_header_describes_many_tensors(path):
     entry = json.dumps({"a": tensor([3], 0, 12)})
     for header in (entry + " " * (10 << 20), f'{entry[:-1]}, "__metadata__": {{"a": "{"a" * (10 << 20)}"}}}}'):
