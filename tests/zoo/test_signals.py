@@ -45,10 +45,12 @@ def test_a_class_is_a_curve_of_its_own():
     assert (nearest == data.y_test).mean() > 0.3
 
 
-@pytest.mark.parametrize("number", [0, 1001])
-def test_as_many_as_there_are(number):
+@pytest.mark.follows("signals_data: choose 1 to …")
+@pytest.mark.parametrize(("number", "chosen"), [(0, 1), (1001, 1000)])
+def test_as_many_as_there_are(number, chosen):
     with pytest.raises(RecipeError, match="choose 1 to 1000"):
         signals_data(0, number)
+    assert len(signals_data(0, chosen).x_train) == 5 * chosen
 
 
 def test_trained_once_and_the_same_afterwards(cache, monkeypatch):

@@ -21,8 +21,8 @@ _CELLS = {f"CuDNN{name}": gates for name, gates in GATES.items() if gates > 1}
 _PARTS = ("kernel", "recurrent_kernel", "bias")
 # The gates that Keras 1 kept apart, of a weight that is called by the first of them.
 _FIRST_GATES = {"i": "ifco", "z": "zrh"}
+_RANK_OF_KERNELS = 3  # at least: one axis of space, inputs and outputs
 # Those whose kernels Keras 2 flipped; a ConvLSTM2D has two.
-_RANK_OF_KERNELS = 3
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
 _KERAS_1_GATES = {
     own: (f"{kind}_i", f"{kind}_z") for own, kind in (("kernel", "W"), ("recurrent_kernel", "U"), ("bias", "b"))
