@@ -1,13 +1,17 @@
 """Results of variants, read again from their folders."""
 
 import json
+import os
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from transferpipe.errors import FileError
+from transferpipe.interruption import interruption, interruptions
 from transferpipe.sweep.record import read_record
-from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result
+from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result, run_variant
 from transferpipe.sweep.variant import FORMAT_VERSION, Planned, Variant, read_variant, write_variant
 from transferpipe.sweep.variant import VARIANT as VARIANT_FILE
 
@@ -72,3 +76,20 @@ def test_a_variant_that_is_damaged_is_written_again(tmp_path):
         read_variant(tmp_path)
     write_variant(tmp_path, planned)
     assert read_variant(tmp_path) == sound == (replace(planned.variant), "p1")
+
+
+def test_a_signal_that_comes_while_a_result_gets_its_name_leaves_it(tmp_path, monkeypatch):
+    write_variant(tmp_path, Planned(Variant({"seed": 1}, {"seed": "1"}), "p1", "key", (1, 0)))
+    rename = Path.replace
+
+    def interrupted(path, target):
+        rename(path, target)
+        if Path(target).name == RESULT:
+            os.kill(os.getpid(), signal.SIGINT)
+        return target
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with interruptions(signal.SIGINT):
+        result = run_variant(tmp_path)
+        assert interruption() is KeyboardInterrupt  # for whoever runs the next one
+    assert json.loads((tmp_path / RESULT).read_text()) == {**result, "format_version": FORMAT_VERSION}

@@ -19,7 +19,7 @@ from transferpipe.execute.score_run import score_run
 from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written
 from transferpipe.files.publishing.atomic import write_text
-from transferpipe.interruption import raise_if_interrupted
+from transferpipe.interruption import held_back, raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
@@ -86,8 +86,10 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
                 result |= {"epochs": [report.to_data() for report in reports], "by": by}
             if leave:
                 leave(folder, result)
-            # Last: whoever sees a result, another process of the sweep among them, takes the variant for finished.
-            write_text(folder / RESULT, _as_text(result))
+            # Last: whoever sees a result, another process of the sweep among them, takes the variant for finished. A
+            # signal that came meanwhile would take back what is done; whoever runs the next variant asks for it.
+            with held_back():
+                write_text(folder / RESULT, _as_text(result))
         except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
             (folder / STARTED).unlink(missing_ok=True)
             raise
