@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_the_commands_shown_run(block, tmp_path):
     if "run recipe=mine" in block:
         assert "weights: pass" in done.stdout
         assert list(tmp_path.glob("outputs/mine/*/model.safetensors"))
+
+
+def test_the_package_index_gets_absolute_links():
+    """It shows the README without the repository's files; the one that we build says how links become those of a release."""
+    settings = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
+    (rule,) = settings["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]
+    local = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("https://")]
+    assert local and all((TOP / link).is_file() for link in local)
+    shown = re.sub(rule["pattern"], rule["replacement"], README)
+    assert all(link.startswith("https://") for link in re.findall(r"\]\(([^)]+)\)", shown))
 
 
 def test_the_pages_it_names_are_there():
