@@ -67,7 +67,7 @@ def key_of(build: Build, seed: int) -> str | None:
     Where Keras is imported already, somebody may have changed its settings, registered classes, or patched it.
     """
     backend = backend_of_keras()
-    if not are_caches_on() or not is_pure(build) or not sys.modules.keys().isdisjoint(("keras", "keras_hub", backend)):
+    if not are_caches_on() or not is_pure(build) or _is_imported("keras", "keras_hub", backend):
         return None
     hub = any(b.target.startswith(_HUB) for b in walk_builds(build))
     try:
@@ -88,6 +88,10 @@ def key_of(build: Build, seed: int) -> str | None:
         )
     except (OSError, ValueError, ImportError, AttributeError, LookupError, RuntimeError):
         return None
+
+
+def _is_imported(*packages: str) -> bool:
+    return not sys.modules.keys().isdisjoint(packages)
 
 
 def _package(name: str) -> Path:
