@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from transferpipe.errors import FileError
-from transferpipe.interruption import interruption, interruptions
+from transferpipe.interruption import Terminated, interruption, interruptions
 from transferpipe.sweep.record import read_record
 from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result, run_variant
 from transferpipe.sweep.variant import FORMAT_VERSION, Planned, Variant, read_variant, write_variant
@@ -85,11 +85,11 @@ def test_a_signal_that_comes_while_a_result_gets_its_name_leaves_it(tmp_path, mo
     def interrupted(path, target):
         rename(path, target)
         if Path(target).name == RESULT:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)  # what a shell starts in the background ignores Ctrl-C
         return target
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with interruptions(signal.SIGINT):
+    with interruptions(signal.SIGTERM):
         result = run_variant(tmp_path)
-        assert interruption() is KeyboardInterrupt  # for whoever runs the next one
+        assert interruption() is Terminated  # for whoever runs the next one
     assert json.loads((tmp_path / RESULT).read_text()) == {**result, "format_version": FORMAT_VERSION}
