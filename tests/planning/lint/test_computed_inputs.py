@@ -15,10 +15,12 @@ ALL = {"all": {"to": ".*"}}
 CODES = {"connected-otherwise", "between-differs", "settings-differ"}
 
 
-def net(merge, shape=(4, 6)):
+def net(merge, shape=(4, 6), ends=False):
     x = keras.Input(shape, name="x")
     a, b = kl.Dense(4, "tanh", name="a")(x), kl.Dense(4, name="b")(x)
     y = merge(a, b)
+    if ends:
+        return keras.Model(x, y)
     return keras.Model(x, kl.Dense(3, name="top")(kl.Flatten(name="row")(y) if len(y.shape) > 2 else y))
 
 
@@ -116,6 +118,32 @@ def test_a_warning_where_the_same_weights_compute_something_else(name, form, tmp
         source.save(told)
     warnings = {w.code for w in tp.plan(told, target, mapping=ALL).warnings} & CODES
     assert not warnings if same else warnings
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_warning_where_outputs_are_computed_otherwise(name):
+    source, target = (net(merge, ends=True) for merge in PAIRS[name])
+    x = np.random.default_rng(0).normal(size=(3, 4, 6), scale=30).astype("float32")
+    for layer in target.layers:
+        if layer.weights:
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+    theirs, ours = np.asarray(source(x)), np.asarray(target(x))
+    warnings = {w.code for w in tp.plan(source, target, mapping=ALL).warnings} & CODES
+    if theirs.shape == ours.shape:
+        assert warnings if not np.allclose(theirs, ours, rtol=1e-4, atol=1e-3) else not warnings
+
+
+def test_it_names_the_output_that_is_computed_otherwise():
+    source, target = (net(merge, ends=True) for merge in (lambda a, b: a - b, lambda a, b: kl.Add()([a, b])))
+    (text,) = (w.text for w in tp.plan(source, target, mapping=ALL).warnings if w.code == "connected-otherwise")
+    assert text.startswith("an output is Subtract of (a, b) in the source, Add of (a, b) in the target; connect")
+
+
+def test_an_output_of_a_new_head_is_not_compared():
+    source, target = (net(merge) for merge in PAIRS["a stack for a concatenation"])
+    mapping = {"rest": {"to": "a|b"}, "top": {"to": "top", "from": None}}
+    plan = tp.plan(source, target, mapping=mapping, ignore=["top"])
+    assert not [w for w in plan.warnings if "an output" in w.text]
 
 
 def test_it_names_what_is_computed_on_both_sides():

@@ -9,7 +9,7 @@ place of what these layers give. No weight is read.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -75,6 +75,10 @@ class _ComputedSide:
             raise UnknownComputationError
         return f"{found} {origin.output}"
 
+    def takes(self, name: str) -> Callable[[Node], list[NodeOutput]]:
+        """Return what says what goes into a paired layer, and into the nodes between layers."""
+        return lambda node: self.into(name) if node.name == name else self.taken(node)
+
     def taken(self, node: Node) -> list[NodeOutput]:
         """Return what goes into a node between layers."""
         calls = self.graph.network.taken_by(node.name)
@@ -121,9 +125,27 @@ class ComputedInputs:
                 self._verdicts[key] = None
         return self._verdicts[key]
 
+    def is_same_output(self, place: int) -> bool | None:
+        """Tell the same of an output of both models that layers without weights, or operations, compute."""
+        try:
+            ends = [side.graph.network.results[place] for side in self._sides]
+            if any(side.leaf(end) for side, end in zip(self._sides, ends, strict=True)):
+                return None
+            shapes = [dict(_leaves(s, end.node, s.taken)) for s, end in zip(self._sides, ends, strict=True)]
+            return self._judged([[end] for end in ends], shapes)
+        except UnknownComputationError:
+            return None
+
+    def output_words(self, place: int) -> tuple[tuple[str, str], set[str]]:
+        """Return how both sides compute an output, and the target's names of the layers that it is computed of."""
+        ends = [side.graph.network.results[place] for side in self._sides]
+        theirs, ours = (_word(side, end, 0)[:_LONGEST] for side, end in zip(self._sides, ends, strict=True))
+        leaves = [leaf for s, end in zip(self._sides, ends, strict=True) for leaf, _ in _leaves(s, end.node, s.taken)]
+        return (theirs, ours), {leaf.rpartition(" ")[0] for leaf in leaves}
+
     def layers_before(self, one: str, two: str) -> set[str]:
         """Return the target's names of the layers that what goes into two layers is computed of."""
-        leaves = [leaf for side, n in zip(self._sides, (one, two), strict=True) for leaf, _ in _leaves(side, n)]
+        leaves = [leaf for s, n in zip(self._sides, (one, two), strict=True) for leaf, _ in _leaves(s, n, s.takes(n))]
         return {leaf.rpartition(" ")[0] for leaf in leaves}
 
     def words(self, one: str, two: str) -> tuple[str, str]:
@@ -137,9 +159,11 @@ class ComputedInputs:
     def _compared(self, one: str, two: str) -> bool | None:
         sides = list(zip(self._sides, (one, two), strict=True))
         into = [side.into(name) for side, name in sides]
+        return self._judged(into, [dict(_leaves(side, name, side.takes(name))) for side, name in sides])
+
+    def _judged(self, into: list[list[NodeOutput]], shapes: list[dict[str, tuple[int | None, ...]]]) -> bool | None:
         if {side.graph.network.framework for side in self._sides} != {"keras"} or len(into[0]) != len(into[1]):
             return None
-        shapes = [dict(_leaves(side, name)) for side, name in sides]
         written = [_written(side, origins) for side, origins in zip(self._sides, into, strict=True)]
         return self._agree(into, shapes[0]) if shapes[0] == shapes[1] and written[0] != written[1] else None
 
@@ -177,13 +201,15 @@ def _draw(leaf: str, shape: tuple[int, ...], scale: float) -> Array:
     return np.random.default_rng(crc32(leaf.encode())).normal(scale=scale, size=shape)
 
 
-def _leaves(side: _ComputedSide, name: str) -> Iterator[tuple[str, tuple[int | None, ...]]]:
+def _leaves(
+    side: _ComputedSide, name: str, takes: Callable[[Node], list[NodeOutput]]
+) -> Iterator[tuple[str, tuple[int | None, ...]]]:
     """Yield the values that are not computed which what goes into a layer is computed of, and their shapes."""
     waiting, seen = [side.graph.network.by_name[name]], {name}
     found: dict[str, tuple[int | None, ...]] = {}
     while waiting:
         node = waiting.pop()
-        origins = side.into(name) if node.name == name else side.taken(node)
+        origins = takes(node)
         if len(node.input_shapes) != len(origins) or len(seen) > _MOST_NODES:
             raise UnknownComputationError
         for origin, shape in zip(origins, node.input_shapes, strict=True):

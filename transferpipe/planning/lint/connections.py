@@ -305,7 +305,21 @@ def _connected_otherwise(
         text = f"{listed_clauses(texts, _SOME, 'more like these')}; connect the target's layers as in the source"
         yield PlanWarning("connected-otherwise", place_of_rule(rule), text)
     if not found:
-        yield from _ends_in_another_order(here, there)
+        ordered = [*_ends_in_another_order(here, there)]
+        yield from ordered or _outputs_otherwise(computed, judged)
+
+
+def _outputs_otherwise(computed: ComputedInputs, judged: frozenset[str]) -> Iterator[PlanWarning]:
+    """Yield a warning of outputs that are computed otherwise of what the last paired layers give."""
+    ends = computed.source.network.results, computed.target.network.results
+    for place in range(len(ends[0]) if len(ends[0]) == len(ends[1]) else 0):
+        if computed.is_same_output(place) is False:
+            (theirs, ours), layers = computed.output_words(place)
+            if not judged & layers:
+                text = f"an output is {theirs} in the source, {ours} in the target"
+                yield PlanWarning(
+                    "connected-otherwise", "target", f"{text}; connect the target's layers as in the source"
+                )
 
 
 def _ends_in_another_order(source: _Feeds, target: _Feeds) -> Iterator[PlanWarning]:
