@@ -19,7 +19,7 @@ _WIDTHS: Mapping[str, str | None] = {
     **dict.fromkeys((f"SeparableConv{n}D" for n in (1, 2)), "filters"),
     **dict.fromkeys((f"ConvLSTM{n}D" for n in (1, 2, 3)), "filters"),
     **dict.fromkeys(f"DepthwiseConv{n}D" for n in (1, 2)),
-    **dict.fromkeys(("EinsumDense", "BatchNormalization", "MultiHeadAttention")),
+    **dict.fromkeys(("EinsumDense", "BatchNormalization", "MultiHeadAttention", "Bidirectional")),
     "Embedding": "output_dim",
 }
 # Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
@@ -45,7 +45,14 @@ def check_filled(catalog: Catalog) -> None:
             shapes.setdefault(holder, []).append(shape)
     # A layer of several models is saved where it is met first, so that what it is called counts.
     called = {segment for holder in shapes for segment in holder.split("/")}
-    nodes = [node for node in catalog.network.nodes if node.layer_class in _WIDTHS]
+    by_name = catalog.network.by_name
+    # A Bidirectional calls what it holds by its own names in files, whatever the configuration says.
+    nodes = [
+        node
+        for node in catalog.network.nodes
+        if node.layer_class in _WIDTHS
+        and not ((around := by_name.get(node.name.rpartition("/")[0])) and around.layer_class == "Bidirectional")
+    ]
     if empty := [node.name for node in nodes if node.name.rpartition("/")[2] not in called]:
         what = f"its configuration has layers of which the file holds no weights: {listed(empty, _MOST_LISTED)}"
         raise FileError(Problem(catalog.label, what, _AGAIN))
