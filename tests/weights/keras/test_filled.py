@@ -1,5 +1,9 @@
 """Whether a target's layers have weights in its file: without them, or with others, Keras would refuse the copy."""
 
+import json
+
+import h5py
+import numpy as np
 import pytest
 from configured_files import DENSE, WRITERS, layer
 
@@ -68,3 +72,22 @@ def test_what_has_its_weights_or_needs_none(check, more):
 
 def test_packed_integers(check):
     check(layer(name="d", units=8))  # of int4, two in a byte
+
+
+def test_the_directions_of_a_bidirectional_go_by_its_own_names(tmp_path):
+    """Keras 2 writes what the user called the layer that runs backwards, and its weights under another name."""
+    directions = {"there": "forward_there", "back": "backward_back"}
+    there, back = (layer("LSTM", name=name, units=2, go_backwards=name == "back") for name in directions)
+    both = layer("Bidirectional", name="both", layer=there, backward_layer=back, merge_mode="concat")
+    sequence = layer("InputLayer", batch_input_shape=[None, 5, 4], name="i")
+    config = {"class_name": "Sequential", "config": {"name": "m", "layers": [sequence, both]}}
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"], file.attrs["keras_version"] = json.dumps(config).encode(), b"2.13.1"
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [b"both"]
+        shapes = {"kernel": (4, 8), "recurrent_kernel": (2, 8), "bias": (8,)}
+        names = {f"both/{d}/lstm_cell/{own}:0": shape for d in directions.values() for own, shape in shapes.items()}
+        group.create_group("both").attrs["weight_names"] = [name.encode() for name in names]
+        for name, shape in names.items():
+            group["both"][name] = np.ones(shape, "f4")
+    check_filled(open_source(tmp_path / "m.h5").catalog)
