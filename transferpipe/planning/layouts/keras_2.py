@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from transferpipe.planning.layouts.layout import Layout
-from transferpipe.weights.keras.layer_classes import GATES
+from transferpipe.weights.keras.layer_classes import GATES, LOWEST_RANK_OF_KERNELS
 from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog, WeightSpec
@@ -21,7 +21,6 @@ _CELLS = {f"CuDNN{name}": gates for name, gates in GATES.items() if gates > 1}
 _PARTS = ("kernel", "recurrent_kernel", "bias")
 # The gates that Keras 1 kept apart, of a weight that is called by the first of them.
 _FIRST_GATES = {"i": "ifco", "z": "zrh"}
-_RANK_OF_KERNELS = 3  # at least: one axis of space, inputs and outputs
 # Those whose kernels Keras 2 flipped; a ConvLSTM2D has two.
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2D", "ConvLSTMCell")
 _KERAS_1_GATES = {
@@ -99,7 +98,7 @@ class Keras2(Layout):
 def _of_gates(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
     """Return the steps from the gates that Keras 1 kept apart to one weight; those of a ConvLSTM2D are kernels."""
     rank = len(weight.shape)
-    if rank < _RANK_OF_KERNELS:
+    if rank < LOWEST_RANK_OF_KERNELS:
         return ({"concat": {"axis": -1}},)
     node = _node_of_keras_1(weight, catalog)
     is_first = node is not None and node.settings.get("dim_ordering") == "th"

@@ -152,6 +152,9 @@ _PARTS: dict[str, dict[str, str]] = {
 
 GATES: Mapping[str, int] = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 """The gates of recurrent layers: their kernels have them one behind the other, each with all units."""
+LOWEST_RANK_OF_KERNELS = 3
+"""Of a convolution: one axis of space, inputs and outputs."""
+
 NEVER_TRAINED = (
     *("moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"),
     *("mean", "variance", "count", "vector_u"),

@@ -15,7 +15,7 @@ CEIL_MODE = "ceil_mode"
 """The padding of a pooling whose last window may reach over the end, as torch's with ``ceil_mode=True``."""
 
 OF_THEANO = " (as Theano does it)"
-"""How a setting ends whose meaning to the Theano backend is another than to the others."""
+"""What stands behind the value of a setting that the Theano backend understands differently from all others."""
 
 # Which settings have one number an axis of the map, and which of these a pair of numbers.
 _PER_AXIS = ("strides", "dilation_rate", "pool_size", "size", "output_padding", "output_size")

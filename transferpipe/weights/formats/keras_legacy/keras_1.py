@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from transferpipe.weights.formats.keras_legacy.tree import LegacyLayer
-from transferpipe.weights.keras.layer_classes import Shape
+from transferpipe.weights.keras.layer_classes import LOWEST_RANK_OF_KERNELS, Shape
 from transferpipe.weights.network import Network
 from transferpipe.weights.spec import WeightSpec
 
-_RANK_OF_KERNELS = 3
 _WEIGHTS = {
     "W": "kernel",
     "U": "recurrent_kernel",
@@ -53,7 +52,7 @@ def modern_shape(shape: Shape, layer: LegacyLayer) -> Shape:
     """Return the shape that a weight has today: kernels of the image ordering "th" had the filters first."""
     config = layer.serialised.get("config")
     is_first = isinstance(config, Mapping) and "nb_filter" in config and config.get("dim_ordering") == "th"
-    return (*shape[2:], shape[1], shape[0]) if is_first and len(shape) >= _RANK_OF_KERNELS else shape
+    return (*shape[2:], shape[1], shape[0]) if is_first and len(shape) >= LOWEST_RANK_OF_KERNELS else shape
 
 
 def is_of_theano(network: Network, weights: Iterable[WeightSpec]) -> bool:
