@@ -108,10 +108,12 @@ def words_of(name: str) -> Words:
 
     >>> words_of("encoder/block2_conv2d/qProj").tokens
     ('encoder', 'block', '2', 'conv', 'query', 'dense')
+    >>> words_of("decoder/encoder_attn").tokens, words_of("text/encoder_attn").tokens
+    (('decoder', 'cross', 'attention'), ('text', 'encoder', 'attention'))
     """
     tokens: list[str] = []
     counted = False
-    for segment in _CROSS.sub("cross", name).split("/"):
+    for segment in (_CROSS.sub("cross", name) if "dec" in name.lower() else name).split("/"):
         made_up = is_made_up(segment)
         counted = counted or made_up
         tokens += _words_in(stem(segment) if made_up else segment)
@@ -147,7 +149,9 @@ class Vocabulary:
 
     def __init__(self, ours: Iterable[Words], theirs: Iterable[Words]) -> None:
         sides = list(ours), list(theirs)
-        self._parts = [_parts_of_norms(names) for names in sides]
+        # Norms that are only counted stand for what the other side calls by its part; else numbers tell enough.
+        named = [any(_PARTS & set(name.skeleton) for name in names) for names in sides]
+        self._parts = [_parts_of_norms(sides[k]) if named[1 - k] else {} for k in (0, 1)]
         self._weights: list[dict[str, float]] = []
         for side, names in enumerate(sides):
             counts = Counter(word for name in names for word in set(self._read(side, name)) if word != NUMBER)
