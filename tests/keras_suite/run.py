@@ -39,6 +39,12 @@ def check_layer(configuration, form, folder, *, freezing=True):
     return list(check_model(subject, configuration.name, configuration.layer_class.__name__, form, freezing=freezing))
 
 
+def classes_of_the_test(model):
+    """Return the classes of a model that are local to a test: no import finds them, so that loading needs them given."""
+    parts = (model, *model._flatten_layers(include_self=False))
+    return {type(p).__name__: type(p) for p in parts if "<locals>" in type(p).__qualname__}
+
+
 def one_of_each_kind(layers):
     """Return the configuration with the most arguments of each kind."""
     kinds = {}
@@ -91,7 +97,7 @@ def all_rows(args, folder):
         def use(model, name):
             if args.only in name:
                 try:
-                    subject = Subject(model, None, {}, Path(folder) / "subject")
+                    subject = Subject(model, None, classes_of_the_test(model), Path(folder) / "subject")
                     rows.extend(check_model(subject, name, "model", "saved", freezing=False))
                 except UnsuitableError as error:
                     rows.append(Found(name, "model", "saved", "", "", KERAS, str(error)))

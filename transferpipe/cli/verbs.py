@@ -234,7 +234,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             "parity",
             "compare what two models compute",
             "A B",
-            (JSON, "--all", "--inputs", "--atol", "--rtol"),
+            (JSON, "--all", "--inputs", "--atol", "--rtol", "--trust"),
             "commands.parity:parity",
             "transferpipe parity old.keras new.keras --atol 1e-5",
         ),

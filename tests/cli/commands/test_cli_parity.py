@@ -1,6 +1,7 @@
 """Parity on the command line: a difference publishes nothing; `verify` repeats it; two models at hand."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -148,3 +149,17 @@ def test_two_models_refused(refuses, models, arguments, status, words):
 
 def test_help_topic(cli):
     assert "does the finished model compute" in cli("help", "parity").out
+
+
+@pytest.mark.follows("_check_path: did you mean …?")
+def test_builders_at_hand(cli, here, models):
+    # The call that the hint writes is one the verbs take; a seed makes both have the same fresh weights.
+    written = cli("inspect", "my_models.net").err.strip()
+    call = re.search(r"'(.+)'$", written)[1]
+    answer = cli("parity", call, "my_models.net(activation='tanh')")
+    assert (answer.status, "function  pass: 3 outputs equal" in answer.out) == (0, True), answer.err
+    assert cli("parity", call, "my_models.net(activation='relu')").status == 3
+    assert cli("parity", "source.keras", "my_models.nets()").status == 2
+    assert cli("parity", "source.keras", "os.system(command='true')").status == 5
+    section = re.search(r"\+source\.(_target_=[\w.]+)", written)[1]
+    assert cli("plan", "recipe=twin", "~source.path", f"+source.{section}").status == 0

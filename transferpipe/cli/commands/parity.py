@@ -15,6 +15,7 @@ from transferpipe.errors import Problem, RecipeError, VerificationError
 def parity(arguments: Arguments) -> int:
     """Run two models on one input and print where they part."""
     original, judged = arguments.take_words(2, "two models, the original and the one to judge")
+    from transferpipe.execute.words import open_words
     from transferpipe.prove.parity.result import PASS
     from transferpipe.prove.parity.table import parity_text
     from transferpipe.prove.parity.two import ParitySettings, compare_models
@@ -22,7 +23,8 @@ def parity(arguments: Arguments) -> int:
     settings = ParitySettings(arguments.value("--inputs"), _number(arguments, "--atol"), _number(arguments, "--rtol"))
     as_json = "--json" in arguments.flags
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        found = compare_models(original, judged, settings)
+        first, second = open_words({"A": original, "B": judged}, arguments.values.get("--trust", ()))
+        found = compare_models(first, second, settings)
     if as_json:
         print(json.dumps({"format_version": 1, **found.to_data()}, indent=1))
     else:

@@ -15,6 +15,7 @@ from transferpipe.models.building.build import import_keras
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.source import live_model
+from transferpipe.models.target import ModelTarget
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.check import Given, compare_runners, runner_dtypes
 from transferpipe.prove.parity.compare import tolerance_for
@@ -43,7 +44,7 @@ class ParitySettings:
 
 @closing_name_scopes()
 def compare_models(original: Any, model: Any, settings: ParitySettings, plan: Plan | None = None) -> Parity:
-    """Compare `model` with `original`: each a path, or a built `keras.Model`.
+    """Compare `model` with `original`: each a path, a built `keras.Model`, or what a builder made.
 
     Args:
         original: the one that is right.
@@ -78,11 +79,13 @@ def _opened(model: Any, where: str) -> Iterator[Runner]:
         with opened_reference(source) as runner:
             yield runner
         return
-    live = live_model(model, where)
+    live = model if isinstance(model, ModelTarget) else live_model(model, where)
     yield KerasRunner(live.model, live.label, live.walked)
 
 
 def _label(model: Any) -> str:
+    if isinstance(model, ModelTarget):
+        return model.label
     return str(model) if isinstance(model, str | Path) else f"{type(model).__name__} {model.name!r}"
 
 

@@ -236,9 +236,8 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 def _near(path: Path) -> str:
     """Say what there is instead of `path`."""
     if _DOTTED.fullmatch(str(path)) and Path(f"{str(path).partition('.')[0]}.py").is_file():
-        return (
-            f"for a builder, write _target_: {path} (on the command line +source._target_={path}, or +target._target_=)"
-        )
+        recipe = f"_target_: {path} (on the command line +source._target_={path}, or +target._target_=)"
+        return f"for a builder, write in a recipe {recipe}, and for diff, parity, suggest and init '{path}()'"
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} either"
     try:
