@@ -147,6 +147,8 @@ def warm(function: Callable[[], Any], folder: Path) -> None:
 def _be_child(function: Callable[[], Any], folder: Path, files: tuple[Any, Any, Any], limit: bool) -> None:
     status = RAISED
     try:
+        # What a shell starts in the background ignores Ctrl-C, and so would this: nothing would be interrupted.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
         os.dup2(files[0].fileno(), 1)
         os.dup2(files[1].fileno(), 2)

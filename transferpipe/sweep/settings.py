@@ -10,7 +10,7 @@ import yaml
 
 from transferpipe.errors import Problems, RecipeError, did_you_mean
 from transferpipe.recipe.keys import SECTIONS, Key, Kind
-from transferpipe.recipe.parsing.fields import hint_key
+from transferpipe.recipe.parsing.fields import describe, hint_key
 from transferpipe.sweep.comparing.leaderboard import Failed
 from transferpipe.sweep.running.halving import Halving, read_halving
 
@@ -104,15 +104,17 @@ def _check_parts(data: Mapping[str, Any], problems: Problems) -> None:
     for name, values in _mapping(data, "variants").items():
         if not isinstance(values, Mapping):
             problems.add(
-                f"sweep.variants.{name}", f"is not a mapping of keys to values: {values!r}", "write {freeze: none}"
+                f"sweep.variants.{name}",
+                f"must be a mapping of keys to values, not {describe(values)}",
+                "write {freeze: none}",
             )
     # An empty rule would drop everything.
     for i, rule in enumerate(data["drop"] if isinstance(data.get("drop"), list) else ()):
         if not isinstance(rule, Mapping) or not rule:
-            problems.add(f"sweep.drop.{i}", f"is not a mapping of keys to values: {rule!r}")
+            problems.add(f"sweep.drop.{i}", f"must be a mapping of keys to values, not {describe(rule)}")
     for key, rule in _mapping(data, "when").items():
         if not isinstance(rule, Mapping) or not rule:
-            problems.add(f"sweep.when.{key}", f"is not a mapping of keys to values: {rule!r}")
+            problems.add(f"sweep.when.{key}", f"must be a mapping of keys to values, not {describe(rule)}")
     if isinstance(data.get("limit"), int) and data["limit"] < 1:
         problems.add("sweep.limit", f"is {data['limit']}; a sweep has at least one variant", "write limit: 200")
     for key in ("budget", "retries"):

@@ -11,7 +11,7 @@ from transferpipe.cli.compose.composing import Composer
 RECIPE = """
 source: {path: weights.safetensors}
 target: {path: weights.safetensors}
-vars: {a: 0.25, b: '${sub:1,${vars.a}}', list: [3, 5, 9], i: 0, chosen: '${item:${vars.list},${vars.i}}', minus: '${neg:${vars.a}}'}
+vars: {a: 0.25, b: '${sub:1,${vars.a}}', list: [3, 5, 9], i: 0, chosen: '${item:${vars.list},${vars.i}}', minus: '${neg:${vars.a}}', nothing: null}
 mapping:
   all: {to: '.*', transform: [{scale: '${vars.b}'}]}
 edit: {probe: {at: hidden/kernel, index: [0, 0], set: '${vars.minus}'}, other: {at: hidden/bias, index: [0], set: '${vars.chosen}'}}
@@ -70,6 +70,7 @@ def test_a_variant_has_the_plan_of_its_own_overrides(cli, variants, fixed, axis,
         ("${mul:${vars.a},3}", 0.3), ("${div:${vars.a},4}", 0.025), ("${round:2.567,1}", 2.6), ("${round:2.4}", 2),
         ("${item:${vars.list},1}", 5), ("${item:${vars.list},-1}", 9), ("${number_in:ckpt/s0_e07.keras}", 7),
         ("${number_in:ckpt/s0_e07.keras,0}", 0), ("${number_in:lr1e-05.h5}", 1e-05), ("${number_in:a/v2/x1.5.keras}", 1.5),
+        ("${number_in:ckpt/lr0.1}", 0.1), ("${number_in:model.ckpt-1000}", 1000), ("${number_in:e5.weights.h5}", 5),
         ("${neg:${neg:${vars.a}}}", 0.1),
     ],
 )  # fmt: skip
@@ -81,6 +82,11 @@ def test_values_computed_from_others(text, value):
 @pytest.mark.parametrize(
     "text, words",
     [
+        ("${add:${vars.nothing},1}", "'null' is not a number"),
+        ("${round:2.5,1.5}", "1.5 is not a whole number"),
+        ("${round:2.5,1000}", "2.5 has too many digits to be rounded to 1000 decimal places"),
+        ("${mul:1e200,1e200}", "1E+400 is beyond the range of floats"),
+        ("${number_in:e5.h5,0.5}", "0.5 is not a whole number"),
         ("${sub:1,x}", "'x' is not a number"),
         ("${div:1,0}", "have no result"),
         ("${item:${vars.list},7}", "a list of 3 has no item 7"),
@@ -144,7 +150,7 @@ def test_an_axis_varies_under_a_condition(variants):
     [
         (["seed=0,1", "sweep.when={vars.i: {seed: 1}}"], "sweep.when.vars.i: is not an axis"),
         (["seed=0,1", "sweep.when={seed: {vars.nothing: 1}}"], "sweep.when.seed.vars.nothing: nothing else"),
-        (["seed=0,1", "sweep.when={seed: 1}"], "sweep.when.seed: is not a mapping"),
+        (["seed=0,1", "sweep.when={seed: 1}"], "sweep.when.seed: must be a mapping of keys to values, not integer 1"),
         (["source.path=glob(nowhere/*.keras)"], "no file matches glob(nowhere/*.keras)"),
         (["seed=range(201)"], "201 variants, more than sweep.limit=200"),
     ],

@@ -26,8 +26,11 @@ OWN = ("sweep", "recipe=own")
         (["seed=0,1", "+sweep.axs={}"], ["sweep.axs: unknown key", "did you mean 'axes'?"]),
         (["seed=0,1", "sweep.drop=[{sed: 1}]"], ["sweep.drop.0.sed", "did you mean 'seed'?"]),
         (["seed=0,1", "sweep.drop=[{seed: [0,1]}]"], ["sweep.drop: leaves no variant"]),
-        (["seed=0,1", "sweep.drop=[7]"], ["sweep.drop.0: is not a mapping"]),
-        (["seed=0,1", "+sweep.variants={a: 3}"], ["sweep.variants.a: is not a mapping"]),
+        (["seed=0,1", "sweep.drop=[7]"], ["sweep.drop.0: must be a mapping of keys to values, not integer 7"]),
+        (
+            ["seed=0,1", "+sweep.variants={a: 3}"],
+            ["sweep.variants.a: must be a mapping of keys to values, not integer 3"],
+        ),
         (["seed=0,1", "sweep.log=[mlfow]"], ["sweep.log.mlfow: is not a logger", "did you mean 'mlflow'?"]),
         (["seed=0,1", "name=../up"], ["name: '../up' cannot be used as a run name"]),
         (["seed=0,1", "sweep=nope"], ["nope"]),

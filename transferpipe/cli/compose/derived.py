@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, DecimalException
+from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
@@ -17,10 +18,12 @@ from transferpipe.errors import Problem, RecipeError
 Number = int | float
 # Digits, with a fraction or an exponent that has a sign: in `s0e10` stand two numbers, in `lr1e-05` one.
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]\d+)?")
+# That of .h5 is no number of the file's, those of `lr0.1` and `model.ckpt-1000` are: a suffix is letters, then digits.
+_SUFFIX = re.compile(r"\.[A-Za-z]+\d*\Z")
 
 
 def _decimal(function: str, value: Any) -> Decimal:
-    text = str(value).strip()
+    text = "null" if value is None else str(value).strip()
     try:
         found = Decimal(text)
     except DecimalException:
@@ -30,17 +33,27 @@ def _decimal(function: str, value: Any) -> Decimal:
     return found
 
 
-def _plain(value: Decimal) -> Number:
+def _whole(function: str, value: Any) -> int:
+    number = _decimal(function, value)
+    if number != number.to_integral_value():
+        raise RecipeError(Problem(f"${{{function}:...}}", f"{value} is not a whole number"))
+    return int(number)
+
+
+def _plain(function: str, value: Decimal) -> Number:
     """Return an integer where the exact value is written as one, as YAML reads it."""
-    return (
-        int(value) if value == value.to_integral_value() and Decimal(value).as_tuple().exponent == 0 else float(value)
-    )
+    if value == value.to_integral_value() and Decimal(value).as_tuple().exponent == 0:
+        return int(value)
+    found = float(value)
+    if not isfinite(found):
+        raise RecipeError(Problem(f"${{{function}:...}}", f"{value} is beyond the range of floats"))
+    return found
 
 
 def _arithmetic(name: str, compute: Callable[[Decimal, Decimal], Decimal]) -> Callable[[Any, Any], Number]:
     def function(a: Any, b: Any) -> Number:
         try:
-            return _plain(compute(_decimal(name, a), _decimal(name, b)))
+            return _plain(name, compute(_decimal(name, a), _decimal(name, b)))
         except DecimalException:
             what = f"{a} and {b} have no result"
             raise RecipeError(Problem(f"${{{name}:...}}", what)) from None
@@ -49,33 +62,37 @@ def _arithmetic(name: str, compute: Callable[[Decimal, Decimal], Decimal]) -> Ca
 
 
 def _negate(a: Any) -> Number:
-    return _plain(-_decimal("neg", a))
+    return _plain("neg", -_decimal("neg", a))
 
 
 def _round(a: Any, digits: Any = 0) -> Number:
-    places = _decimal("round", digits)
-    rounded = round(_decimal("round", a), int(places))
+    number, places = _decimal("round", a), _whole("round", digits)
+    try:
+        rounded = round(number, places)
+    except DecimalException:
+        what = f"{a} has too many digits to be rounded to {places} decimal places"
+        raise RecipeError(Problem("${round:...}", what)) from None
     return float(rounded) if places > 0 else int(rounded)
 
 
 def _item(values: Any, index: Any) -> Any:
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise RecipeError(Problem("${item:...}", f"{values!r} is not a list"))
-    place = _decimal("item", index)
-    if place != place.to_integral_value() or not -len(values) <= place < len(values):
+    place = _whole("item", index)
+    if not -len(values) <= place < len(values):
         what = f"a list of {len(values)} has no item {index}: items are counted from 0"
         raise RecipeError(Problem("${item:...}", what))
-    return values[int(place)]
+    return values[place]
 
 
 def _number_in(path: Any, which: Any = -1) -> Number:
-    name = PurePath(str(path)).stem
+    name = _SUFFIX.sub("", PurePath(str(path)).name)
     found = _NUMBER.findall(name)
-    place = int(_decimal("number_in", which))
+    place = _whole("number_in", which)
     if not -len(found) <= place < len(found):
         what = f"the file name {name!r} holds {len(found)} numbers"
         raise RecipeError(Problem("${number_in:...}", what))
-    return _plain(Decimal(found[place]))
+    return _plain("number_in", Decimal(found[place]))
 
 
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
