@@ -13,7 +13,7 @@ from typing import Any
 
 from transferpipe.weights.channel_moves import transposed
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, spell_activation
+from transferpipe.weights.keras.setting_values import CEIL_MODE, DIRECTION, LINEAR, SAME_LOWER, spell_activation
 from transferpipe.weights.keras.taken import one_place
 from transferpipe.weights.network import Network, Node
 
@@ -40,7 +40,11 @@ _MERGES = {
     "Min": "Minimum",
 }
 _RECURRENT = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
-_DEFAULT_ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_DEFAULT_ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_TAKEN_NUMBERS = {
+    **dict.fromkeys(("LeakyRelu", "ThresholdedRelu", "Elu"), ("alpha",)),
+    **dict.fromkeys(("Affine", "ScaledTanh", "HardSigmoid"), ("alpha", "beta")),
+}
 # Orders of axes that only bring channels, or time, to the place where the operator wants them.
 _CHANNELS_MOVED = ((0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3))
 
@@ -50,9 +54,11 @@ def onnx_function(node: Node, network: Network) -> LayerFunction:
     stated, kind = node.settings, node.layer_class
     followed = _ACTIVATIONS.get(str(stated.get("followed_by")))
     activation = LINEAR if network.connected else followed
-    if kind in ("Conv", "ConvTranspose") and "kernel" in stated:
+    if kind in ("FusedConv", "FusedGemm"):  # of onnxruntime, with the activation inside
+        activation = _activation_called(stated.get("activation"), stated.get("activation_params"))
+    if kind in ("Conv", "ConvTranspose", "FusedConv") and "kernel" in stated:
         return _convolution(node, activation)
-    if kind in ("MatMul", "Gemm") and "kernel" in stated:
+    if kind in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm") and "kernel" in stated:
         return LayerFunction("Dense", {}, activation, guessed=True)
     if kind in _NORMS and "kernel" in stated:
         return LayerFunction(kind, {"epsilon": stated.get("epsilon", _EPSILON)}, guessed=True)
@@ -258,7 +264,7 @@ def _pooling(node: Node) -> LayerFunction:
     plain = plain and not (stated.get("ceil_mode") and is_padded)
     if plain:
         counts = node.layer_class == "AveragePool" and stated.get("count_include_pad")
-        settings["padding"] = padding if is_padded or padding == "same" else "valid"
+        settings["padding"] = padding if is_padded or padding in ("same", SAME_LOWER) else "valid"
         if stated.get("ceil_mode"):
             settings["padding"] = CEIL_MODE
         settings |= {"what lies around": "zeros" if counts else "nothing"} if is_padded else {}
@@ -281,21 +287,48 @@ def _zero_pads(stated: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
 
 def _recurrent(node: Node) -> LayerFunction:
     stated, kind = node.settings, node.layer_class
-    if stated.get("peepholes") or stated.get("input_forget"):
-        return LayerFunction(f"{kind} with {'peepholes' if stated.get('peepholes') else 'coupled gates'}")
-    names = stated.get("activations", _DEFAULT_ACTIVATIONS[kind])
-    spelled = [_ACTIVATIONS.get(str(name)) for name in names]
-    settings: dict[str, Any] = {}
-    *gate, own = spelled[: len(_DEFAULT_ACTIVATIONS[kind])]
-    for key, value in (("activation", own), ("recurrent_activation", gate[0] if gate else None)):
-        settings |= {key: value} if value is not None else {}
+    forward, back = _recurrent_activations(node)
+    settings: dict[str, Any] = {"activation": forward[-1 if kind != "LSTM" else 1]}
+    settings |= {"recurrent_activation": forward[0]} if kind != "RNN" else {}
     if kind == "GRU":
         settings["reset_after"] = bool(stated.get("linear_before_reset", 0))
     if stated.get("direction", "forward") in ("forward", "reverse"):
         settings["go_backwards"] = stated.get("direction") == "reverse"
     if "return_sequences" in stated:
         settings["return_sequences"] = stated["return_sequences"]
-    return LayerFunction(_RECURRENT[kind], settings)
+    more: dict[str, Any] = {key: True for key in ("peepholes", "input_forget") if stated.get(key)}
+    more |= {"clip": stated["clip"]} if stated.get("clip") else {}
+    if forward[-1] != settings["activation"]:
+        more["activation of the output"] = forward[-1]
+    if stated.get("direction") == "bidirectional":
+        more[DIRECTION] = "bidirectional"
+        more |= {"activations of the way back": back} if back not in ((), forward) else {}
+    return LayerFunction(_RECURRENT[kind], settings, more=more)
+
+
+def _recurrent_activations(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the activations of the first direction, the gates' first, and those of the second.
+
+    Those that have numbers take them from two lists, in their order: https://onnx.ai/onnx/operators/onnx__LSTM.html.
+    """
+    stated, usual = node.settings, _DEFAULT_ACTIVATIONS[node.layer_class]
+    names = stated.get("activations", usual)
+    names = names if isinstance(names, tuple | list) and len(names) >= len(usual) else usual
+    numbers = {key: list(stated.get(f"activation_{key}") or ()) for key in ("alpha", "beta")}
+    found = []
+    for name in map(str, names):
+        given = {key: numbers[key].pop(0) for key in _TAKEN_NUMBERS.get(name, ()) if numbers[key]}
+        listed_numbers = ", ".join(f"{value:.6g}" for value in given.values())
+        found.append(_activation(Node("", name, given)) or f"{name}({listed_numbers})" * bool(given) or name)
+    return tuple(found[: len(usual)]), tuple(found[len(usual) :])
+
+
+def _activation_called(name: Any, numbers: Any) -> str | None:
+    """Return the activation inside an operator of onnxruntime; `LINEAR` where it has none."""
+    if not name:
+        return LINEAR
+    given = dict(zip(_TAKEN_NUMBERS.get(_text(name, ""), ("min", "max")), numbers or (), strict=False))
+    return _activation(Node("", _text(name, ""), given)) or _text(name, "")
 
 
 def _convolution(node: Node, activation: str | None) -> LayerFunction:
@@ -304,7 +337,8 @@ def _convolution(node: Node, activation: str | None) -> LayerFunction:
     ones = (1,) * rank
     settings: dict[str, Any] = {"strides": stated.get("strides", ones), "dilation_rate": stated.get("dilations", ones)}
     if node.layer_class == "ConvTranspose":
-        return LayerFunction(f"Conv{rank}DTranspose", settings, activation, guessed=True)
+        more = {"groups": stated["group"]} if stated.get("group", 1) != 1 else {}
+        return LayerFunction(f"Conv{rank}DTranspose", settings, activation, guessed=True, more=more)
     settings |= {"kernel_size": shape[2:]} | _padding(stated, rank)
     groups = stated.get("group", 1)
     is_depthwise = groups > 1 and shape[1] == 1
@@ -319,7 +353,17 @@ def _padding(stated: Mapping[str, Any], rank: int) -> dict[str, Any]:
         return {}
     if how == "NOTSET":
         return {"padding": tuple(zip(pads[:rank], pads[rank:], strict=True))}
-    return {"padding": {"VALID": "valid", "SAME_UPPER": "same"}[how]} if how in ("VALID", "SAME_UPPER") else {}
+    called = {"VALID": "valid", "SAME_UPPER": "same", "SAME_LOWER": SAME_LOWER}
+    if how == "SAME_LOWER" and set(stated.get("strides", (1,))) == {1} and all(n % 2 for n in _extents(stated)):
+        how = "SAME_UPPER"  # as much in front as behind
+    return {"padding": called[how]} if how in called else {}
+
+
+def _extents(stated: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return how many places a window reaches over along each axis."""
+    sizes = stated.get("kernel_shape") or stated.get("kernel", ())[2:]
+    steps = stated.get("dilations") or (1,) * len(sizes)
+    return tuple((size - 1) * step + 1 for size, step in zip(sizes, steps, strict=False))
 
 
 def torch_function(node: Node, _: Network) -> LayerFunction:

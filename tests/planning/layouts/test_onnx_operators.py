@@ -138,6 +138,9 @@ GRAPHS = {
     "less one": (lambda: between([node("Sub", "one p", "r")]), keras_between(lambda x: x - 1.0)),
     "absolute values": (lambda: between([node("Abs", "p", "r")]), keras_between(ops.abs)),
     "no absolute values": (lambda: between([node("Abs", "p", "r")]), keras_between(lambda x: x)),
+    "a bias that is subtracted": (
+        lambda: ([node("MatMul", "x c.weight", "p"), node("Sub", "p c.bias")], {"c.weight": rand(6, 3), "c.bias": rand(3)}, (6,)),
+        lambda: keras.Sequential([keras.Input((6,)), kl.Dense(3, name="c")])),
     "half of it": (lambda: between([node("Mul", "half p", "r")]), keras_between(lambda x: x * 0.5)),
     "gated": (lambda: between(HALVES), keras_between(gated(True))),
     "gated the other way round": (lambda: between(HALVES), keras_between(gated(False))),
@@ -218,6 +221,86 @@ def test_which_step_of_a_recurrent_layer_is_taken(direction, place, tmp_path):
     same = np.allclose(model(x), run_onnx(path, x), atol=1e-4)
     assert same == ((direction, place) == ("forward", -1))
     assert bool(report.plan.warnings) != same
+
+
+STARTS = {"h": rand(1, 2, 5), "c": rand(1, 2, 5)}
+CELLS = {
+    "as Keras": ({"activations": ["Sigmoid", "Tanh", "Tanh"]}, {}, ""),
+    "zeros to begin with": ({}, {name: np.zeros_like(value) for name, value in STARTS.items()}, ""),
+    "begins elsewhere": ({}, STARTS, "2 source weights are not used: {c,h}"),
+    "gates": (
+        {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
+        {},
+        "recurrent_activation hard_sigmoid (0.2x + 0.5) ->",
+    ),
+    "gates of today": (
+        {"activations": ["HardSigmoid", "Tanh", "Tanh"], "activation_alpha": [1 / 6], "activation_beta": [0.5]},
+        {},
+        "recurrent_activation hard_sigmoid (relu6(x + 3) / 6) ->",
+    ),
+    "no gates of Keras": (
+        {"activations": ["Affine", "Tanh", "Tanh"], "activation_alpha": [0.5], "activation_beta": [0.1]},
+        {},
+        "recurrent_activation Affine(0.5, 0.1) -> sigmoid",
+    ),
+    "output": ({"activations": ["Sigmoid", "Tanh", "Relu"]}, {}, "activation of the output relu -> none in Keras"),
+    "limits": ({"clip": 0.1}, {}, "clip 0.1 -> none in Keras"),
+    "coupled gates": ({"input_forget": 1}, {}, "input_forget True -> none in Keras"),
+    "peepholes": ({}, {"P": rand(1, 15)}, "peepholes True -> none in Keras"),
+    "two directions": ({"direction": "bidirectional"}, {}, "direction bidirectional -> one"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("case", CELLS)
+def test_a_recurrent_operator_that_does_what_keras_does_not(case, tmp_path):
+    attributes, more, text = CELLS[case]
+    ways = 2 if "direction" in attributes else 1
+    values = {"r.W": rand(ways, 20, 4), "r.R": rand(ways, 20, 5), "r.B": rand(ways, 40), **more, "one": np.int64([1])}
+    given = f"x r.W r.R r.B  {' '.join(n if n in more else '' for n in 'hcP')}"
+    nodes = [node("LSTM", given, "s", hidden_size=5, **attributes)]
+    # The first direction alone, where there are two.
+    nodes += [node("Split", "s", "t u", axis=1)] if ways == 2 else []
+    path = write_onnx(tmp_path, [*nodes, node("Squeeze", "t one" if ways == 2 else "s one")], values, (2, 4), 3)
+    model = keras.Sequential([keras.Input((7, 4)), kl.LSTM(5, return_sequences=True, name="r")])
+    report = tp.transfer(path, model, mapping={"r": {"to": "r"}})
+    x = rand(7, 2, 4)
+    same = np.allclose(np.asarray(model(x.transpose(1, 0, 2))).transpose(1, 0, 2), run_onnx(path, x), atol=1e-4)
+    assert same == (text == "" or ways == 2)
+    told = " ".join(w.text for w in report.plan.warnings)
+    assert text in told if text else told == ""
+
+
+WINDOWS = {
+    "same": (3, 1, {"auto_pad": "SAME_LOWER"}, True),
+    "even": (4, 1, {"auto_pad": "SAME_LOWER"}, False),
+    "stride": (3, 2, {"auto_pad": "SAME_LOWER"}, False),
+    "even and stride": (4, 2, {"auto_pad": "SAME_LOWER"}, True),
+    "more at the end": (4, 1, {"auto_pad": "SAME_UPPER"}, True),
+}
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("case", WINDOWS)
+def test_where_the_odd_one_of_a_padding_goes(case, tmp_path):
+    size, stride, attributes, right = WINDOWS[case]
+    made = node("Conv", "x k.weight k.bias", strides=[stride, stride], **attributes)
+    path = write_onnx(tmp_path, [made], tensors(k=(4, 2, size, size)), (2, 8, 8), 4)
+    layer = kl.Conv2D(4, size, stride, padding="same", name="k")
+    model, x = keras.Sequential([keras.Input((8, 8, 2)), layer]), rand(3, 2, 8, 8)
+    report = tp.transfer(path, model, mapping={"k": {"to": "k"}})
+    same = np.allclose(np.moveaxis(np.asarray(model(np.moveaxis(x, 1, -1))), -1, 1), run_onnx(path, x), atol=1e-4)
+    assert same == right
+    assert [w.code for w in report.plan.warnings] == ([] if right else ["settings-differ"])
+
+
+def test_a_transposed_convolution_of_groups_has_none_in_keras(tmp_path):
+    path = write_onnx(
+        tmp_path, [node("ConvTranspose", "x k.weight", group=2)], {"k.weight": rand(4, 3, 3, 3)}, (4, 5, 5), 4
+    )
+    layer = kl.Conv2DTranspose(3, 3, use_bias=False, name="k")
+    plan = tp.plan(path, keras.Sequential([keras.Input((5, 5, 4)), layer]), mapping={"k": {"to": "k"}})
+    assert ["groups 2 -> none in Keras" in w.text for w in plan.warnings] == [True]
 
 
 @pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")

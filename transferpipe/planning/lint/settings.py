@@ -24,7 +24,7 @@ from transferpipe.planning.model import PlanWarning, SettingDifference, Settings
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import LayerFunction
-from transferpipe.weights.keras.setting_values import OF_THEANO
+from transferpipe.weights.keras.setting_values import DIRECTION, NONE_IN_KERAS, OF_THEANO, SAME_LOWER
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
@@ -149,10 +149,19 @@ class _LayerComparison(ComparedSides):
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
             if not same_value(one, two) and not (of_weight and two is True):
                 self.add_difference(pair, key, one, two)
+        for key in sorted(theirs.more):
+            if key == DIRECTION and not self._is_shared_out(pair):
+                self.add_difference(pair, key, theirs.more[key], "one")
+            elif key != DIRECTION:
+                self.add_difference(pair, key, theirs.more[key], NONE_IN_KERAS)
         one, two = theirs.settings.get("momentum"), ours.settings.get("momentum")
         if None not in (one, two) and not same_value(one, two) and pair.target not in self.stored_statistics:
             self.add_difference(pair, "momentum", one, two)
         self._padding(pair, theirs, ours)
+
+    def _is_shared_out(self, pair: ComparedPair) -> bool:
+        """Tell whether several layers take one: each of them a direction."""
+        return sum(source == pair.source for source, _ in self.pairs) > 1
 
     def _padding(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         """Compare what convolutions add to a map: by themselves, or by a ZeroPadding before them."""
@@ -168,7 +177,7 @@ class _LayerComparison(ComparedSides):
         is_of_theano = str(one).endswith(OF_THEANO)
         shapes = [input_shape(self.source, pair.source), input_shape(self.target, pair.target)]
         # A file of Keras tells the shape of its input alone; layers that pad otherwise alone take maps of one size.
-        shapes[0] = shapes[0] or (shapes[1] if is_of_theano else ())
+        shapes[0] = shapes[0] or (shapes[1] if is_of_theano or one == SAME_LOWER else ())
         pads = [
             explicit_padding(f, steps, shape) if steps is not None else None
             for f, steps, shape in zip((theirs, ours), ends, shapes, strict=True)

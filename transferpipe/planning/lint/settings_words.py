@@ -8,7 +8,7 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.lint.settings_paired import ComparedPair
 from transferpipe.planning.model import PlanWarning, SettingDifference, place_of_rule
 from transferpipe.text.listing import listed, listed_clauses
-from transferpipe.weights.keras.setting_values import OF_THEANO, version_of
+from transferpipe.weights.keras.setting_values import NONE_IN_KERAS, OF_THEANO, version_of
 from transferpipe.weights.spec import Catalog
 
 # Layers of one kind and one difference share a clause, so that five clauses say nearly everything of a real network.
@@ -26,6 +26,8 @@ _HARD_SIGMOID_FIX = (
     "hard_sigmoid of Keras 1 and 2 is keras.ops.clip(0.2 * x + 0.5, 0, 1): register a function that returns it, called "
     "hard_sigmoid_keras_2, and build the layer with that"
 )
+
+_NONE_IN_KERAS_FIX = "Keras's layer cannot do that: build the target with a layer of your own that does"
 
 _OF_THEANO_FIX = (
     "the Theano backend pads half a kernel on both sides, and resizes from other places: before a convolution, put a "
@@ -48,6 +50,8 @@ def warn_of_settings(found: Iterable[SettingDifference]) -> Iterator[PlanWarning
         parts = [f"{_layers(names)}: {text}" for text, names in alike.items()]
         old = any(d.source_value.startswith(_OLD_HARD_SIGMOID) for ds in layers.values() for d in ds)
         fix = f"{_FIXES[code]}; {_HARD_SIGMOID_FIX}" if old and code == "settings-differ" else _FIXES[code]
+        if any(d.target_value == NONE_IN_KERAS for ds in layers.values() for d in ds):
+            fix = _NONE_IN_KERAS_FIX
         if any(OF_THEANO in f"{d.setting} {d.source_value}" for ds in layers.values() for d in ds):
             fix = _OF_THEANO_FIX
         count = f"{len(layers)} layer{'s' * (len(layers) != 1)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
 from transferpipe.weights.keras.selected_places import describe_crop
-from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, OF_THEANO
+from transferpipe.weights.keras.setting_values import CEIL_MODE, LINEAR, OF_THEANO, SAME_LOWER
 from transferpipe.weights.keras.taken import FLIP, FROM_END, is_taking, taken_by, taken_of_open
 from transferpipe.weights.network import Network
 
@@ -351,7 +351,7 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
     if padding == CEIL_MODE and None not in sizes and len(sizes) == len(kernel):
         whole = zip(kernel, strides, sizes, strict=True)
         return tuple((0, -(-max(n - k, 0) // s) * s + k - n) for k, s, n in whole if n is not None)
-    if padding != "same":
+    if padding not in ("same", SAME_LOWER):
         return None
     found = []
     for axis, (k, s, d) in enumerate(zip(kernel, strides, dilation, strict=True)):
@@ -364,5 +364,6 @@ def _own_pads(padding: Any, kernel: Any, strides: Any, dilation: Any, sizes: tup
             # before.
             total = max((math.ceil(size / s) - 1) * s + total + 1 - size, 0)
         # The odd one goes behind, in TensorFlow; even padding, as torch has it, cannot do the same.
-        found.append((total // 2, total - total // 2))
+        pair = total // 2, total - total // 2
+        found.append(pair[::-1] if padding == SAME_LOWER else pair)
     return tuple(found)

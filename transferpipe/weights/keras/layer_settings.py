@@ -50,6 +50,7 @@ class LayerFunction:
         activation: what is applied to its output; None where that is not stored, or cannot be compared.
         known: whether the class is one whose settings are known.
         guessed: whether another class may stand for the same, so that only settings of that class are compared.
+        more: what else it computes that Keras's class has no setting for, such as the peepholes of an LSTM.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class LayerFunction:
     activation: str | None = LINEAR
     known: bool = True
     guessed: bool = False
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @cache  # there are few classes, and each is asked for with every weight

@@ -14,6 +14,13 @@ LINEAR = "linear"
 CEIL_MODE = "ceil_mode"
 """The padding of a pooling whose last window may reach over the end, as torch's with ``ceil_mode=True``."""
 
+DIRECTION = "direction"
+NONE_IN_KERAS = "none in Keras"
+"""What stands for the value of a setting that no layer of Keras has."""
+
+SAME_LOWER = "same_lower"
+"""The padding that is 'same' but for the odd one, which goes in front: ONNX's ``auto_pad``."""
+
 OF_THEANO = " (as Theano does it)"
 """What stands behind the value of a setting that the Theano backend understands differently from all others."""
 

@@ -34,7 +34,7 @@ class GraphNode:
         op: its operator, such as ``Gemm``.
         inputs: the names of the tensors that it takes.
         outputs: the names of those that it gives.
-        attributes: numbers, texts, lists of texts and of whole numbers; others are left out.
+        attributes: numbers, texts, and lists of these; others are left out.
         data: where the tensors lie, dense or sparse, and the numbers of a ``Constant``, by the attributes' names.
         graphs: the graphs inside, such as the branches of an ``If``, by the names of their attributes.
         domain: where the operator is defined; empty for ONNX's own.
@@ -128,12 +128,11 @@ def read_attribute(read: Read, message: Field) -> Attribute:
 
 
 def _read_setting(read: Read, parts: Sequence[Field]) -> Any:
-    numbers, texts = list[int](), list[str]()
+    numbers, texts = list[int | float](), list[str]()
     value: Any = None
     for part in parts:
         if part.number == _FLOAT and part.kind == FIXED32:
-            # The bits of a float32; seven digits are what it holds, and 1e-05 is what was meant.
-            value = float(f"{struct.unpack('<f', part.value.to_bytes(4, 'little'))[0]:.7g}")
+            value = _number(part.value.to_bytes(4, "little"))
         elif part.number == _INT and part.kind == VARINT:
             value = part.signed
         elif part.number == _TEXT and part.kind == BYTES and part.value <= _MOST_TEXT:
@@ -142,7 +141,23 @@ def _read_setting(read: Read, parts: Sequence[Field]) -> Any:
             texts.append(read(part.begin, part.value).decode("utf-8", "replace"))
         elif part.number == _INTS and len(numbers) < _MOST_NUMBERS:
             numbers += _whole_numbers(read, part)
+        elif part.number == _FLOATS and len(numbers) < _MOST_NUMBERS:
+            numbers += _numbers(read, part)
     return tuple(numbers or texts) or value
+
+
+def _number(bits: bytes) -> float:
+    """Return a float32; seven digits are what it holds, and 1e-05 is what was meant."""
+    return float(f"{struct.unpack('<f', bits)[0]:.7g}")
+
+
+def _numbers(read: Read, part: Field) -> list[float]:
+    if part.kind == FIXED32:
+        return [_number(part.value.to_bytes(4, "little"))]
+    if part.kind != BYTES or part.value > 4 * _MOST_NUMBERS or part.value % 4:
+        return []
+    bits = read(part.begin, part.value)
+    return [_number(bits[i : i + 4]) for i in range(0, len(bits), 4)]
 
 
 def _whole_numbers(read: Read, part: Field) -> list[int]:

@@ -12,12 +12,14 @@ catalog names them, and a file without any weight that can be read is refused.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
@@ -33,7 +35,14 @@ from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.names import name_weights
 from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
-from transferpipe.weights.formats.onnx.uses import Weight, constants_used, find_uses, operands_of, weight_of
+from transferpipe.weights.formats.onnx.uses import (
+    Weight,
+    constants_used,
+    find_uses,
+    initial_states_of,
+    operands_of,
+    weight_of,
+)
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
 # Numbers of fields in ModelProto of onnx.proto.
@@ -42,6 +51,8 @@ _DETAILS = {2: "producer", 3: "producer_version"}
 # What describes a file on the screen; nobody reads a longer text there.
 _MOST_DETAIL, _MOST_LISTED = 200, 10
 _ROUNDED = "export the model without that rounding, or with the whole numbers stored"
+# Who looks into a file does not wait for the values of a large one.
+_MOST_OF_STATE = 1 << 18
 # The format was at version 10 after seven years: a number of four digits is not that of an ONNX file.
 _MOST_VERSION = 1000
 
@@ -140,7 +151,7 @@ def _source(content: OnnxContent) -> FileSource:
     places = {s.where for s in mine}
     called = {s.where: s.name for s in mine if s.where != s.name}
     taken = {s.name for s in mine}
-    operands = operands_of(content.nodes)
+    operands = operands_of(content.nodes) - _learned_states(content)
     catalog = Catalog(
         tuple(mine),
         str(content.path),
@@ -174,6 +185,16 @@ def _source(content: OnnxContent) -> FileSource:
             *dict.fromkeys(place.path for t in tensors.values() for place in t.places if place.path != content.path),
         ),
     )
+
+
+def _learned_states(content: OnnxContent) -> set[str]:
+    """Return the initial states of recurrent operators that are not zeros, with which every exporter begins.
+
+    Keras's layers begin with zeros too, so that only others are weights that a model may miss.
+    """
+    stored = {name: content.tensors[name] for name in initial_states_of(content.nodes) & content.tensors.keys()}
+    small = [n for n, t in stored.items() if t.is_readable and math.prod(t.shape) <= _MOST_OF_STATE]
+    return {name for name in small if np.any(content.value(name))}
 
 
 def _operands(weight: Weight) -> Iterator[Operand]:

@@ -13,7 +13,7 @@ from typing import Any
 from transferpipe.weights.formats.onnx.content import OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.patterns import OperatorPattern, PatternReader
-from transferpipe.weights.formats.onnx.uses import RECURRENT, Use, is_product
+from transferpipe.weights.formats.onnx.uses import RECURRENT, SHIFTS, Use, is_product
 from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import WeightSpec
 
@@ -218,7 +218,8 @@ class _NodeWalk:
         if node.op == "Mul" and before.layer_class == "Gelu" and len(taken) == 1:  # the half in x * 0.5 * (1 + erf(x))
             return any(self.numbers.get(name) == (0.5,) for name in node.inputs)
         has_bias = before.settings.get("is_product") or (before.layer_class in _SCALED and "kernel" in before.settings)
-        is_bias = node.op == "Add" and len(taken) == 1 and has_bias
+        is_bias = node.op in SHIFTS and len(taken) == 1 and has_bias
+        is_bias = is_bias and (node.op == "Add" or node.input in self.made)  # a bias less the product is no bias
         # Only if nothing takes the product without its bias.
         return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
 

@@ -23,6 +23,8 @@ _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger")
 # Products that may have their matrix on the left, W @ x, as an equation has it.
 _FROM_LEFT, _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), 2
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "FusedConv")
+SHIFTS = ("Add", "Sub")
+"""What may bring a bias behind a product."""
 _SCALE_AND_SHIFT = ("weight", "bias")
 _ROLES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*_PRODUCTS, *_CONVOLUTIONS), _SCALE_AND_SHIFT),
@@ -123,7 +125,7 @@ def find_uses(
                 continue
             steps = (*steps, *_factor(node, role))
             # The bias that an Add brings belongs to the product before it: both are weights of one layer.
-            taker = products.get(_other(node, place)) or node if node.op == "Add" else node
+            taker = products.get(_other(node, place)) or node if node.op in SHIFTS else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role, place), steps, shape))
     return found
 
@@ -192,8 +194,9 @@ def _role(
 ) -> str:
     if node.op == "Gather":
         return "weight" if place == 0 else ""
-    if node.op == "Add":
-        return "bias" if _other(node, place) in products else ""
+    if node.op in SHIFTS:
+        is_bias = _other(node, place) in products and (node.op == "Add" or place == 1)
+        return "bias" if is_bias else ""
     if place == 0 and node.op in _FROM_LEFT and len(ways[node.input][2]) == _MATRIX:
         # Where both are of the file, the first is multiplied by the second: a table of queries, for one.
         return "weight" if not {*node.inputs[1:2]} & ways.keys() else ""
@@ -202,8 +205,10 @@ def _role(
 
 
 def _factor(node: GraphNode, role: str) -> tuple[TensorStep, ...]:
-    """Return the number by which a Gemm multiplies its product (``alpha``) or its bias (``beta``)."""
-    factor = node.attributes.get("alpha" if role == "weight" else "beta", 1) if node.op in ("Gemm", "FusedGemm") else 1
+    """Return the number by which a Gemm multiplies its product (``alpha``) or its bias (``beta``); -1 for a Sub."""
+    if node.op == "Sub":
+        return (TensorStep("scale", (-1.0,)),)
+    factor = node.attributes.get("alpha" if role == "weight" else "beta", 1) if node.op in _FROM_LEFT[1:] else 1
     return (TensorStep("scale", (factor,)),) if isinstance(factor, float) and factor != 1 else ()
 
 
@@ -384,6 +389,11 @@ def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors:
             if tensor is not None and tensor.dtype in _FLOATS and math.prod(tensor.shape) > 1:
                 found.add(name)
     return found
+
+
+def initial_states_of(nodes: Iterable[GraphNode]) -> set[str]:
+    """Return the names of the tensors that recurrent operators begin with."""
+    return {name for node in nodes if node.op in RECURRENT for name in node.inputs[5:_PEEPHOLES] if name}
 
 
 def operands_of(nodes: Iterable[GraphNode]) -> set[str]:
