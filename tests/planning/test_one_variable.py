@@ -110,6 +110,55 @@ def test_files_of_spectral_normalization_tell_the_same(tmp_path, name, inside, s
     assert theirs.parameters == model.count_params()
 
 
+@keras.saving.register_keras_serializable("one_variable")
+class Held(layers.Layer):
+    """Holds a layer that the model calls too; it is saved in the place that comes first, under the attribute's name."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.other = inner
+
+    def call(self, x):
+        return self.other(x)
+
+    def get_config(self):
+        return {**super().get_config(), "inner": keras.saving.serialize_keras_object(self.other)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{**config, "inner": keras.saving.deserialize_keras_object(config["inner"])})
+
+
+def shared(wrap, layer, *, first=False):
+    inputs = keras.Input((6,))
+    around = wrap(layer, name="around")
+    outputs = [layer(inputs), around(inputs)][:: -1 if first else 1]
+    return keras.Model(inputs, outputs)
+
+
+NOTHING_OF_THEIR_OWN = {
+    "no bias": lambda: keras.Sequential([keras.Input((6,)), layers.SpectralNormalization(layers.Dense(4, use_bias=False))]),
+    "embedding": lambda: keras.Sequential([keras.Input((6,)), layers.SpectralNormalization(layers.Embedding(9, 4, name="e"))]),
+    "shared": lambda: shared(layers.SpectralNormalization, layers.Dense(6, name="d")),
+    "attribute": lambda: shared(Held, layers.Dense(6), first=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", NOTHING_OF_THEIR_OWN.values(), ids=NOTHING_OF_THEIR_OWN)
+@pytest.mark.parametrize("name", ["b.keras", "b.weights.h5"])
+def test_layers_that_are_saved_elsewhere_have_their_weights(tmp_path, name, make):
+    keras.utils.clear_session()
+    model = make()
+    filled(model, 1).save(tmp_path / "a.keras")
+    expected = model.get_weights()
+    filled(model, 2)
+    (model.save if name == "b.keras" else model.save_weights)(tmp_path / name)
+    saved = {"path": name.replace("b.", "o.")}
+    tp.transfer(tmp_path / "a.keras", tmp_path / name, unmatched="same_name", save=saved, folder=tmp_path)
+    model.load_weights(tmp_path / saved["path"])
+    assert all(np.array_equal(x, y) for x, y in zip(model.get_weights(), expected, strict=True))
+
+
 # Rules by either name ------------------------------------------------------------------------------------------------
 
 

@@ -238,8 +238,9 @@ def _are_saved_alike(theirs: Sequence[WeightSpec], ours: Sequence[WeightSpec]) -
     kinds = {w.layer_class for w in (*theirs, *ours)}
     named = kinds - {None}  # a file need not tell
     has_built_in = not named.isdisjoint(_BUILT_IN_CLASSES)
-    # Which optional weights a layer has cannot be known if its very class is not.
-    if None in kinds and has_built_in:
+    # Which optional weights a layer has cannot be known if its very class is not, unless the other's has none.
+    shapes = [w.shape for w in ours]
+    if None in kinds and not all(weight_names(kind, None, shapes) for kind in named & _BUILT_IN_CLASSES):
         return False
     place: Callable[[WeightSpec], object] = attrgetter("where") if has_built_in else _nearest_place
     alike = all(place(a) and (place(a), a.shape) == (place(b), b.shape) for a, b in zip(theirs, ours, strict=True))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.text.listing import listed
+from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog
 
 # Layers that always have weights once they are called, with the setting that is the length of an axis of one of those.
@@ -40,12 +41,15 @@ def check_filled(catalog: Catalog) -> None:
     if catalog.network is None or not catalog.network.connected or not len(catalog):
         return
     shapes: dict[str, list[Sequence[int]]] = {}
-    for name, shape in [*((w.name, w.shape) for w in catalog), *((name, ()) for name in catalog.unread)]:
+    # By all its names: what SpectralNormalization wraps may have no weight but the one that both hold.
+    for name, shape in [*((w.name, w.shape) for w in catalog.expanded), *((name, ()) for name in catalog.unread)]:
         for holder in _holders(name):
             shapes.setdefault(holder, []).append(shape)
-    # A layer of several models is saved where it is met first, so that what it is called counts.
-    called = {segment for holder in shapes for segment in holder.split("/")}
     by_name = catalog.network.by_name
+    # A layer of several models, or one that a wrapper holds too, is saved where it is met first, so that what it is
+    # called counts: by its place, or by its own name where it is held in an attribute.
+    called = {segment for holder in shapes for segment in holder.split("/")}
+    called |= {_own_name(node) for name, node in by_name.items() if name in shapes}
     # A Bidirectional calls what it holds by its own names in files, whatever the configuration says.
     nodes = [
         node
@@ -53,7 +57,7 @@ def check_filled(catalog: Catalog) -> None:
         if node.layer_class in _WIDTHS
         and not ((around := by_name.get(node.name.rpartition("/")[0])) and around.layer_class == "Bidirectional")
     ]
-    if empty := [node.name for node in nodes if node.name.rpartition("/")[2] not in called]:
+    if empty := [n.name for n in nodes if called.isdisjoint({n.name.rpartition("/")[2], _own_name(n)})]:
         what = f"its configuration has layers of which the file holds no weights: {listed(empty, _MOST_LISTED)}"
         raise FileError(Problem(catalog.label, what, _AGAIN))
     for node in nodes:
@@ -62,6 +66,10 @@ def check_filled(catalog: Catalog) -> None:
         if longest and isinstance(width, int) and width > _PACKED * longest:
             what = f"its configuration declares {key}: {width}, and no axis of its weights is longer than {longest}"
             raise UnsafeError(Problem(f"{catalog.label}: layer {node.name!r}", what, _AGAIN))
+
+
+def _own_name(node: Node) -> str:
+    return str(node.settings.get("name") or node.name.rpartition("/")[2])
 
 
 def _holders(name: str) -> Iterator[str]:
