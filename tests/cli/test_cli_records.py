@@ -112,6 +112,7 @@ def test_records_without_a_version_are_read(cli, here, recipe):
     for path in [folder / "sweep.json", *folder.glob("*/variant.json"), *folder.glob("*/result.json")]:
         data = json.loads(path.read_text())
         assert data.pop("format_version") == 2
+        data.pop("seal", None)
         path.write_text(json.dumps(data))
     for path in folder.glob("*/manifest.json"):
         as_of_version_1(path.parent)

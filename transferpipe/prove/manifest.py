@@ -18,7 +18,7 @@ from transferpipe.weights.spec import Catalog
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 _PACKAGES = ("transferpipe", "keras", "tensorflow", "numpy", "h5py", "hydra-core")
-_SEAL = "seal"
+SEAL = "seal"
 FORMAT_VERSION = 2
 """Of manifest.json: 2 says who asked for the run and when; earlier ones have no version."""
 
@@ -63,13 +63,17 @@ def _entries(values: list[Any]) -> str:
 
 def seal(manifest: Mapping[str, Any], plan_text: str) -> dict[str, Any]:
     """Return `manifest` with the digest of the text of plan.json, and with its own."""
-    whole = {**manifest, "plan_sha256": hashlib.sha256(plan_text.encode()).hexdigest()}
-    return {**whole, _SEAL: _digest(whole)}
+    return with_seal({**manifest, "plan_sha256": hashlib.sha256(plan_text.encode()).hexdigest()})
 
 
-def is_sealed(manifest: Mapping[str, Any]) -> bool:
-    """Tell whether nothing in a manifest has changed since it was sealed."""
-    return manifest.get(_SEAL) == _digest({k: v for k, v in manifest.items() if k != _SEAL})
+def with_seal(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record with its own digest, so that what is changed in it later is noticed."""
+    return {**record, SEAL: _digest(record)}
+
+
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Tell whether nothing in a record has changed since it was sealed."""
+    return record.get(SEAL) == _digest({k: v for k, v in record.items() if k != SEAL})
 
 
 def _digest(data: Mapping[str, Any]) -> str:

@@ -37,6 +37,17 @@ def test_a_variant_with_a_damaged_result_runs_again(cli, here, text):
     assert results(here / OUT) == before
 
 
+def test_a_score_that_was_changed_by_hand_is_none(cli, here):
+    cli(*TWO)
+    before, path = results(here / OUT), _first(here) / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps({**result, "score": {**result["score"], "value": 1e9}}))
+    assert cli("report", OUT).status == 0
+    assert [row["status"] for row in rows(here / OUT)] == ["open", "done"]
+    assert "again    seed=0: result.json is damaged" in cli(*TWO).out
+    assert results(here / OUT) == before
+
+
 @pytest.mark.parametrize("name", ["model.keras", "manifest.json"])
 def test_a_variant_whose_files_are_gone_runs_again(cli, here, name):
     cli(*TWO)

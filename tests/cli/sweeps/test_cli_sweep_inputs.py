@@ -1,6 +1,8 @@
 """What is finished is known by content: what is the same is not repeated, and what changed is noticed."""
 
+import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -106,7 +108,22 @@ def _edit(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("change, name", [(_cut, "model.keras"), (_edit, "model.keras"), (_cut, "manifest.json")])
+def _raise(path):
+    before = path.read_text()
+    path.write_text(re.sub(r'("(?:value|parameters|format_version)": )(\d)', r"\g<1>1\2", before, count=1))
+    assert path.read_text() != before and json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (_cut, "model.keras"),
+        (_edit, "model.keras"),
+        (_cut, "manifest.json"),
+        (_raise, "manifest.json"),
+        (_raise, "plan.json"),
+    ],
+)
 def test_a_result_that_was_changed_by_hand_is_not_finished(cli, here, change, name):
     assert _waiting(cli) == 2
     digests = [row["folder"] for row in rows(here / OUT)]

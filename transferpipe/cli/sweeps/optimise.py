@@ -39,9 +39,10 @@ from transferpipe.sweep.running.job import (
     forget_attempt,
     read_reported_epochs,
     read_result,
+    result_text,
 )
 from transferpipe.sweep.settings import SweepSettings
-from transferpipe.sweep.variant import FORMAT_VERSION, SEED, Planned, Variant, planned, write_variant
+from transferpipe.sweep.variant import SEED, Planned, Variant, planned, write_variant
 from transferpipe.text.visible import visible
 
 _ABSENT = object()
@@ -247,7 +248,7 @@ def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
     own = folder / f"v{digest}"
     write_variant(own, Planned(variant, "", own.name, (0, 0)))
     result = {**failed([str(problem) for problem in error.problems], error.status), "seconds": 0}
-    write_text(own / RESULT, json.dumps({"format_version": FORMAT_VERSION, **result}, indent=1))
+    write_text(own / RESULT, result_text(result))
     return result
 
 

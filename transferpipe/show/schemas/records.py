@@ -267,7 +267,7 @@ def result_schema() -> Schema:
     failed: Mapping[str, Schema] = {"problems": _list(_TEXT), "exit": _COUNT}
     report = _object({"epoch": _COUNT, "value": _or_null(_NUMBER), "higher_is_better": _TRUTH})
     judged = {"epochs": _list(report), "by": _TEXT}
-    wrote = {"wrote": _list(_TEXT)}
+    wrote = {"wrote": _list(_TEXT), "seal": {**_SHA256, "description": "of everything else here"}}
     both: list[Any] = [
         _object({"format_version": version, "status": {"const": status}, **seconds, **more}, {**wrote, **optional})
         for status, more, optional in (

@@ -23,7 +23,7 @@ from transferpipe.interruption import held_back, raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
-from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
+from transferpipe.prove.manifest import MANIFEST, PLAN, SEAL, is_sealed, read_json, with_seal
 from transferpipe.prove.provenance import Request, read_git, recipe_text
 from transferpipe.sweep.identity.digests import digest_of
 from transferpipe.sweep.identity.inputs import files_named
@@ -89,7 +89,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
             # Last: whoever sees a result, another process of the sweep among them, takes the variant for finished. A
             # signal that came meanwhile would take back what is done; whoever runs the next variant asks for it.
             with held_back():
-                write_text(folder / RESULT, _as_text(result))
+                write_text(folder / RESULT, result_text(result))
         except KeyboardInterrupt:  # unlike a death, it says nothing about the variant
             (folder / STARTED).unlink(missing_ok=True)
             raise
@@ -110,7 +110,11 @@ def read_result(folder: Path) -> Result | None:
         result = read_json(folder / RESULT, FORMAT_VERSION) if (folder / RESULT).is_file() else {}
     except FileError:
         return None
-    # A result is a file that anybody may have touched: it is believed only if all that is asked of it is there.
+    # A result is a file that anybody may have touched: it is believed only as it was written, and if all that is asked
+    # of it is there.
+    if not _is_as_written(result):
+        return None
+    result.pop(SEAL, None)
     kinds = _FIELDS.get(str(result.get("status")))
     fits = kinds is not None and all(isinstance(result.get(key), kind) for key, kind in kinds.items())
     fits = fits and all(isinstance(problem, str) for problem in result.get("problems", ()))
@@ -174,12 +178,23 @@ def _lost(folder: Path, result: Result) -> list[str]:
     written = {a["path"]: a.get("sha256") for a in result.get("artifacts", ())}
     # Compared by content, so that a model that was overwritten is not ranked under its old score.
     changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
-    for name in (MANIFEST, PLAN) if not missing and result["status"] == DONE else ():
-        try:
-            read_json(folder / name)
-        except FileError:
-            changed.append(name)
+    if not missing and result["status"] == DONE:
+        changed += _changed_records(folder)
     return missing + [f"{name} is not what was written" for name in changed]
+
+
+def _changed_records(folder: Path) -> list[str]:
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except FileError:
+        return [MANIFEST]
+    changed = [] if _is_as_written(manifest) else [MANIFEST]
+    digest = manifest.get("plan_sha256")
+    return changed + [PLAN] * (bool(digest) and _is_other(folder / PLAN, str(digest)))
+
+
+def _is_as_written(record: Mapping[str, Any]) -> bool:
+    return SEAL not in record or is_sealed(record)  # earlier versions sealed nothing
 
 
 def _is_other(path: Path, digest: str) -> bool:
@@ -189,8 +204,9 @@ def _is_other(path: Path, digest: str) -> bool:
         return True
 
 
-def _as_text(result: Result) -> str:
-    return json.dumps({"format_version": FORMAT_VERSION, **result}, indent=1)
+def result_text(result: Result) -> str:
+    """Return what is written of a result: sealed, so that a number that was changed since is noticed."""
+    return json.dumps(with_seal({"format_version": FORMAT_VERSION, **result}), indent=1)
 
 
 def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
@@ -280,7 +296,7 @@ def note_deaths(folder: Path, said: str) -> None:
     """
     (folder / DEATHS).touch()
     problem = f"its process died, twice: {said} -> see its log; repeat the command to try it again"
-    write_text(folder / RESULT, _as_text({**failed([problem], 1), "seconds": 0}))
+    write_text(folder / RESULT, result_text({**failed([problem], 1), "seconds": 0}))
 
 
 def wait_until_free(folder: Path) -> None:
