@@ -97,6 +97,14 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "freeze: the optimizer of model was built for other trainable weights, and Keras on JAX refuses to go on",
             "Call model.compile(...) again before the next fit. The optimizer's state starts anew.",
         ),
+        "computed-weight": WarningKind(
+            "An ONNX graph computes something of a weight before a layer takes it (a factor, a norm, a rounding), and "
+            "the target's layer takes the weight as it is stored.",
+            "mapping.fc: fc/kernel takes fc/weight as it is stored, and the graph computes Mul(fc.weight, gain) of it "
+            "first: add the steps that do the same to the rule",
+            "Add the steps to the rule: `transform: {kernel: [{scale: 0.5}]}` for a factor, `weight_norm` with both "
+            "parts under `from` for a norm. Or export the model with constant folding, which stores what is computed.",
+        ),
         "connected-otherwise": WarningKind(
             "Both sides tell what feeds what, and a paired layer takes its input from somewhere else, takes its "
             "inputs in another order, is called more often on one side, or gets something else that is computed of "

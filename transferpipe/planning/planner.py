@@ -22,7 +22,7 @@ from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.lint.stacked_cells import lint_stacked_cells
-from transferpipe.planning.lint.whole_plan import lint, lint_reordered
+from transferpipe.planning.lint.whole_plan import lint, lint_computed, lint_reordered
 from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
 from transferpipe.planning.one_variable import close_claims, find_unclaimed, other_places, put_together, settle_names
 from transferpipe.planning.pairing.axes import warn_of_judged
@@ -123,6 +123,7 @@ def make_plan(
         *_unreadable(sources, source_weights),
         *(PlanWarning("assumed", c.label, text) for c in sources.values() for text in c.assumed),
         *lint_reordered(plan, sources),
+        *lint_computed(plan, sources, target.catalog),
         *_lint_pairs(recipe, plan, target, sources),
         *lint_taken(recipe, plan, target, sources, layouts),
         *differing,

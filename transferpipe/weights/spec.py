@@ -137,6 +137,7 @@ class Catalog:
             of files that note no names of layers.
         assumed: what the reader took for granted where the file does not say it, in sentences.
         reordered: weights whose rows lie in another order than in their model, with the order in a phrase.
+        computed: weights of which the graph computes something else before a layer takes it, with how.
 
     Raises:
         RecipeError: two weights got one name; both places are given.
@@ -153,6 +154,7 @@ class Catalog:
     called: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     assumed: tuple[str, ...] = field(default=(), repr=False, compare=False)
     reordered: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    computed: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         seen: dict[str, WeightSpec] = {}

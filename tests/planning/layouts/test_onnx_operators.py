@@ -271,6 +271,51 @@ def test_a_recurrent_operator_that_does_what_keras_does_not(case, tmp_path):
     assert text in told if text else told == ""
 
 
+NORMED = [node("ReduceL2", "c.weight", "n", axes=[0]), node("Div", "c.weight n", "u"), node("Mul", "u c.g", "w")]
+COMPUTED = {
+    "a factor": ([node("Mul", "c.weight half", "w")], {"transform": [{"scale": 0.5}]}),
+    "a factor in front": ([node("Mul", "half c.weight", "w")], {"transform": [{"scale": 0.5}]}),
+    "a factor behind a turn": (
+        [node("Transpose", "c.weight", "v"), node("Mul", "v half", "u"), node("Transpose", "u", "w")],
+        {"transform": [{"scale": 0.5}]},
+    ),
+    "a sum": ([node("Add", "c.weight one", "w")], {"transform": [{"add": 1.0}]}),
+    "a norm": (NORMED, {"from": ["c/g", "c/weight"], "transform": ["weight_norm"]}),
+}
+
+
+def of_way(nodes, tmp_path):
+    """A product with the matrix `w`."""
+    values = {"c.weight": rand(6, 3), "c.bias": rand(3), "c.g": rand(1, 3), **NUMBERS}
+    return write_onnx(tmp_path, [*nodes, node("MatMul", "x w", "p"), node("Add", "p c.bias")], values, (6,), 2)
+
+
+@pytest.mark.warns("computed-weight")
+@pytest.mark.follows("code: computed-weight")
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("case", COMPUTED)
+def test_a_weight_of_which_the_graph_computes_something_else(case, tmp_path):
+    nodes, rule = COMPUTED[case]
+    path, x = of_way(nodes, tmp_path), rand(4, 6)
+    for right, own in ((False, {}), (True, rule)):
+        model = keras.Sequential([keras.Input((6,)), kl.Dense(3, name="c")])
+        mapping = {"k": {"to": "c/kernel", "from": "c/weight", **own}, "b": {"to": "c/bias"}}
+        report = tp.transfer(path, model, mapping=mapping)
+        assert np.allclose(model(x), run_onnx(path, x), atol=1e-4) == right
+        told = [w.code for w in report.plan.warnings if w.code != "unused"]
+        assert told == ([] if right else ["computed-weight"])
+
+
+def test_a_weight_that_is_turned_and_cast_is_no_other(tmp_path):
+    nodes = [node("Cast", "c.weight", "t", to=1), node("Transpose", "t", "u"), node("Transpose", "u", "w")]
+    plan = tp.plan(
+        of_way(nodes, tmp_path),
+        keras.Sequential([keras.Input((6,)), kl.Dense(3, name="c")]),
+        mapping={"c": {"to": "c"}},
+    )
+    assert {w.code for w in plan.warnings} <= {"unused"}
+
+
 WINDOWS = {
     "same": (3, 1, {"auto_pad": "SAME_LOWER"}, True),
     "even": (4, 1, {"auto_pad": "SAME_LOWER"}, False),

@@ -17,6 +17,7 @@ from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.text.collapse import series_of
 from transferpipe.text.listing import listed, listed_clauses
+from transferpipe.weights.keras.layer_settings import class_function
 from transferpipe.weights.name import WeightName, ancestors
 from transferpipe.weights.spec import Catalog
 
@@ -152,6 +153,28 @@ def lint_reordered(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[PlanW
             if order is not None:
                 text = f"the rows of {ref.name} are {order}: the even rows have to come first, then the odd ones"
                 yield PlanWarning("row-order", where_of(a), text)
+
+
+def lint_computed(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -> Iterator[PlanWarning]:
+    """Yield a warning of weights that a graph computes with before its layer takes them, which Keras's layers do not.
+
+    A layer of the user's own may compute the same, and so may the steps of a rule.
+    """
+    if not any(catalog.computed for catalog in sources.values()):
+        return
+    found: dict[str, list[str]] = {}
+    for a in plan.assignments:
+        is_own = not class_function(target[a.target].layer_class).known
+        if is_own or a.merge is not None or any(step.computes for step in parse_transforms(a.own_steps)):
+            continue
+        for ref in a.sources:
+            how = sources[ref.source].computed.get(ref.name)
+            if how is not None:
+                text = f"{a.target} takes {ref.name} as it is stored, and the graph computes {how} of it first"
+                found.setdefault(where_of(a), []).append(text)
+    for where, texts in found.items():
+        more = f", and so with {len(texts) - 1} more" if len(texts) > 1 else ""
+        yield PlanWarning("computed-weight", where, f"{texts[0]}{more}: add the steps that do the same to the rule")
 
 
 def _turned(a: Assignment) -> tuple[str, str, int, str]:

@@ -159,6 +159,7 @@ def _source(content: OnnxContent) -> FileSource:
         operands=frozenset(s.name for s in mine if s.where in operands),
         unreadable=tuple(Unreadable(names[n], reason, _ROUNDED, n) for n, reason in left.items()),
         file_names={file: name for file, name in called.items() if file not in taken},
+        computed={s.name: text for s in mine if (text := weights[s.where].computed)},
     )
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:

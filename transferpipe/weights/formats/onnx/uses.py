@@ -7,7 +7,7 @@ multiplies by it a tensor may be transposed, reshaped, cast, rounded and dequant
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,13 @@ _OPERANDS_FROM: Mapping[str, int] = {
 # The place of LSTM's input P in the operator's specification.
 _PEEPHOLES = 7
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+# What changes values one by one; a tensor that it changes is not what the operator behind it takes.
+_ELEMENTWISE = frozenset(
+    ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Neg", "Abs", "Sqrt", "Exp", "Log", "Tanh", "Sigmoid", "Softplus",
+     "Reciprocal", "Relu", "Clip", "Sign", "Round", "Floor", "Ceil", "Softmax", "HardSigmoid"]
+)  # fmt: skip
+COMPUTED = "computed"
+_LONGEST = 120
 # Between a tensor of the file and the operator that takes it stand a transpose and a pair of quantize and dequantize; a
 # graph may be made to cost time.
 _MOST_STEPS = 20
@@ -94,21 +101,19 @@ def find_uses(
     """
     operands = _Operands({name: Operand(name, dtype) for name, dtype in dtypes.items()})
     # The tensor of the file that a value is, with what was done to it and its shape now.
-    ways: dict[str, tuple[str, tuple[TensorStep, ...], Shape]] = {
-        name: (name, (), shape) for name, shape in shapes.items()
-    }
+    ways: dict[str, _Way] = {name: (name, (), shape) for name, shape in shapes.items()}
     products: dict[str, GraphNode] = {}
     groups = _GroupNorms()
     found: dict[str, list[Use]] = {}
+    constant = set(shapes)
     for node in nodes:
         groups.follow(node)
         operands.follow(node)
-        if node.input in ways:
-            origin, steps, shape = ways[node.input]
-            further = _further(node, shape, numbers, steps, operands.found)
-            if further is not None and len(steps) < _MOST_STEPS:
-                ways[node.output] = (origin, *further)
-                continue
+        if node.inputs and constant.issuperset(filter(None, node.inputs)):
+            constant.update(node.outputs)
+        if (way := _handed_on(node, ways, numbers, operands.found)) or (way := _computed(node, ways, constant)):
+            ways[node.output] = way
+            continue
         if is_product(node) and node.output:
             products[node.output] = node
         for place, name in enumerate(node.inputs):
@@ -128,6 +133,41 @@ def find_uses(
             taker = products.get(_other(node, place)) or node if node.op in SHIFTS else node
             found.setdefault(origin, []).append(Use(taker, role, _axes(node, role, place), steps, shape))
     return found
+
+
+_Way = tuple[str, tuple[TensorStep, ...], Shape]
+
+
+def _handed_on(
+    node: GraphNode,
+    ways: Mapping[str, _Way],
+    numbers: Mapping[str, tuple[int | float, ...]],
+    operands: Mapping[str, Operand],
+) -> _Way | None:
+    """Return the tensor of the file that a node hands on, and in what form; None if it does not."""
+    if node.input not in ways:
+        return None
+    origin, steps, shape = ways[node.input]
+    further = _further(node, shape, numbers, steps, operands)
+    return (origin, *further) if further is not None and len(steps) < _MOST_STEPS else None
+
+
+def _computed(node: GraphNode, ways: Mapping[str, _Way], constant: Set[str]) -> _Way | None:
+    """Return the tensor that a node changes with nothing but tensors of the file: the largest that it takes."""
+    if node.op not in _ELEMENTWISE or node.output not in constant:
+        return None
+    known = [name for name in node.inputs if name in ways]
+    if not known or node.output in ways:
+        return None
+    origin, steps, shape = ways[max(known, key=lambda name: math.prod(ways[name][2]))]
+    words = []
+    for name in filter(None, node.inputs):
+        before = ways[name][1] if name in ways else ()
+        words.append(next((s.data[0] for s in before if s.kind == COMPUTED), ways[name][0] if name in ways else name))
+    text = f"{node.op}({', '.join(words)})"
+    text = text if len(text) <= _LONGEST else f"{node.op}(...)"
+    others = tuple(step for step in steps if step.kind != COMPUTED)
+    return origin, (*others, TensorStep(COMPUTED, (text,))), shape
 
 
 @dataclass
@@ -307,6 +347,7 @@ class Weight:
         axes: how its axes are arranged, where the nodes that take it agree on that.
         steps: what is to be done to the tensor of the file; empty where that is the weight itself.
         unreadable: why what the graph makes of it cannot be computed here; empty if it can.
+        computed: what the graph computes of it, as `Mul(w, s)`, where an operator takes that instead.
     """
 
     shape: Shape
@@ -314,6 +355,7 @@ class Weight:
     axes: Axes | None = None
     steps: tuple[TensorStep, ...] = ()
     unreadable: str = ""
+    computed: str = ""
 
 
 def weight_of(shape: Shape, dtype: str, uses: Sequence[Use]) -> Weight:
@@ -325,6 +367,9 @@ def weight_of(shape: Shape, dtype: str, uses: Sequence[Use]) -> Weight:
     """
     if reason := next((r for use in uses if (r := _unreadable(use.steps))), ""):
         return Weight(shape, dtype, unreadable=reason)
+    if computed := next((s.data[0] for use in uses for s in use.steps if s.kind == COMPUTED), ""):
+        found = {_turned(use.axes, [s for s in use.steps if s.kind != COMPUTED]) for use in uses if use.axes}
+        return Weight(shape, dtype, found.pop() if len(found) == 1 else None, computed=computed)
     ways = {(use.steps, use.shape) for use in uses}
     if len(ways) != 1 or (all(s.kind == "transpose" for steps, _ in ways for s in steps) and len(shape) == 2):
         rounding = _shared_rounding([use.steps for use in uses])
