@@ -35,7 +35,7 @@ def test_plain_paths():
     assert locate("../pkg:/b.h5") == Path("../pkg:/b.h5")
 
 
-@pytest.mark.follows("_expand: write the whole path")
+@pytest.mark.follows("expand_home: write the whole path")
 def test_a_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     assert locate("~/b.h5") == Path("/home/somebody/b.h5")
@@ -95,7 +95,7 @@ def test_a_name_that_no_file_can_have(package):
     assert "holds no 'aaa" in refused("pkg://some_weights/" + "a" * 5000)
 
 
-@pytest.mark.follows("_expand: check the path")
+@pytest.mark.follows("expand_home: check the path")
 def test_a_text_that_no_path_is_as_long_as():
     with pytest.raises(FileError, match="has 40,000 characters, which no path has") as caught:
         locate("ab/c" * 10_000, "source.path")

@@ -23,7 +23,7 @@ def locate(text: str, where: str = "") -> Path:
         UnsafeError: the path leaves the package.
     """
     if not text.startswith(_PACKAGE):
-        return _expand(text, where)
+        return expand_home(text, where)
     package, _, inner = text.removeprefix(_PACKAGE).partition("/")
     if ".." in PurePosixPath(inner).parts or PurePosixPath(inner).is_absolute():
         raise UnsafeError(Problem(where or text, f"{text!r} leaves the package", "name a file inside of it"))
@@ -58,7 +58,12 @@ def _find(package: str) -> ModuleSpec | None:
         return None
 
 
-def _expand(text: str, where: str) -> Path:
+def expand_home(text: str, where: str) -> Path:
+    """Return a path as somebody wrote it, with a home folder in place of its ``~``.
+
+    Raises:
+        FileError: there is no such home folder, or the text is longer than any path.
+    """
     if len(text) > _LONGEST:  # before the system is asked for every part of it
         what = f"{text[:80]!r}... has {len(text):,} characters, which no path has"
         raise FileError(Problem(where or text[:80], what, "check the path"))

@@ -40,6 +40,19 @@ def test_command_line(refuses, argv, words):
     refuses(2, argv, *words)
 
 
+@pytest.mark.parametrize(
+    "argv, where",
+    [
+        (["plan", "recipe=~nobody_of_that_name/own.yaml"], "recipe"),
+        (["plan", "recipe=own", "--config-dir", "~nobody_of_that_name"], "--config-dir"),
+        (["recipes", "--config-dir", "~nobody_of_that_name"], "--config-dir"),
+        (["plan", 'source.path="~nobody_of_that_name/a.npz"', "seed=${source.config.a}"], "source.path"),
+    ],
+)
+def test_a_home_folder_of_nobody(refuses, argv, where):
+    refuses(4, argv, f"{where}: '~nobody_of_that_name", "names no home folder")
+
+
 def test_two_files_in_place_of_a_recipe(cli, refuses):
     files = ("weights.safetensors", "weights.safetensors")
     refuses(2, ["run", *files], "neither KEY=VALUE nor the path of a recipe", "transferpipe init A B")

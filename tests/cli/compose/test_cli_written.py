@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from transferpipe.recipe.keys import ANY, walk_keys
 
@@ -102,6 +103,17 @@ def test_what_the_plan_finds_is_said_of_the_rule(refuses, recipe):
     chosen = recipe("defaults: [own, _self_]\nmapping:\n  body:\n    from: nowhere\n")
     answer = refuses(2, ["plan", chosen])
     assert all(line.startswith("recipes/mine.yaml, line ") for line in places(answer, answer.err.count("nowhere") or 1))
+
+
+def test_of_many_wrong_rules_each_file_is_looked_through_once(refuses, recipe, monkeypatch):
+    count, made, read = 200, [], yaml.SafeLoader.construct_object
+    counted = lambda *args, **more: (made.append(None), read(*args, **more))[1]  # noqa: E731
+    monkeypatch.setattr(yaml.SafeLoader, "construct_object", counted)
+    rules = "".join(f"  r{i}: {{too: hidden}}\n" for i in range(count))
+    chosen = recipe(f"source: {{path: ~nobody-of-this-name/a.npz}}\nmapping:\n{rules}target: t.npz\n")
+    answer = refuses(2, ["plan", chosen])
+    assert f"recipes/mine.yaml, line {3 + 9}: mapping.r9.too: unknown key" in answer.err
+    assert len(made) < 30 * count  # one look for each problem took 800 a rule, and gigabytes where there were thousands
 
 
 def test_in_a_further_folder(refuses, here):

@@ -8,6 +8,7 @@ from pathlib import Path
 from transferpipe.cli.compose.folders import conf_folder, user_folder
 from transferpipe.cli.terminal import width
 from transferpipe.cli.verbs import Arguments
+from transferpipe.recipe.locate import expand_home
 from transferpipe.text.fold import hang
 from transferpipe.text.visible import visible
 
@@ -31,7 +32,7 @@ def find_recipes(config_dir: str | None) -> dict[str, Path]:
     """Return the recipes by name; the user's own hide shipped ones of the same name."""
     folders = [conf_folder() / "recipe", user_folder(), user_folder() / "recipe"]
     if config_dir:
-        folders.append(Path(config_dir).expanduser() / "recipe")
+        folders.append(expand_home(config_dir, "--config-dir") / "recipe")
     found = {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("*.yaml"))}
     return dict(sorted(found.items()))
 

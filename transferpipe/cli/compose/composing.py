@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -129,6 +130,7 @@ class Composer:
         with recipe_read():
             self._loader = loader_of(str(conf_folder()), places)
         self._options = cache(self._loader.get_group_options)
+        self._words: list[str] | None = None  # of the last composition
         self.loaded = Loaded()
 
     @classmethod
@@ -244,7 +246,19 @@ class Composer:
     def _write_out(self, words: Sequence[str]) -> list[str]:
         return [*words] if self._loader.from_files is None else write_out(words, self._loader.from_files)
 
+    def parts(self, overrides: Sequence[str]) -> Sequence[ResultDefault]:
+        """Return the files that the overrides choose, in the order in which they are merged.
+
+        To read a recipe of thousands of values once more takes seconds, and most are asked for what was just composed.
+        """
+        words = self.words(overrides)
+        if self._loader.parts is not None and words == self._words:
+            return self._loader.parts
+        with self.reading():
+            return self._loader.compute_defaults_list("config", words, RunMode.RUN).defaults
+
     def _load(self, words: Sequence[str]) -> DictConfig:
+        self._words, self._loader.parts = [*words], None
         return self._loader.load_configuration("config", [*words], run_mode=RunMode.RUN, from_shell=False)
 
     def configuration(self, overrides: Sequence[str]) -> DictConfig:

@@ -16,6 +16,7 @@ from transferpipe.cli.compose.hydra_private import FileConfigSource
 from transferpipe.cli.compose.observed import note_path, note_time
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
+from transferpipe.recipe.locate import expand_home
 
 _GROUP, _RULES = "recipe", "mapping"
 RECIPE_FILES = (".yaml", ".yml")
@@ -188,10 +189,11 @@ def name_recipes(overrides: Sequence[str]) -> tuple[list[str], list[Path]]:
     words, found = [], dict[str, Path]()
     for override in overrides:
         key, _, value = override.partition("=")
-        paths = [Path(part.strip("'\"")).expanduser() for part in value.split(",")]
-        if key.lstrip("+") != _GROUP or any(path.suffix not in RECIPE_FILES for path in paths):
+        parts = [part.strip("'\"") for part in value.split(",")]
+        if key.lstrip("+") != _GROUP or not all(part.endswith(RECIPE_FILES) for part in parts):
             words.append(override)
             continue
+        paths = [expand_home(part, _GROUP) for part in parts]
         for path in paths:
             note_path("is_file", path)
             note_path("real", path.parent)
@@ -220,8 +222,9 @@ def further_places(config_dir: str | None, folders: Sequence[Path] = ()) -> list
     if (folder := user_folder()).is_dir():
         places.append(("transferpipe-user", f"{UserFolder.scheme()}://{folder}"))
     if config_dir is not None:
-        note_path("real", Path(config_dir).expanduser())
-        further = Path(config_dir).expanduser().resolve()
+        given = expand_home(config_dir, "--config-dir")
+        note_path("real", given)
+        further = given.resolve()
         note_path("is_folder", further)
         if not further.is_dir():
             fix = "it should hold recipe/*.yaml"

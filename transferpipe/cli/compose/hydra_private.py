@@ -19,6 +19,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigSource
 from hydra.types import HydraContext
@@ -51,13 +52,18 @@ class NotingLoader(ConfigLoaderImpl):
     Attributes:
         keeps_files: whether it is asked to: that is a copy, with all of Hydra's own part.
         from_files: that configuration of the last such composition; None before one.
+        parts: the files of the last composition, in the order in which they are merged; None before one.
     """
 
     keeps_files: bool = False
     from_files: DictConfig | None = None
+    parts: Sequence[ResultDefault] | None = None
 
-    def _compose_config_from_defaults_list(self, *args: Any, **kwargs: Any) -> DictConfig:
-        config = super()._compose_config_from_defaults_list(*args, **kwargs)
+    def _compose_config_from_defaults_list(
+        self, defaults: list[ResultDefault], *args: Any, **kwargs: Any
+    ) -> DictConfig:
+        self.parts = defaults
+        config = super()._compose_config_from_defaults_list(defaults, *args, **kwargs)
         self.from_files = config.copy() if self.keeps_files else None
         return config
 

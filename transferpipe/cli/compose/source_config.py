@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -20,6 +19,7 @@ from transferpipe.errors import FileError, Problem, RecipeError, did_you_mean
 from transferpipe.fetch.address import scheme_of
 from transferpipe.fetch.find import find
 from transferpipe.files.json_text import read_mapping
+from transferpipe.recipe.locate import expand_home
 from transferpipe.text.listing import listed
 
 _USED = re.compile(r"\b(source|sources\.[\w-]+)\.config\b")
@@ -80,7 +80,7 @@ def _is_open(source: Any) -> bool:
 
 def _read(path: str, where: str) -> Mapping[str, Any]:
     if scheme_of(path) is None:
-        here = Path(path).expanduser()
+        here = expand_home(path, where)
         config = (here if here.is_dir() else here.parent) / _NAME
         if not config.is_file():
             fix = f"{where}: name a folder that has one, or write the values into the recipe"
