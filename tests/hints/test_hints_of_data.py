@@ -213,10 +213,12 @@ def test_expected_outputs():
     np.testing.assert_array_equal(as_expected({"y": X}, ["y"], [], "expected").outputs["y"], X)
 
 
-@follows("_declared: save it as numbers", "read_arrays: paths are relative to")
+@follows("_declared: save it as numbers", "_declared: save it as real", "read_arrays: paths are relative to")
 def test_files_of_arrays():
     np.savez("a.npz", x=np.array([{}], dtype=object))
     assert advised(read_arrays, "a.npz", "inputs") == "save it as numbers"
+    np.savez("a.npz", x=X.astype(complex))
+    assert advised(read_arrays, "a.npz", "inputs") == "save it as real numbers"
     assert "write it with numpy.savez" in advised(read_arrays, "b.npz", "inputs")
     np.savez("b.npz", x=X)
     np.testing.assert_array_equal(read_arrays("b.npz", "inputs")["x"], X)

@@ -78,7 +78,7 @@ def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> 
     if dtype.hasobject:
         raise UnsafeError(Problem(where, "is a pickle; pickled objects are never loaded", "save it as numbers"))
     if dtype.kind not in "biufUS":
-        raise FileError(Problem(where, f"holds {dtype}, neither real numbers nor text", _AGAIN))
+        raise FileError(Problem(where, f"holds {dtype}, neither real numbers nor text", "save it as real numbers"))
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes != member.file_size - head.tell():
         what = f"holds {member.file_size - head.tell():,} bytes, but shape {shape} of {dtype} needs {nbytes:,}"
@@ -170,9 +170,11 @@ def _fitted(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems
         return array.astype(object)
     from transferpipe.weights.spec import numpy_dtype
 
-    cast = array.astype(numpy_dtype(spec.dtype))
-    # A cast would wrap it round: 300 is 44 in a uint8.
-    if array.dtype.kind in "iu" and cast.dtype.kind in "iu" and not np.array_equal(cast, array):
+    with np.errstate(over="ignore"):  # which is said below
+        cast = array.astype(numpy_dtype(spec.dtype))
+    # A cast would wrap it round: 300 is 44 in a uint8. Or it makes infinity of it: 1e60 in a float32.
+    wrapped = array.dtype.kind in "iu" and cast.dtype.kind in "iu" and not np.array_equal(cast, array)
+    if wrapped or (finite(array) and not finite(cast)):
         problems.add(place, f"has values that {spec.dtype} cannot hold", "write smaller values")
     return cast
 

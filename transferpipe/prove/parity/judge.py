@@ -9,7 +9,7 @@ decides. Where somebody gives what layers compute, by their names, each of these
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from transferpipe.prove.parity.compare import (
     is_constant,
 )
 from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Trace
-from transferpipe.prove.parity.pairs import dependent, kept_between
+from transferpipe.prove.parity.pairs import dependent, kept_between, untested_outputs
 from transferpipe.prove.parity.references import Runner
 from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Compared, Parity
 from transferpipe.text.listing import listed
@@ -125,7 +125,28 @@ def judge(setup: Setup) -> Parity:
         return replace(
             parity, reason=f"the inputs hardly change {weak[0].name}, so that its comparison says little; {FILE_ADVICE}"
         )
+    if untested := _untested(setup, [e.name for e, _ in counted], (*tainted, *kept, *lost)):
+        return replace(parity, reason=_of_untested(untested, setup.against))
     return replace(parity, verdict=PASS)
+
+
+def _untested(setup: Setup, compared: Sequence[str], new: Collection[str]) -> list[str]:
+    """Return the outputs that weights move which nothing that was compared tests, but for those of kept weights."""
+    left = [name for name in setup.trace.outputs if name not in compared and name not in new]
+    if not left or not isinstance(setup.target, KerasRunner):
+        return left
+    weights = [name for name in setup.target.walked.values if name not in new]
+    moved = untested_outputs(setup.target, setup.data, setup.trace, weights, compared)
+    return [name for name in left if name in moved]
+
+
+def _of_untested(names: Sequence[str], against: str) -> str:
+    is_one = len(names) == 1
+    return (
+        f"{listed(names)} {'is' if is_one else 'are'} not compared with anything ({against} has no such output), and "
+        f"depend{'s' * is_one} on weights that nothing else tests; "
+        "give the expected values: verify: {parity: {inputs: x.npz, expected: y.npz}}"
+    )
 
 
 def _is_dead(value: NDArray[Any]) -> bool:

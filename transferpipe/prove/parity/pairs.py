@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.planning.plan import Plan
-from transferpipe.prove.parity.keras_trace import KerasRunner, Trace
+from transferpipe.prove.parity.keras_trace import KerasRunner, Override, Trace
 from transferpipe.weights.keras.layer_classes import snake_case
 from transferpipe.weights.name import WeightName
 
@@ -85,10 +86,16 @@ def _is_automatic(name: str, layer: Any) -> bool:
     return own == plain or bool(match and match[1].replace("_", "") == plain.replace("_", ""))
 
 
-def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, kept: Collection[str]) -> set[str]:
+def dependent(
+    runner: KerasRunner,
+    data: Sequence[NDArray[Any]],
+    trace: Trace,
+    kept: Collection[str],
+    overrides: Mapping[str, Override] | None = None,
+) -> set[str]:
     """Return the labels of calls, and the names of outputs, that change when the weights called `kept` do.
 
-    They are changed for one forward pass and put back.
+    They are changed for one forward pass, in which `overrides` stand for layers, and put back.
     """
     import keras
 
@@ -106,7 +113,7 @@ def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, k
             factor = random.uniform(1.5, 2.5, value.shape)
             # Plus a quarter: zeros, such as fresh biases, change as well.
             chosen[name].assign((value.astype(np.float64) * factor + 0.25).astype(value.dtype))
-        other = runner.run(data)
+        other = runner.run(data, overrides)
     finally:
         for name, value in floats.items():
             chosen[name].assign(value)
@@ -116,6 +123,40 @@ def dependent(runner: KerasRunner, data: Sequence[NDArray[Any]], trace: Trace, k
         if call.value is not None and there is not None and not _equal(call.value, there.value):
             changed.add(label)
     return changed
+
+
+def untested_outputs(
+    runner: KerasRunner,
+    data: Sequence[NDArray[Any]],
+    trace: Trace,
+    weights: Collection[str],
+    compared: Collection[str],
+) -> set[str]:
+    """Return the outputs that depend on some of `weights` in other ways than through what was compared.
+
+    Args:
+        runner: the model.
+        data: what it is run on.
+        trace: what it computed of that.
+        weights: those that a comparison is to test.
+        compared: the labels of calls, and the names of outputs, that were compared.
+    """
+    known = [trace.outputs[name] for name in compared if name in trace.outputs]
+    outputs: dict[str, list[Any]] = {}
+    for call in trace.calls:
+        outputs.setdefault(call.name, []).append(call)
+    # What was compared stays as it is, whatever the weights are: what changes all the same, nothing has tested.
+    replayed = {
+        name: partial(_next_output, iter([call.output for call in calls]))
+        for name, calls in outputs.items()
+        if all(c.label in compared or any(_equal(value, c.value) for value in known) for c in calls)
+    }
+    return dependent(runner, data, trace, weights, replayed).intersection(trace.outputs).difference(compared)
+
+
+def _next_output(outputs: Iterator[Any], _args: tuple[Any, ...], _kwargs: dict[str, Any]) -> Any:
+    """Stand for a layer whose outputs are known, call by call."""
+    return next(outputs)
 
 
 def kept_between(
