@@ -63,6 +63,16 @@ def is_at_work(pid: int) -> bool:
         return False
 
 
+def is_catching(pid: int, number: signal.Signals) -> bool:
+    """Tell whether a process has a handler of its own for a signal; before that, the signal ends it as it ends any."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    caught = next((line.split()[1] for line in lines if line.startswith("SigCgt:")), "0")
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 @dataclass
 class Child:
     """A child at work."""

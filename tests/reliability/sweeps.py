@@ -18,7 +18,7 @@ from one_of_each import write_safetensors
 from transferpipe.files.publishing.atomic import TEMPORARY
 from transferpipe.sweep.running.job import DONE, STARTED, read_result
 
-from .children import Child, End, command, is_at_work, start, warm
+from .children import Child, End, command, is_at_work, is_catching, start, warm
 from .rows import Row
 
 VARIANTS = 12
@@ -300,6 +300,8 @@ def _ended(sweeps: Sweeps, name: str, signals: list[signal.Signals], most: int, 
         sweeps.start_over()
         sent, when = signals[number % len(signals)], sweeps.moment(drawn)
         child = start(sweeps.run(), sweeps.folder)
+        while sent != signal.SIGKILL and is_at_work(child.pid) and not is_catching(child.pid, signal.SIGTERM):
+            time.sleep(_POLL / 5)  # the command has not begun: on a busy machine, that takes longer than some moments
         sweeps.wait(child, *when)
         os.kill(child.pid, sent)
         end = sweeps.finish(child)

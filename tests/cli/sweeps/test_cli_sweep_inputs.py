@@ -13,16 +13,20 @@ from sweeps import OUT, calls, rows
 from transferpipe.sweep.identity.inputs import inputs_of
 
 MODULE = """
+import os
 import helper
 from pack import inner
 from pack.deep import value as other
 
-def score(model, numbers=None, folder=None, log=None):
+def score(model, numbers=None, folder=None, log=None, logs=None):
     with open("calls.txt", "a") as calls:
         calls.write("x\\n")
     if log:
         with open(log, "a") as file:
             file.write("another line\\n")
+    if logs:
+        os.makedirs(logs, exist_ok=True)
+        open(f"{logs}/{len(os.listdir(logs))}", "w").close()
     return helper.FACTOR * inner.FACTOR * other
 """
 FILES = {
@@ -80,6 +84,45 @@ def test_a_changed_file_is_noticed(here, name):
     assert inputs_of(recipe) != before
 
 
+OTHERS = {
+    "pack/inner.py": "def score(model):\n    return 1.0\n",
+    "by_name.py": "import importlib\ndef score(model):\n    return importlib.import_module('pack.last')\n",
+    "beside.py": "__import__('below')\n",
+    "set/a.npz": "1",
+    "run/step-7.index": "1",
+    "run/step-7.data-00000-of-00001": "1",
+    "elsewhere/deep/x.txt": "1",
+}
+
+
+@pytest.mark.parametrize(
+    "score, name",
+    [
+        ({"_target_": "pack.inner.score"}, "pack/__init__.py"),
+        ({"_target_": "by_name.score"}, "pack/last.py"),
+        ({"_target_": "beside.score"}, "below.py"),
+        ({"files": "set/*.npz"}, "set/a.npz"),
+        ({"files": "set/**"}, "set/a.npz"),
+        ({"start": "run/step-7"}, "run/step-7.data-00000-of-00001"),
+        ({"folder": "data"}, "elsewhere/deep/x.txt"),  # by a link, beside one that leads back
+        ({"numbers": "~/numbers.txt"}, "numbers.txt"),
+        ({"numbers": "pkg://pack/last.py"}, "pack/last.py"),
+    ],
+)
+def test_a_file_is_found_however_it_is_named(here, monkeypatch, score, name):
+    for path, text in OTHERS.items():
+        (here / path).parent.mkdir(exist_ok=True, parents=True)
+        (here / path).write_text(text)
+    (here / "data" / "link").symlink_to(here / "elsewhere")
+    (here / "elsewhere" / "back").symlink_to(here / "data")
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.syspath_prepend(here)
+    before = inputs_of({"score": score})
+    (here / name).write_text((here / name).read_text() + "#")
+    assert inputs_of({"score": score}) != before
+    assert inputs_of({"mapping": {"all": {"to": ".*"}}}) == inputs_of({"score": {"layer": "*", "all": "../**"}}) == []
+
+
 def test_a_changed_helper_makes_earlier_results_stale(cli, here):
     _waiting(cli)
     (here / "helper.py").write_text("FACTOR = 100.0\n")
@@ -90,7 +133,7 @@ def test_a_changed_helper_makes_earlier_results_stale(cli, here):
 
 
 def test_a_file_that_the_score_writes_is_none_of_its_inputs(cli, here):
-    words = ("score={_target_: my_scores.score, numbers: numbers.txt, log: log.txt}",)
+    words = ("score={_target_: my_scores.score, numbers: numbers.txt, log: log.txt, logs: logs}",)
     assert _waiting(cli, *words) == 2
     assert _waiting(cli, *words) == 0
     (here / "numbers.txt").write_text("3\n")

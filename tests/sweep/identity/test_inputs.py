@@ -19,15 +19,15 @@ def data(tmp_path, monkeypatch):
     return folder
 
 
-def test_of_many_files_the_first_by_name_are_read_and_all_are_counted(data):
+def test_of_many_files_the_first_by_name_are_read_and_the_others_looked_at(data):
     def found():
         return inputs_of({"score": {"folder": str(data)}})
 
     before = found()
-    (data / "d").write_text("another")
-    assert found() == before  # beyond what is read
-    (data / "a").write_text("another")
+    (data / "a").touch()
+    assert found() == before
+    (data / "d").write_text("e")  # beyond what is read
     changed = found()
     assert changed != before
-    (data / "e").write_text("e")
+    (data / "a").write_text("another")
     assert found() not in (before, changed)

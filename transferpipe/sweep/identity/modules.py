@@ -9,18 +9,19 @@ from functools import lru_cache
 from pathlib import Path
 
 _OURS = "transferpipe."  # whose version stands for all of it
+_IMPORTING = ("import_module", "__import__")
 _INSTALLED = "site-packages"  # the environment may lie below the working directory
 
 
 def own_modules(name: str) -> list[Path]:
     """Return the user's files behind a dotted name of a callable, its module first; none if that lies elsewhere.
 
-    Imports are followed as they are written, also inside of functions. What a module imports by a name that it computes
-    is not seen.
+    Imports are followed as they are written, also inside of functions and as texts of `import_module`. What a module
+    imports by a name that it computes is not seen.
     """
     first = _module_of(name)
     found: dict[Path, None] = {}
-    queue = [first] if first else []
+    queue = [first, *_packages_of(first)] if first else []
     while queue:
         # Breadth first, and each file once: modules may import each other.
         path = queue.pop(0)
@@ -46,6 +47,15 @@ def _module_of(name: str) -> Path | None:
         if found := _file_of(parts[:count]):
             return found
     return None
+
+
+def _packages_of(module: Path) -> Iterator[Path]:
+    """Yield the user's files that importing a module runs first, which its own file need not mention."""
+    for folder in module.parents:
+        path = folder / "__init__.py"
+        if not path.is_file() or not _is_own(path):
+            return
+        yield path
 
 
 def _files_of(name: str) -> Iterator[Path]:
@@ -96,7 +106,16 @@ def _imports_in(path: Path, _: int, __: int) -> Sequence[str]:
             base = ".".join(filter(None, [_package(path, node.level), node.module]))
             # Whether the name is a module or something in one shows only when it is looked for.
             found += [base, *(f"{base}.{alias.name}" if base else alias.name for alias in node.names)]
+        elif isinstance(node, ast.Call) and node.args and _called(node.func) in _IMPORTING:
+            said = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            if isinstance(said, str):
+                inner = said.lstrip(".")
+                found.append(".".join(filter(None, [_package(path, len(said) - len(inner)), inner])))
     return tuple(name for name in dict.fromkeys(found) if name)
+
+
+def _called(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def _package(path: Path, level: int) -> str:

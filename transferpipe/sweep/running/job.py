@@ -79,7 +79,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
             before = _named(folder)
             result = _attempt(folder, trusted)
             raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
-            result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t) != digest)
+            result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t, []) != digest)
             result["seconds"] = round(time.perf_counter() - started, 3)
             reports, by = reports_heard()
             if reports:
@@ -97,7 +97,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
         return result
 
 
-def _named(folder: Path) -> dict[str, str | None]:
+def _named(folder: Path) -> dict[str, list[Any]]:
     try:
         return files_named(read_variant(folder)[0].recipe)
     except FileError:  # the attempt says what is wrong with it
