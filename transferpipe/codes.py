@@ -201,9 +201,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "half-transferred": WarningKind(
             "One weight of a layer was transferred and another of the same layer was kept because its shape differs "
-            "(`on_mismatch: keep`). The two were never trained together.",
+            "(`on_mismatch: keep`), or, under `reverse=true`, because the model has none like it. The two were never "
+            "trained together.",
             "mapping.head: head/kernel is transferred, but head/bias of the same layer is kept",
-            "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform.",
+            "Keep the whole layer (`from: null`), or bring the other weight into shape with a transform. Under "
+            "`reverse=true`, build the model with a layer that has both.",
         ),
         "kept-between": WarningKind(
             "A layer that no rule mentions keeps its initial values, and layers before and behind it are transferred: "

@@ -87,6 +87,19 @@ def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
     assert "a/weight is taken by rows/kernel and rows/kernel and rows/kernel" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+def test_a_tensor_that_stays_beside_others_of_its_layer_is_named(here, torch_file, capsys):
+    """As the scale of torch's normalization where the model has none; a layer that stays as a whole is no such case."""
+    save_file({**torch_file, "conv1.bias": draw(4), "other.bias": draw(4)}, here / "t.safetensors")
+    assert run(here, MAPPING, "save.path=k2.npz", "hydra.run.dir=there") == 0
+    capsys.readouterr()
+    back = ["reverse=true", "target.path=there/k2.npz", "hydra.run.dir=back"]
+    assert run(here, MAPPING, *back) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "[half-transferred]: conv1/bias stays as it is in t.safetensors" in told
+    assert told.count("[half-transferred]") == 1 and "other/bias stays" not in told
+
+
 TIED = {
     "tokens": {"to": "tokens/embeddings", "from": "wte/weight"},
     "head": {"to": "head/kernel", "from": "wte/weight", "transform": ["transpose"]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -12,16 +12,22 @@ from transferpipe.models.opened import Opened
 from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.planning.layouts import layout_called
+from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reverse import reverse_rules
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import SINGLE, Recipe, Rule, Save
 from transferpipe.recipe.outputs import output_of
 from transferpipe.recipe.patterns import Pattern
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.name import layer_of
 from transferpipe.weights.spec import Source
 
 _WRITTEN = ".safetensors"
+# Who sees three names knows which are meant.
+_SOME = 3
 
 
 def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
@@ -62,8 +68,24 @@ def turn_back(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened]:
     label = opened.labels[alias].removesuffix(layout_called(opened.layouts.get(alias, KERAS)).label)
     labels = {SINGLE: opened.labels["target"], "target": label}
     # What is wrong with a pair is so both ways; what nothing takes shows in the plan, as kept.
-    warnings = (*opened.warnings, *(w for w in forward.warnings if w.code != "unused"))
+    warnings = (*opened.warnings, *(w for w in forward.warnings if w.code != "unused"), *_half_changed(forward, label))
     return turned, Opened({SINGLE: start}, FileTarget(source), labels, {SINGLE: KERAS}, warnings)
+
+
+def _half_changed(forward: Plan, label: str) -> Iterator[PlanWarning]:
+    """Yield a warning of tensors that stay as they are in the file while others of their layers change.
+
+    A BatchNormalization without a scale has nothing to give to torch's, which multiplies by what it has.
+    """
+    by_fate: dict[str, list[str]] = {"used": [], "unused": []}
+    for weight in forward.source_weights:
+        by_fate.setdefault(weight.fate, []).append(weight.name)
+    changed = {layer_of(name) for name in by_fate["used"]} - {""}
+    left = [name for name in by_fate["unused"] if layer_of(name) in changed]
+    if left:
+        verb = "stays as it is" if len(left) == 1 else "stay as they are"
+        text = f"{listed(left, _SOME)} {verb} in {label}, while other weights of the same layer change"
+        yield PlanWarning("half-transferred", "reverse", text)
 
 
 def _with_tied(rules: tuple[Rule, ...], source: FileSource) -> tuple[Rule, ...]:
