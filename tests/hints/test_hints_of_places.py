@@ -24,6 +24,7 @@ from transferpipe.weights.formats import open_source
 from transferpipe.weights.formats.hdf5 import dataset as hdf5_dataset
 from transferpipe.weights.formats.hdf5 import file as hdf5_file
 from transferpipe.weights.formats.hdf5 import guarded
+from transferpipe.weights.formats.hdf5 import stored as hdf5_stored
 from transferpipe.weights.formats.keras_legacy import h5 as legacy_h5
 from transferpipe.weights.formats.numpy import npz
 
@@ -265,10 +266,10 @@ def test_a_dataset_that_would_unpack_to_very_much(name, most, options, tmp_path,
     assert holds(path, **{"dense/0": value})
 
 
-@follows("walk_items: save the model again")
+@follows("check_groups: save the model again")
 def test_a_file_of_very_many_empty_groups(tmp_path, monkeypatch):
     path = hdf5(tmp_path / "m.weights.h5")
-    monkeypatch.setattr(hdf5_file, "are_too_many_groups", lambda groups, datasets: groups > 9)
+    monkeypatch.setattr(hdf5_stored, "_MOST_GROUPS", 9)
     with h5py.File(path, "a") as file:
         for number in range(9):
             file.create_group(f"layers/activation_{number}/vars")
@@ -276,6 +277,16 @@ def test_a_file_of_very_many_empty_groups(tmp_path, monkeypatch):
         assert advised(lambda: list(hdf5_file.walk_items(file, "m"))) == "save the model again"
     with h5py.File(hdf5(path)) as file:
         assert [name for name, _ in hdf5_file.walk_datasets(file, "m")] == ["layers/dense/vars/0"]
+
+
+def test_a_file_of_very_many_layers_that_the_library_reads(tmp_path, monkeypatch):
+    """Layers lie in a row in the group that holds them, each with its weights in it."""
+    monkeypatch.setattr(hdf5_stored, "_MOST_GROUPS", 9)
+    with h5py.File(tmp_path / "m.h5", "w", libver="latest") as file:
+        for number in range(30):
+            file[f"layers/dense_{number}/vars/0"] = np.ones(2)
+    with h5py.File(tmp_path / "m.h5") as file:
+        assert len(list(hdf5_file.walk_datasets(file, "m"))) == 30
 
 
 @follows("read_strings: the file is damaged #2")

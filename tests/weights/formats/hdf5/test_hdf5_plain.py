@@ -29,7 +29,7 @@ def written(fill, **options):
 
 
 def by_us(data):
-    items = read_items(lambda place, size: data[place : place + size], len(data))
+    items = read_items(lambda place, size: data[place : place + size], len(data), "m.h5")
     return None if items is None else {path: told(item, item_name, made) for path, item, item_name, made in rows(items)}
 
 

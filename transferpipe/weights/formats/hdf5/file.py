@@ -28,7 +28,7 @@ from transferpipe.weights.formats.hdf5.dataset import (
     read_strings,
 )
 from transferpipe.weights.formats.hdf5.guarded import check_library_allowed
-from transferpipe.weights.formats.hdf5.stored import MOST_DEPTH, StoredDataset, StoredGroup, are_too_many_groups
+from transferpipe.weights.formats.hdf5.stored import MOST_DEPTH, StoredDataset, StoredGroup, check_groups
 
 __all__ = [
     "close_with",
@@ -117,32 +117,25 @@ def walk_items(group: h5py.Group, label: str) -> Iterator[tuple[str, StoredGroup
         size, shifted = int(group.file.id.get_filesize()), bool(group.file.userblock_size)
     seen: set[int] = set()
     groups = datasets = 0
-    waiting: list[tuple[str, h5py.h5g.GroupID | StoredDataset]] = [("", handle)]
+    waiting = [("", "", handle)]  # paths, names, and the groups in which they are
     while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, StoredDataset):
+        path, name, above = waiting.pop()
+        item = _open_item(above, name, f"{label}: {path}") if path else handle
+        if isinstance(item, h5py.h5d.DatasetID):
+            datasets += 1
+            found = check_dataset(item, f"{label}: {path}", size)
             # Behind a block of the user's, HDF5 counts from another beginning than the file.
-            yield path, dataclasses.replace(item, offset=None) if shifted else item
+            yield path, dataclasses.replace(found, offset=None) if shifted else found
+        if not isinstance(item, h5py.h5g.GroupID):
             continue
+        groups += 1
+        check_groups(groups, datasets, label)
         where = f"{label}: {path}/"
         with damage_named(where):
-            found, names = StoredGroup(int(h5py.h5o.get_info(item).addr), item), _names(item)
-        _check_group(found, path, where, seen)
-        yield path, found
-        members = []
-        for name in names:
-            inner = f"{path}/{name}" if path else name
-            opened = _open_item(item, name, f"{label}: {inner}")
-            if isinstance(opened, h5py.h5d.DatasetID):
-                datasets += 1
-                members.append((inner, check_dataset(opened, f"{label}: {inner}", size)))
-            elif isinstance(opened, h5py.h5g.GroupID):
-                groups += 1
-                members.append((inner, opened))
-            if are_too_many_groups(groups, datasets):
-                what = f"holds {groups:,} groups in a row, and {datasets:,} datasets: no model has so many empty ones"
-                raise UnsafeError(Problem(label, what, "save the model again"))
-        waiting += reversed(members)
+            stored, names = StoredGroup(int(h5py.h5o.get_info(item).addr), item), _names(item)
+        _check_group(stored, path, where, seen)
+        yield path, stored
+        waiting += [(f"{path}/{inner}" if path else inner, inner, item) for inner in reversed(names)]
 
 
 def _names(group: h5py.h5g.GroupID) -> list[str]:

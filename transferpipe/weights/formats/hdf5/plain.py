@@ -23,7 +23,7 @@ from transferpipe.weights.formats.hdf5.stored import (
     Items,
     StoredDataset,
     StoredGroup,
-    are_too_many_groups,
+    check_groups,
 )
 
 Read = Callable[[int, int], bytes]
@@ -55,10 +55,14 @@ class _UnexpectedError(Exception):
 _NOT_PLAIN = (_UnexpectedError, struct.error, ValueError, LookupError)
 
 
-def read_items(read: Read, size: int) -> Items | None:
-    """Return what an HDF5 file of `size` bytes holds; None where it has to be asked of the library."""
+def read_items(read: Read, size: int, label: str) -> Items | None:
+    """Return what an HDF5 file of `size` bytes holds; None where it has to be asked of the library.
+
+    Raises:
+        UnsafeError: it holds thousands of groups with hardly a dataset.
+    """
     try:
-        return _Reader(read, size).items()
+        return _Reader(read, size, label).items()
     except _NOT_PLAIN:
         return None
 
@@ -99,8 +103,8 @@ class _Member:
 class _Reader:
     """Reads one file."""
 
-    def __init__(self, read: Read, size: int) -> None:
-        self._read, self._size = read, size
+    def __init__(self, read: Read, size: int, label: str = "") -> None:
+        self._read, self._size, self._label = read, size, label
         # Nothing that the library writes overlaps; some of it is read in two steps.
         self._left = 2 * size
         self._seen: set[int] = set()
@@ -124,8 +128,7 @@ class _Reader:
             else:
                 found[path] = self._dataset(member, messages)
                 datasets += 1
-            if are_too_many_groups(groups, datasets):
-                raise _UnexpectedError
+            check_groups(groups, datasets, self._label)
         return found
 
     def root(self) -> tuple[list[str], list[str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from transferpipe.errors import Problem, UnsafeError
+
 if TYPE_CHECKING:
     import h5py
 
@@ -54,6 +56,12 @@ Items = dict[str, StoredGroup | StoredDataset]
 """Every group and dataset by its path in the file, a group before its members."""
 
 
-def are_too_many_groups(groups: int, datasets: int) -> bool:
-    """Tell whether there are thousands of groups with hardly a dataset."""
-    return groups > _MOST_GROUPS + _GROUPS_A_DATASET * datasets
+def check_groups(groups: int, datasets: int, label: str) -> None:
+    """Refuse a file in which so many groups were found, each with all below it, and so few datasets.
+
+    Raises:
+        UnsafeError: there are thousands of groups with hardly a dataset.
+    """
+    if groups > _MOST_GROUPS + _GROUPS_A_DATASET * datasets:
+        what = f"holds {groups:,} groups in a row, and {datasets:,} datasets: no model has so many empty ones"
+        raise UnsafeError(Problem(label, what, "save the model again"))

@@ -111,7 +111,7 @@ def read_plain(path: Path, base: int, size: int, whole: bool = False) -> PlainFi
         def read(place: int, count: int) -> bytes:
             return os.pread(descriptor, count, base + place)
 
-        items = read_items(read, size)
+        items = read_items(read, size, str(path))
     return PlainFile(path, base, items) if items is not None else None
 
 
