@@ -29,6 +29,29 @@ def leaving():
     sys.exit(0)
 
 
+class Leaving(layers.Dense):
+    # Ends the process by one of the methods that Keras calls, with the status of success.
+
+    def __init__(self, units, when="", **kwargs):
+        super().__init__(units, **kwargs)
+        self.when = when
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.when == "saved":
+            sys.exit(0)
+
+    def get_config(self):
+        if self.when == "configured":
+            sys.exit(0)
+        return {**super().get_config(), "when": self.when}
+
+
+def left(when):
+    keras.saving.get_custom_objects()["Leaving"] = Leaving
+    return keras.Sequential([keras.Input((8,)), Leaving(6, when, name="hidden"), layers.Dense(3, name="classes")])
+
+
 def nothing():
     return None
 
@@ -94,6 +117,17 @@ def builders(here):
 )
 def test_builders(refuses, builders, target, words):
     refuses(2, [*OWN, f"target._target_={target}"], *words)
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ("saved", "layers/leaving: Leaving cannot save its weights: SystemExit: 0"),
+        ("configured", "the recipe's Python code: ended the program by SystemExit: 0"),
+    ],
+)
+def test_layers_that_end_the_process(refuses, builders, when, words):
+    refuses(2, [*OWN, "target._target_=my_models.left", f"+target.when={when}"], words)
 
 
 def test_an_argument_that_a_builder_does_not_take(refuses, builders):

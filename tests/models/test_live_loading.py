@@ -150,6 +150,18 @@ class Raising(Squared):
         raise OSError("no such file")
 
 
+class Leaving(Squared):
+    def build(self, shape):
+        super().build(shape)
+        self.table, self.seen, self.cache = {"rows": [1]}, {1}, np.ones(4)
+
+    def load_own_variables(self, store):
+        self.table["rows"].append(2)
+        self.seen.add(2)
+        self.cache *= 2
+        raise SystemExit(3)
+
+
 class Shaping(Squared):
     def load_own_variables(self, store):
         self.w.assign(np.zeros(5))
@@ -164,7 +176,12 @@ class Lying(Squared):
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(Raising, "no such file"), (Shaping, "Shaping cannot load its weights"), (Lying, "own/w: does not read back")],
+    [
+        (Raising, "no such file"),
+        (Leaving, "Leaving cannot load its weights: SystemExit: 3"),
+        (Shaping, "Shaping cannot load its weights"),
+        (Lying, "own/w: does not read back"),
+    ],
 )
 def test_hooks_that_fail_leave_everything_as_it_was(kind, message):
     source, target = filled(one(Squared), 1), filled(one(kind), 2)
@@ -176,7 +193,10 @@ def test_hooks_that_fail_leave_everything_as_it_was(kind, message):
     with pytest.raises(tp.TransferError, match=message):
         tp.transfer(source, target, unmatched="same_name")
     assert same(state(target), before)
-    assert not hasattr(target.layers[0], "extra")
+    own = target.layers[0]
+    assert not hasattr(own, "extra")
+    if kind is Leaving:
+        assert (own.table, own.seen, own.cache.tolist()) == ({"rows": [1]}, {1}, [1] * 4)
     assert target.train_function is functions
     assert all(np.array_equal(a, b) for a, b in zip(averages, target.optimizer.variables, strict=True))
 

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, parse_arguments, verb_help
 from transferpipe.cli.interrupted import farewell, status_of
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
-from transferpipe.errors import Problem, TransferError
+from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.files.os_errors import explain_machine_error
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
@@ -65,8 +65,8 @@ def _guarded(words: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _interrupted(name, type(error))
-    except (OSError, MemoryError, TransferError) as failure:
-        said = failure if isinstance(failure, TransferError) else explain_machine_error(failure)
+    except (OSError, MemoryError, TransferError, SystemExit) as failure:
+        said = _explain(failure)
         if said is None:
             return _internal(failure, words, name, trouble)
         if kind := interruption():  # what a signal was raised in made this of it
@@ -80,6 +80,13 @@ def _guarded(words: list[str]) -> int:
     except Exception as error:
         return _internal(error, words, name, trouble)
     return status
+
+
+def _explain(failure: OSError | MemoryError | TransferError | SystemExit) -> TransferError | None:
+    """Return what is said of a failure that is no defect of ours; None of one that may be."""
+    if isinstance(failure, SystemExit):  # of the user's code: nothing was finished, whatever status it names
+        return RecipeError(Problem("the recipe's Python code", f"ended the program by SystemExit: {failure}"))
+    return failure if isinstance(failure, TransferError) else explain_machine_error(failure)
 
 
 # A path or a builder, as `init` takes it: no mapping, list or choice of several.
@@ -100,7 +107,7 @@ def _no_recipe_note(words: Sequence[str]) -> str:
   `transferpipe {init}` writes one for two files or builders."""
 
 
-def _internal(error: Exception, words: list[str], verb: str, trouble: int | None) -> int:
+def _internal(error: BaseException, words: list[str], verb: str, trouble: int | None) -> int:
     """Say that transferpipe has a bug, and return the status. It is called while the error is handled."""
     if kind := interruption():
         return _interrupted(verb, kind)

@@ -8,16 +8,19 @@ or averaged by the optimizer outlives the values that it was made of.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.keras_private import find_averages, layers_in, own_variables
 from transferpipe.models.walk import Walked, is_own_hook, takes_by_hook, to_numpy
 
+_CONTAINERS = (list, tuple, dict, set, np.ndarray)
 _TRACED = ("train_function", "test_function", "predict_function")
 
 
@@ -37,7 +40,8 @@ def load_values(walked: Walked, values: Mapping[str, NDArray[Any]]) -> Callable[
                 continue
             layer = walked.owners[group.path]
             if _loads_itself(walked, layer, touched):
-                undo.callback(_restore, *_state(layer))
+                for state in map(_State.of, layers_in(layer)):
+                    undo.callback(state.restore)
                 store = {key: values[n] if n in values else walked.read(n) for key, n in names.items()}
                 _load(layer, group.path, store)
             else:
@@ -64,24 +68,68 @@ def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
                 variable.assign(store[str(key)])
             if callable(getattr(layer, "finalize_state", None)):
                 layer.finalize_state()
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything, and must not end the process
         what = f"{type(layer).__name__} cannot load its weights: {type(error).__name__}: {error}"
         raise RecipeError(Problem(path or "the model", what, "correct its load_own_variables")) from error
 
 
-def _state(layer: Any) -> tuple[Any, dict[str, Any], list[tuple[Any, NDArray[Any]]]]:
-    """Return a layer, its attributes, and the values of its variables, those of parts included."""
-    return layer, dict(vars(layer)), [(v, to_numpy(v)) for v in layer.variables]
+@dataclass(frozen=True)
+class _State:
+    """What a layer was before its own code ran: its attributes, what is in them, and the values of its variables."""
+
+    layer: Any
+    attributes: Mapping[str, Any]
+    contents: Sequence[tuple[Any, Any]]
+    variables: Sequence[tuple[Any, NDArray[Any]]]
+
+    @classmethod
+    def of(cls, layer: Any) -> _State:
+        """Return that of a layer as it is now."""
+        attributes = dict(vars(layer))
+        return cls(layer, attributes, list(_contents(attributes)), [(v, to_numpy(v)) for v in layer.variables])
+
+    def restore(self) -> None:
+        """Put all of it back."""
+        # Past Keras's own `__setattr__`, which would track what is only put back.
+        own = vars(self.layer)
+        for name in own.keys() - self.attributes.keys():
+            del own[name]
+        own.update(self.attributes)
+        for container, held in self.contents:
+            _refill(container, held)
+        for variable, value in self.variables:
+            variable.assign(value)
 
 
-def _restore(layer: Any, attributes: Mapping[str, Any], variables: list[tuple[Any, NDArray[Any]]]) -> None:
-    # Past Keras's own `__setattr__`, which would track what is only put back.
-    own = vars(layer)
-    for name in own.keys() - attributes.keys():
-        del own[name]
-    own.update(attributes)
-    for variable, value in variables:
-        variable.assign(value)
+def _contents(attributes: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield all lists, dicts, sets and arrays that can be reached through such from attributes, each with a copy."""
+    waiting, seen = list(attributes.values()), set[int]()
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, _CONTAINERS) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, np.ndarray):
+            yield value, value.copy()
+            continue
+        if not isinstance(value, tuple):
+            yield value, dict(value) if isinstance(value, dict) else list(value)
+        waiting.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _refill(container: Any, held: Any) -> None:
+    """Give a container what it held, past the methods of Keras's own kinds, which would track it."""
+    if isinstance(container, np.ndarray):
+        if container.flags.writeable:
+            container[...] = held
+    elif isinstance(container, list):
+        list.__setitem__(container, slice(None), held)
+    elif isinstance(container, dict):
+        dict.clear(container)
+        dict.update(container, held)
+    else:
+        set.clear(container)
+        set.update(container, held)
 
 
 def drop_traces(model: Any) -> Callable[[], None]:

@@ -112,7 +112,7 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
     try:
         with keras_settings_kept():
             record_saving(saved, path, make, add)
-    except Exception as error:  # a user's own code may raise anything
+    except (Exception, SystemExit) as error:  # a user's own code may raise anything, and must not end the process
         owner = groups[-1] if groups else Recorded(path, None, saved, [])
         what = f"{type(owner.owner).__name__} cannot save its weights: {type(error).__name__}: {error}"
         raise RecipeError(Problem(owner.path or "the model", what, "correct its save_own_variables")) from error

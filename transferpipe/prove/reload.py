@@ -51,7 +51,7 @@ def verify_reload(
     name = final_name(path)
     try:
         model = import_keras().models.load_model(path, compile=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's own code must not end the process
         raise VerificationError(explain_refusal(name, error)) from error
     problems = Problems()
     walked = walk(model, name)
@@ -85,7 +85,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
             if rebuilt is not None:
                 rebuilt.load_weights(path)
             model = rebuilt or import_keras().models.load_model(path, custom_objects=own, compile=False)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if would_load(target, own) or "objects could not be loaded" in str(error):
             problem = explain_refusal(name, error)
             if isinstance(target, ModelTarget) and target.is_quantized and not problem.fix:
@@ -110,7 +110,7 @@ def would_load(target: Target, own: Mapping[str, type]) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_keras().models.load_model(target.source.path, compile=False)
-    except Exception:  # classes of the user's own, most often
+    except (Exception, SystemExit):  # classes of the user's own, most often
         return False
     return True
 
@@ -125,13 +125,13 @@ def _rebuild(target: Target, own: Mapping[str, type]) -> Any | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = import_keras().saving.deserialize_keras_object(json.loads(config or ""), custom_objects=own)
-    except Exception:  # a user's own code may raise anything
+    except (Exception, SystemExit):  # a user's own code may raise anything
         return None
     same = getattr(model, "built", False) and len(walk(model, "").catalog) == len(target.structure.catalog)
     return model if same else None
 
 
-def explain_refusal(name: str, error: Exception) -> Problem:
+def explain_refusal(name: str, error: BaseException) -> Problem:
     """Return what is wrong with the file `name`, which Keras did not load."""
     what = f"keras.models.load_model refuses it: {type(error).__name__}: {last_reason(error)}"
     return Problem(name, what, advise_loading(error))
@@ -148,13 +148,13 @@ def _compare(
     return pairs
 
 
-def last_reason(error: Exception) -> str:
+def last_reason(error: BaseException) -> str:
     """Return what went wrong: Keras quotes whole configurations, and stacks its exceptions, the first of them last."""
     text = str(error).rpartition("Exception encountered: ")[2]
     return text.partition("config={")[0].partition("Full object config")[0].strip()
 
 
-def advise_loading(error: Exception) -> str:
+def advise_loading(error: BaseException) -> str:
     """Return what makes Keras load a file that it refused with `error`; empty where its words do not tell."""
     text = last_reason(error)
     if "deserialization of a `Lambda`" in text:
@@ -231,7 +231,7 @@ def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarn
     for size, whole in product(_SIZES, _WHOLE):
         try:
             outputs = list(_outputs(model, size, whole))
-        except Exception as error:  # anything: layers of a user's own, and inputs that they never meant
+        except (Exception, SystemExit) as error:  # anything: layers of a user's own, and inputs that they never meant
             reason = reason or f"{type(error).__name__}: {_in_short(error)}"
             continue
         if all(np.all(np.isfinite(value)) for value in outputs):
@@ -244,7 +244,7 @@ def _run_forward(model: Any, name: str, problems: Problems) -> Iterator[PlanWarn
     yield PlanWarning("reload-forward", name, text)
 
 
-def _in_short(error: Exception) -> str:
+def _in_short(error: BaseException) -> str:
     """Return what an error says; Keras says on one line which layer raised, and on the next, in bold, what."""
     lines = (re.sub(r"\x1b\[\d+m", "", line).strip() for line in str(error).splitlines())
     return " ".join([line for line in lines if line][:2])
