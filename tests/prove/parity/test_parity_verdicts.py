@@ -298,3 +298,28 @@ def test_shapes_that_differ_are_said_in_words():
     row = next(line for line in text.splitlines() if line.split()[0] == "d")
     assert row.split() == ["d", "shapes", "differ", "FIRST"]
     assert " inf" not in text and "shape (3, 5), expected (3, 3)" in text
+
+
+def clipped(most):
+    return [keras.Input((6,)), layers.Dense(5), layers.ReLU(max_value=most), layers.Dense(3, name="end")]
+
+
+def padded(zero):
+    entry, table = keras.Input((8,), dtype="int32"), layers.Embedding(9, 4, mask_zero=zero)
+    return [entry, table, layers.GlobalAveragePooling1D(), layers.Dense(3, name="end")]
+
+
+def masked(value):
+    return [keras.Input((8, 4)), layers.Masking(value), layers.GlobalAveragePooling1D(), layers.Dense(3, name="end")]
+
+
+@pytest.mark.parametrize(("build", "one", "other"), [(clipped, 6.0, None), (padded, True, False), (masked, 0.0, -1.0)])
+def test_settings_that_ordinary_inputs_do_not_show_are_looked_for(build, one, other):
+    """Below 6 relu6 is relu, and a mask of zeros hides nothing where no zeros are drawn."""
+    source, target = filled(keras.Sequential(build(one))), keras.Sequential(build(other))
+    target.set_weights(source.get_weights())
+    found = tp.parity(source, target)
+    assert (found.verdict, "large and padded with zeros" in found.inputs) == ("fail", True)
+    same = keras.Sequential([*build(one), layers.Dropout(0.5)])  # another layer, and the same function
+    same.set_weights(source.get_weights())
+    assert tp.parity(source, same).verdict == "pass"

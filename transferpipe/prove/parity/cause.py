@@ -42,8 +42,12 @@ _SETTINGS = (
         "max_value",
         "offset",
     ),
+    *("mask_value", "attention_axes", "score_mode", "dims", "cropping"),
     *("threshold", "size", "interpolation", "units", "filters", "return_sequences", "unit_forget_bias", "mask_zero"),
 )
+# Of training, of names, and of layers within.
+_IDLE = ("name", "dtype", "trainable", "rate", "seed", "momentum", "dropout", "recurrent_dropout", "layers", "cells")
+_IDLE_ENDS = ("_initializer", "_regularizer", "_constraint", "_layers")
 _Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
 # Asked first, of all layers: what converters get wrong most, since it changes no shape and raises nothing.
 _LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activation", "pooling", "statistics")
@@ -411,6 +415,13 @@ def _differing(layer: Any, other: Any) -> dict[str, tuple[Any, Any]]:
         for key in _SETTINGS
         if key in mine and key in theirs and _plain(mine[key]) != _plain(theirs[key])
     }
+
+
+def describe_settings(layer: Any) -> str:
+    """Return a layer's class and its settings but for those that change nothing it computes, to compare by."""
+    held = {k: _plain(v) for k, v in sorted(_config(layer).items()) if k not in _IDLE and not k.endswith(_IDLE_ENDS)}
+    # Layers within have a place of their own.
+    return f"{type(layer).__name__} { ({k: v for k, v in held.items() if not isinstance(v, Mapping)}) }"
 
 
 def _settings_differ(layer: Any, other: Any) -> list[str]:

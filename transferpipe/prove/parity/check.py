@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +16,20 @@ from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays, sort_expected
+from transferpipe.prove.parity.cause import describe_settings
 from transferpipe.prove.parity.compare import (
     Tolerance,
     compare,
     tolerance_for,
 )
-from transferpipe.prove.parity.inputs import LayoutError, adapted, describe_matching, draw_inputs, fill_tokens
+from transferpipe.prove.parity.inputs import (
+    LayoutError,
+    adapted,
+    describe_matching,
+    draw_inputs,
+    fill_tokens,
+    make_extreme,
+)
 from transferpipe.prove.parity.judge import KeptWeights, Setup, judge
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, Trace, describe_error
 from transferpipe.prove.parity.pairs import pairs_of_plan, with_weightless
@@ -38,7 +47,7 @@ from transferpipe.prove.parity.references import (
     open_callable,
     opened_reference,
 )
-from transferpipe.prove.parity.result import FILE_ADVICE, INCONCLUSIVE, Parity
+from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Parity
 from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
@@ -166,6 +175,15 @@ class Given:
 
 
 @dataclass(frozen=True)
+class _Run:
+    """What the target was run on, what it computed, and the inputs in words."""
+
+    data: list[NDArray[Any]]
+    trace: Trace
+    words: str
+
+
+@dataclass(frozen=True)
 class _Runs:
     """What both models were run on, and what they computed."""
 
@@ -190,23 +208,56 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
     """
     specs = target.inputs or reference.inputs
     data, trace, words = _run_target(target, reference, specs, given)
+    if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
+        pairs = with_weightless(pairs, target.layers, reference.layers)
+    found = _compare_run(reference, target, pairs, given, _Run(data, trace, words))
+    if found.verdict == PASS and given.inputs is None and _may_differ_elsewhere(reference, target):
+        return _compare_at_extremes(reference, target, pairs, given, data) or found
+    return found
+
+
+def _may_differ_elsewhere(reference: Runner, target: Runner) -> bool:
+    """Tell whether two models have layers of other settings, which ordinary inputs may not show."""
+    if not isinstance(reference, KerasRunner) or not isinstance(target, KerasRunner):
+        return False
+    # Counted, not paired: ReLU(max_value=6) has no weights by which it could be.
+    ours, theirs = (Counter(map(describe_settings, runner.layers.values())) for runner in (target, reference))
+    return ours != theirs
+
+
+def _compare_at_extremes(
+    reference: Runner, target: Runner, pairs: Mapping[str, str], given: Given, data: Sequence[NDArray[Any]]
+) -> Parity | None:
+    """Return what differs where floats are large and tokens are padded: relu and relu6 are one below 6.
+
+    Nothing is returned where nothing differs, or where the models do not take such inputs.
+    """
+    extreme = make_extreme(data, target.inputs or reference.inputs, target)
+    words = f"random inputs (seed {given.seed}), large and padded with zeros"
     try:
-        theirs = adapted(data, specs, reference.inputs, reference.framework == "onnx")
+        found = _compare_run(reference, target, pairs, given, _Run(extreme, run_model(target, extreme), words))
+    except CannotRunError:
+        return None
+    return found if found.verdict == FAIL else None
+
+
+def _compare_run(reference: Runner, target: Runner, pairs: Mapping[str, str], given: Given, run: _Run) -> Parity:
+    specs = target.inputs or reference.inputs
+    try:
+        theirs = adapted(run.data, specs, reference.inputs, reference.framework == "onnx")
     except LayoutError as error:
         raise CannotRunError(
             f"{reference.label} cannot be run on the target's inputs: {error}; {FILE_ADVICE}"
         ) from error
-    words += describe_matching(specs, reference.inputs)
+    words = run.words + describe_matching(specs, reference.inputs)
     other = run_model(reference, theirs, asked=True)
     if isinstance(reference, CallableRunner):
-        other = _by_names(other, trace, f"{WHERE}.source: {reference.label}")
-    if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
-        pairs = with_weightless(pairs, target.layers, reference.layers)
+        other = _by_names(other, run.trace, f"{WHERE}.source: {reference.label}")
     settings = reference.layers if isinstance(reference, KerasRunner) else {}
-    rounding = _rounding_of_both(reference, target, pairs, _Runs(data, trace, theirs, other), given)
+    rounding = _rounding_of_both(reference, target, pairs, _Runs(run.data, run.trace, theirs, other), given)
     rest = (given.tolerance, rounding, given.kept, settings, given.may_end_elsewhere)
     asked_for = frozenset(other.by_label) if isinstance(reference, CallableRunner) else frozenset[str]()
-    return judge(Setup(target, trace, data, words, reference.label, other, pairs, *rest, asked_for))
+    return judge(Setup(target, run.trace, run.data, words, reference.label, other, pairs, *rest, asked_for))
 
 
 def _as_trace(expected: ExpectedArrays) -> Trace:

@@ -21,7 +21,8 @@ BATCH = 3  # one sample alone cannot show whether the output depends on it
 _IMAGE_SIZES, _OTHER_SIZES = (64, 128, 224, 32, 299, 8), (12, 4, 32, 128, 64, 3)
 # A uint8 input is an image.
 _BYTES = 256
-_MOST_BITS = 64
+# Behind it, normally distributed numbers pass 6 in most layers, where relu6 and hard functions end.
+_LARGE = 16.0
 
 
 def draw_inputs(specs: Sequence[InputSpec], runner: object, seed: int) -> Iterator[list[NDArray[Any]]]:
@@ -86,6 +87,25 @@ def fill_tokens(
         low = 1 if limit > 2 else 0  # 0 often means that nothing stands there
         filled[i] = np.random.default_rng((seed, i)).integers(low, max(limit, 1), data[i].shape).astype(data[i].dtype)
     return filled
+
+
+def make_extreme(data: Sequence[NDArray[Any]], specs: Sequence[InputSpec], runner: object) -> list[NDArray[Any]]:
+    """Return inputs that reach what ordinary ones do not: large floats, and zeros for the last quarter of all steps."""
+    return [_extreme(a, s, runner) for a, s in zip(data, specs, strict=True)]
+
+
+def _extreme(array: NDArray[Any], spec: InputSpec, runner: object) -> NDArray[Any]:
+    if "mask" in spec.name or array.dtype.kind not in "fViu" or not array.size:
+        return array
+    wide = array.astype(np.float64)
+    # Floats that are whole numbers were drawn for an embedding.
+    is_tokens = array.dtype.kind in "iu" or bool(np.all(wide == np.round(wide)))
+    if not is_tokens and not _scales_images(runner):
+        wide *= _LARGE
+    # (batch, steps) of tokens, (batch, steps, features) of floats: what is padded may be masked.
+    if array.ndim == (2 if is_tokens else 3):
+        wide[:, -max(array.shape[1] // 4, 1) :] = 0
+    return wide.astype(array.dtype)
 
 
 def _token_limits(data: list[NDArray[Any]], runner: KerasRunner) -> dict[int, int]:
