@@ -107,7 +107,7 @@ def test_the_networks_are_those_of_the_builder(monkeypatch):
     shapes = {f"{x.name}/{w.name}": tuple(w.shape) for x in digit_mlps.digits_mlp().layers for w in x.weights}
     for path in sorted(DATA.glob("digits_mlp_*.safetensors")):
         assert {k: w.shape for k, w in load_file(path).items()} == shapes
-    trained = digit_mlps._trained(None, [3, 8], epochs=1, seed=0)
+    trained = digit_mlps._train(None, [3, 8], epochs=1, seed=0)
     assert [w.shape for w in trained] == list(shapes.values())
 
 

@@ -127,7 +127,7 @@ def test_yosinski(run, monkeypatch, tmp_path):
     assert [n for n in result if result[n] and equal(result[n], source[n])] == ["layer1", "layer2", "layer3"]
     assert [n for n in result if result[n] and equal(result[n], built[n])] == ["layer4", "layer5", "head"]
     assert [x.name for x in model.layers if not x.trainable] == ["layer1", "layer2", "layer3"]
-    digit_halves._trained_weights.cache_clear()
+    digit_halves._train_weights.cache_clear()
 
 
 def test_rethinking(run, monkeypatch, tmp_path):
@@ -143,7 +143,7 @@ def test_rethinking(run, monkeypatch, tmp_path):
     built = by_layer(signals.signals_net())
     assert [n for n in result if result[n] and equal(result[n], source[n])] == ["layer1", "layer2", "layer3"]
     assert [n for n in result if result[n] and equal(result[n], built[n])] == ["head"]
-    signals._trained_weights.cache_clear()
+    signals._train_weights.cache_clear()
 
 
 def test_set_element(run):

@@ -137,7 +137,7 @@ def plan(  # noqa: PLR0913 (a keyword is a key of a recipe)
         TransferWarning: for each kind of legal but probably wrong thing; see `transferpipe help python`.
     """
     recipe = dict(locals())  # first, so that it holds the arguments and nothing else
-    planned = _prepare(*_written(source, target, recipe)).plan
+    planned = _prepare(*_write_recipe(source, target, recipe)).plan
     warn_caller()(planned.warnings)
     return planned
 
@@ -218,7 +218,7 @@ def transfer(  # noqa: PLR0913 (a keyword is a key of a recipe)
     """
     recipe = dict(locals())
     live, give = not reverse and not isinstance(target, str | os.PathLike | Mapping), warn_caller()
-    data, models = _written(source, target, recipe)
+    data, models = _write_recipe(source, target, recipe)
     prepared = _prepare(data, models)
     ahead = check_ahead(prepared) if live else ()  # what a strict recipe refuses, it refuses before anything is written
     give((*prepared.plan.warnings, *ahead))
@@ -368,7 +368,7 @@ def parity(  # noqa: PLR0913 (a keyword is a key of a recipe)
         arrays = inputs if isinstance(inputs, list | tuple) else [inputs]
         given = {f"arr_{k}": np.asarray(array) for k, array in enumerate(arrays)}
     rules = {"mapping": mapping, "unmatched": "keep"}
-    pairs = _prepare(*_written(original, model, rules)).plan if mapping else None
+    pairs = _prepare(*_write_recipe(original, model, rules)).plan if mapping else None
     return compare_models(original, model, ParitySettings(given, atol, rtol, seed), pairs)
 
 
@@ -484,7 +484,7 @@ def rank_sweep(folder: PathText) -> SweepResults:
 _NOT_OF_RECIPES = ("source", "target", "folder")
 
 
-def _written(source: Any, target: Any, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _write_recipe(source: Any, target: Any, recipe: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the recipe as plain data, without what is as it is anyway, and the live models that it names."""
     models: dict[str, Any] = {}
     data = {k: _plain(v) for k, v in recipe.items() if v is not None and k not in _NOT_OF_RECIPES}

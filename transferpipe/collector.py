@@ -22,7 +22,7 @@ def collector_paused() -> Iterator[None]:
     Everything that lives at its end is never looked at again (`gc.freeze`), also where the body is inside of one in
     which the collector rests: looking at all that was imported once more takes as long as a fifth of the imports.
     """
-    with _switched_off():
+    with _switch_off():
         try:
             yield
         finally:
@@ -41,7 +41,7 @@ def collector_resting(last: bool = False) -> Iterator[None]:
         last: whether the body is all that the process does. What it leaves is old at once, and not looked at for being
             new; of many such bodies, their garbage would stay.
     """
-    with _switched_off(_make_old if last else lambda: None):
+    with _switch_off(_make_old if last else lambda: None):
         yield
 
 
@@ -50,7 +50,7 @@ _FROZEN: list[None] = []  # an entry for each time that imports were frozen; cou
 
 
 @contextmanager
-def _switched_off(at_the_end: Callable[[], object] = lambda: None) -> Iterator[None]:
+def _switch_off(at_the_end: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Switch the collector off in the body; if somebody else has, it is theirs and left alone."""
     if not gc.isenabled():
         yield

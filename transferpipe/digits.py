@@ -67,17 +67,17 @@ def load_digits(
     ((4, 8, 8, 1), [0, 0, 1, 1])
     """
     _check(labels, split, per_class)
-    return _images(_drawn(labels, split, per_class, seed))
+    return _images(_draw(labels, split, per_class, seed))
 
 
 def digits_left(labels: Sequence[int], per_class: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the images of the training part that ``load_digits(labels, per_class=..., seed=...)`` does not draw."""
     _check(labels, "train", per_class)
-    drawn = _drawn(labels, "train", per_class, seed)
+    drawn = _draw(labels, "train", per_class, seed)
     return _images([np.setdiff1d(_rows_of(int(d), "train"), rows) for d, rows in zip(labels, drawn, strict=True)])
 
 
-def _drawn(labels: Sequence[int], split: Split, per_class: int | None, seed: int) -> list[NDArray[np.int64]]:
+def _draw(labels: Sequence[int], split: Split, per_class: int | None, seed: int) -> list[NDArray[np.int64]]:
     random = np.random.default_rng(seed)
     parts = [_rows_of(int(digit), split) for digit in labels]
     return parts if per_class is None else [random.choice(rows, per_class, replace=False) for rows in parts]

@@ -96,7 +96,7 @@ class PlugInPoint(Generic[Thing]):
 
     def offered(self) -> tuple[PlugIn, ...]:
         """Return everything that packages offer, whether it can be used or not, by name and package."""
-        return tuple(found for found in _installed() if found.kind == self.kind)
+        return tuple(found for found in _find_installed() if found.kind == self.kind)
 
     def names(self) -> tuple[str, ...]:
         """Return the names that packages add."""
@@ -153,7 +153,7 @@ class PlugInPoint(Generic[Thing]):
         return (None, f"is not one: {plugin.value} {wrong}") if wrong else (loaded, "")
 
 
-def _installed() -> tuple[PlugIn, ...]:
+def _find_installed() -> tuple[PlugIn, ...]:
     here = Path.cwd()
     return _scan(tuple(place for place in sys.path if Path(place or ".").resolve() != here))
 

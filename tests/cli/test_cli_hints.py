@@ -345,7 +345,7 @@ def test_a_score_needs_a_model(hint, cli, here):
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 
-@follows("_refused_name: if you trust it,", "resolve: if you trust it,")
+@follows("_refuse_name: if you trust it,", "resolve: if you trust it,")
 def test_trusting_a_package(cli, here, recipe, tmp_path_factory, monkeypatch):
     elsewhere = tmp_path_factory.mktemp("site-packages")
     (elsewhere / "their_models.py").write_text(

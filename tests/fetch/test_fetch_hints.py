@@ -104,7 +104,7 @@ def test_a_cache_with_room(server, cache, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("status", [401, 404, 429])
-@follows("_refused: …")
+@follows("_describe_refusal: …")
 def test_what_a_server_refuses(status, server, cache, tmp_path):
     data, _ = weights()
     server.files["/m.safetensors"] = data
@@ -189,8 +189,8 @@ class _NotFoundError(Exception):
     [
         pytest.param("hf", "hf://a/b/{}", marks=follows("_hf: check the address")),
         pytest.param("kaggle", "kaggle://a/b/c/d/{}", marks=follows("_kaggle: check the address")),
-        pytest.param("hf", "hf://a/b/{}.npz", marks=follows("_failed: check the address")),
-        pytest.param("kaggle", "kaggle://a/b/c/d/{}.npz", marks=follows("_failed: check the address")),
+        pytest.param("hf", "hf://a/b/{}.npz", marks=follows("_describe_failure: check the address")),
+        pytest.param("kaggle", "kaggle://a/b/c/d/{}.npz", marks=follows("_describe_failure: check the address")),
     ],
 )
 def test_what_a_hub_does_not_have(scheme, url, monkeypatch, tmp_path, cache):
@@ -220,7 +220,7 @@ def test_what_a_hub_does_not_have(scheme, url, monkeypatch, tmp_path, cache):
 
 
 @pytest.mark.parametrize("text", ["https://example.org/model.json", "s3://bucket/x.safetensors.index.json"])
-@follows("_cached: download the folder and")
+@follows("_find_cached: download the folder and")
 def test_one_of_several_files(text, tmp_path):
     fix = advised(find, text, "source")
     np.save(tmp_path / "w.npy", np.ones(3))

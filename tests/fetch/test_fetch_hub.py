@@ -185,7 +185,7 @@ def test_what_is_one_file(inner, is_file):
     assert parse_hf(f"hf://somebody/models/{inner}", "source").is_file is is_file
 
 
-@pytest.mark.follows("_failed: check the address; if")
+@pytest.mark.follows("_describe_failure: check the address; if")
 def test_a_gated_repository_is_fetched_once_logged_in(hub, server, monkeypatch, tmp_path):
     import huggingface_hub
 

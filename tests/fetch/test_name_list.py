@@ -91,7 +91,7 @@ def test_a_name_that_stands_twice_is_refused_in_every_form(names_in):
         names_in("a\nb\na\n")
 
 
-@follows("_checked: give a text file", "_checked: give a text file #2")
+@follows("_check: give a text file", "_check: give a text file #2")
 def test_files_that_are_missing_folders_or_too_large_are_refused(tmp_path, monkeypatch):
     from transferpipe.fetch import name_list
 

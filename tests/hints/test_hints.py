@@ -396,7 +396,7 @@ def test_what_keras_does_not_explain_is_not_advised_on():
     assert advise_loading(ValueError("a model with a `Lambda` in its config={'class_name': 'Lambda'}")) == ""
 
 
-@follows("_finished_model: correct the class that")
+@follows("_open_finished_model: correct the class that")
 def test_a_finished_model_that_keras_cannot_load(module):
     kernel, x = draw(3, 4), draw(2, 3)
     np.savez("s.npz", **{"a/kernel": kernel})

@@ -148,7 +148,7 @@ def test_what_is_no_model():
     assert np.array_equal(made.layers[0].kernel, VALUES["a/kernel"])
 
 
-@follows("_refused: leave select out to")
+@follows("_refuse: leave select out to")
 def test_a_model_without_averages():
     model = keras.Sequential([keras.Input((2,)), layers.Dense(3, name="a")])
     model.save("plain.keras")
@@ -166,7 +166,7 @@ def test_two_weights_of_one_name():
     assert len(catalog(text.format("b"))) == 2
 
 
-@follows("_noted: save in the layout")
+@follows("_note: save in the layout")
 def test_a_layer_that_torch_has_not():
     gru = [
         keras.Sequential([keras.Input((3, 2)), layers.GRU(3, name="g", reset_after=after)]) for after in (False, True)

@@ -89,8 +89,8 @@ DAMAGES = {
     ".npz": [
         (cut(-30), "open_npz: the file is damaged"),
         (swap(KERNEL.tobytes(), BIAS.tobytes() * 2), "_spec: the file is damaged"),
-        (added("transferpipe.json", "{"), "_noted_dtypes: the file is damaged"),
-        (added("transferpipe.json", '{"dtypes": {"a": "int3"}}'), "_noted_dtypes: the file is damaged #2"),
+        (added("transferpipe.json", "{"), "_read_noted_dtypes: the file is damaged"),
+        (added("transferpipe.json", '{"dtypes": {"a": "int3"}}'), "_read_noted_dtypes: the file is damaged #2"),
         (added("transferpipe.json", '{"dtypes": {"a/kernel": "bfloat16"}}'), "_spec: the file is damaged #2"),
         (listed(number(24, 1000)), "check_members: the file is damaged"),
         (lambda p: [listed(number(k, 10**6))(p) for k in (20, 24)], "check_members: the file is damaged #2"),

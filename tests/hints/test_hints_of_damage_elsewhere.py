@@ -73,8 +73,8 @@ DAMAGES = {
     ],
     "pickle": [
         (cut(60), "open_tree: the file is damaged"),
-        (lambda p: p.write_bytes(b"\x80\x04cos\nsystem\n."), "_unpickled: save only the arrays: #2"),
-        (lambda p: p.write_bytes(b"\x80\x04cos\nsystem\n]"), "_unpickled: save only the arrays:"),
+        (lambda p: p.write_bytes(b"\x80\x04cos\nsystem\n."), "_unpickle: save only the arrays: #2"),
+        (lambda p: p.write_bytes(b"\x80\x04cos\nsystem\n]"), "_unpickle: save only the arrays:"),
         (lambda p: p.write_bytes(b"\x80\x04]."), "_open: save only the arrays:"),
         (
             lambda p: p.write_bytes(b"\x80\x04cjoblib.numpy_pickle\nNDArrayWrapper\n."),
@@ -191,10 +191,10 @@ DAMAGES = {
         (member("data/weights/weight_0", None), "_read: the file is damaged #3"),
     ],
     "PyTorch, parts": [
-        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n]"), "_unpickled: save only the tensors:"),
-        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n."), "_unpickled: save only the tensors: #2"),
+        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n]"), "_unpickle: save only the tensors:"),
+        (lambda p: (p / ".metadata").write_bytes(b"\x80\x02cos\nsystem\n."), "_unpickle: save only the tensors: #2"),
         (cut(10, "__0_0.distcp"), "_part: copy or download all"),
-        (swap(b"ctorch\nfloat32\n", b"ctorch\nint32\n", ".metadata"), "_assembled: the file is damaged"),
+        (swap(b"ctorch\nfloat32\n", b"ctorch\nint32\n", ".metadata"), "_assemble: the file is damaged"),
         (swap(KERNEL[:1].tobytes(), KERNEL[1:].tobytes(), "__0_0.distcp"), "_read_part: the file is damaged"),
     ],
     "pickle, packed": [

@@ -175,16 +175,22 @@ def spec(dtype="float32", name="x", shape=(None, 2)):
     ("wrong", "wanted", "words", "right"),
     [
         pytest.param(
-            X + 0.5, spec("int32"), "convert it to int32", X.astype("int32"), marks=follows("_fitted: convert it to …")
+            X + 0.5,
+            spec("int32"),
+            "convert it to int32",
+            X.astype("int32"),
+            marks=follows("_fit_dtype: convert it to …"),
         ),
-        pytest.param(X * np.nan, spec(), "write finite inputs", X, marks=follows("_fitted: write finite inputs")),
-        pytest.param(X[:0], spec(), "write at least one sample", X[:1], marks=follows("_fitted: write at least one")),
+        pytest.param(X * np.nan, spec(), "write finite inputs", X, marks=follows("_fit_dtype: write finite inputs")),
+        pytest.param(
+            X[:0], spec(), "write at least one sample", X[:1], marks=follows("_fit_dtype: write at least one")
+        ),
         pytest.param(
             np.full((1, 2), 300),
             spec("uint8"),
             "write smaller values",
             np.full((1, 2), 200),
-            marks=follows("_fitted: write smaller values"),
+            marks=follows("_fit_dtype: write smaller values"),
         ),
     ],
 )
@@ -213,7 +219,9 @@ def test_expected_outputs():
     np.testing.assert_array_equal(as_expected({"y": X}, ["y"], [], "expected").outputs["y"], X)
 
 
-@follows("_declared: save it as numbers", "_declared: save it as real", "read_arrays: paths are relative to")
+@follows(
+    "_check_declared: save it as numbers", "_check_declared: save it as real", "read_arrays: paths are relative to"
+)
 def test_files_of_arrays():
     np.savez("a.npz", x=np.array([{}], dtype=object))
     assert advised(read_arrays, "a.npz", "inputs") == "save it as numbers"

@@ -95,7 +95,7 @@ def test_averages_that_there_are_not(checkpoint):
     assert same(read(path, select=names[1]), {"w": values["other"]})
 
 
-@follows("_named: save them under other")
+@follows("_order_by_part: save them under other")
 def test_two_tensors_of_one_name(tmp_path):
     values = {"x": np.ones((2, 3), "float32"), "y": np.zeros((2, 3), "float32")}
     tensors, stored = plain(values)
@@ -199,7 +199,7 @@ def test_a_file_of_a_package():
 # Trust ----------------------------------------------------------------------------------------------------------------
 
 
-@follows("_refused_name: if you trust it,")
+@follows("_refuse_name: if you trust it,")
 def test_a_module_that_is_loaded_already(monkeypatch, tmp_path):
     import ml_dtypes
 
@@ -211,7 +211,7 @@ def test_a_module_that_is_loaded_already(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["os.getcwd", "keras.applications.vgg16.os.getcwd", "my_models.os.getcwd"])
-@follows("_refused_name: write a function that")
+@follows("_refuse_name: write a function that")
 def test_a_function_of_the_users_own(name, monkeypatch, tmp_path):
     from transferpipe.recipe.trust import check_name, resolve
 

@@ -90,7 +90,7 @@ def test_an_archive_without_its_end(tmp_path):
     assert holds(path, w=BIAS)
 
 
-@follows("_refused: name one file of")
+@follows("_describe_refusal: name one file of")
 def test_a_folder_of_no_known_format(tmp_path):
     (tmp_path / "notes.txt").touch()
     np.savez(tmp_path / "m.npz", w=BIAS)
@@ -98,7 +98,7 @@ def test_a_folder_of_no_known_format(tmp_path):
     assert holds(tmp_path / "m.npz", w=BIAS)
 
 
-@follows("_refused: name the file or")
+@follows("_describe_refusal: name the file or")
 def test_a_configuration_beside_the_weights(tmp_path):
     (tmp_path / "config.json").write_text('{"hidden": 3}')
     np.savez(tmp_path / "m.npz", w=BIAS)
@@ -106,7 +106,7 @@ def test_a_configuration_beside_the_weights(tmp_path):
     assert holds(tmp_path / "m.npz", w=BIAS)
 
 
-@follows("_refused: unpack it, and name")
+@follows("_describe_refusal: unpack it, and name")
 def test_a_tar_archive(tmp_path):
     np.savez(tmp_path / "m.npz", w=BIAS)
     with tarfile.open(tmp_path / "m.tar", "w") as archive:

@@ -157,19 +157,19 @@ FIXED = POWER.replace("self.exponent == 1", "self.exponent == -1")
             {"power": 13},
             r"power\(13\) failed on shapes .*IndexError: thirteen -> report it to the package that adds it",
             {"power": 13},
-            marks=pytest.mark.follows("_guarded: report it to the"),
+            marks=pytest.mark.follows("_guard_answer: report it to the"),
         ),
         pytest.param(
             {"power": 14},
             r"d/kernel: power\(14\) failed: MemoryError: fourteen -> report it",
             {"power": 14},
-            marks=pytest.mark.follows("Values._applied: report it to the"),
+            marks=pytest.mark.follows("Values._apply_transform: report it to the"),
         ),
         pytest.param(
             {"power": 15},
             r"said that it gives float32 \(2, 2\), and gives float32 \(1, 2\) -> report it",
             {"power": 15},
-            marks=pytest.mark.follows("Values._applied: report it to the #2"),
+            marks=pytest.mark.follows("Values._apply_transform: report it to the #2"),
         ),
         ({"powre": 2}, "there is no transform 'powre' -> did you mean 'power'", None),
     ],
@@ -209,7 +209,7 @@ OUTPUT = Output(".arrays", "arrays", write, "arrays", names_tensors=True)
 """
 
 
-@pytest.mark.follows("_guarded.write_outside: report it to the")
+@pytest.mark.follows("_guard_writer.write_outside: report it to the")
 def test_a_writer_from_outside_that_fails_and_is_corrected(install, files):
     import numpy as np
 

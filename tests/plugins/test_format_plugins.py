@@ -86,7 +86,7 @@ def test_folders_archives_and_json_are_recognized_too(toy, tmp_path):
         open_source(tmp_path / "b.json")
 
 
-@pytest.mark.follows("_guarded.guard.call: report it to the")
+@pytest.mark.follows("_guard_open.guard.call: report it to the")
 def test_what_the_package_does_wrong_is_said_of_the_file_and_the_package(toy, path, install):
     path.write_bytes(b"TOY!bad")
     with pytest.raises(

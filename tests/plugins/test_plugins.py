@@ -120,7 +120,7 @@ def test_a_list_of_entry_points_that_cannot_be_read_hides_no_other(install, poin
 
 
 def test_a_run_that_needs_nothing_from_outside_looks_for_nothing(monkeypatch, tmp_path):
-    monkeypatch.setattr(plugins, "_installed", lambda: pytest.fail("searched"))
+    monkeypatch.setattr(plugins, "_find_installed", lambda: pytest.fail("searched"))
     np.savez(tmp_path / "a.npz", **{"d/kernel": KERNEL})
     np.savez(tmp_path / "b.npz", **{"d/kernel": 0 * KERNEL})
     rules = {"d": {"to": "d", "transform": [{"scale": 1}]}}

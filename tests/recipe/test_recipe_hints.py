@@ -53,9 +53,9 @@ TWO = {"source": ..., "sources": {"one": {"path": "s.npz"}, "two": {"path": "s.n
 
 # The key of the hint, what is wrong, and what is written instead, made of the hint's words.
 CASES = [
-    ("_written_sources: keep one of them", {"sources": TWO["sources"]},
+    ("_read_sources: keep one of them", {"sources": TWO["sources"]},
      lambda fix: {} if fix == "keep one of them" else None),
-    ("_written_sources: use letters, digits and", {"source": ..., "sources": {"o e": {"path": "s.npz"}}},
+    ("_read_sources: use letters, digits and", {"source": ..., "sources": {"o e": {"path": "s.npz"}}},
      lambda fix: {"source": ..., "sources": {f"o{fix.split()[4]}e": {"path": "s.npz"}}}),
     ("_parse_rules: choose another name", {"mapping": {"unmatched": {"to": "a"}}},
      lambda fix: {"mapping": {fix.split()[1]: {"to": "a"}}}),

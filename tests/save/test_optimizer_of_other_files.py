@@ -200,7 +200,7 @@ def step_of_tensorflow_1(weights, slots, powers, gradients, rate=0.01, epsilon=1
     powers[1] *= 0.999
 
 
-@follows("_counted: compile the target with")
+@follows("_derive_from_steps: compile the target with")
 def test_adam_of_tensorflow_1_goes_on(tmp_path):
     random = np.random.default_rng(5)
     weights = {name: random.normal(size=shape) for name, shape in SHAPES.items()}

@@ -51,8 +51,8 @@ def test_stretches_have_the_bits_of_the_whole(merge, files, tmp_path, monkeypatc
 
 def test_no_kernel_is_held_as_a_whole(files, tmp_path, monkeypatch):
     """Neither while it is written nor while it is proved; warnings go by what was seen then."""
-    asked, whole = [], Values._assigned
-    monkeypatch.setattr(Values, "_assigned", lambda self, a: asked.append(a.target) or whole(self, a))
+    asked, whole = [], Values._assign
+    monkeypatch.setattr(Values, "_assign", lambda self, a: asked.append(a.target) or whole(self, a))
     run(files, "mean", tmp_path)
     assert asked == []
 

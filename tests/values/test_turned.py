@@ -32,8 +32,8 @@ def run(folder):
 
 def test_every_permutation_has_the_bits_of_numpy(files, monkeypatch):
     source, folder = files
-    monkeypatch.setattr(Values, "_assigned", lambda *_: pytest.fail("was computed as a whole"))
-    monkeypatch.setattr("transferpipe.execute.warnings._untrained", lambda *_: ())
+    monkeypatch.setattr(Values, "_assign", lambda *_: pytest.fail("was computed as a whole"))
+    monkeypatch.setattr("transferpipe.execute.warnings._warn_of_untrained", lambda *_: ())
     run(folder)
     found = load_file(folder / "out" / "o.safetensors")
     for name, (_, axes) in SHAPES.items():

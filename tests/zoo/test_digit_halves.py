@@ -13,9 +13,9 @@ from transferpipe.zoo.digit_halves import digits_net, half, half_data, trained_o
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(digit_halves, "_EPOCHS", 1)
-    digit_halves._trained_weights.cache_clear()
+    digit_halves._train_weights.cache_clear()
     yield tmp_path / "transferpipe"
-    digit_halves._trained_weights.cache_clear()
+    digit_halves._train_weights.cache_clear()
 
 
 @pytest.mark.parametrize("split", range(5))
@@ -49,7 +49,7 @@ def test_trained_once_and_the_same_afterwards(cache, monkeypatch):
     first = trained_on_half("A", 1).get_weights()
     assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr(digit_halves, "_train", lambda *_: pytest.fail("trained again"))
-    digit_halves._trained_weights.cache_clear()  # as in another process
+    digit_halves._train_weights.cache_clear()  # as in another process
     second = trained_on_half("A", 1).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -57,7 +57,7 @@ def test_trained_once_and_the_same_afterwards(cache, monkeypatch):
 def test_a_damaged_cache_is_made_anew(cache):
     first = trained_on_half("A", 1).get_weights()
     next(cache.iterdir()).write_bytes(b"no archive")
-    digit_halves._trained_weights.cache_clear()
+    digit_halves._train_weights.cache_clear()
     second = trained_on_half("A", 1).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 

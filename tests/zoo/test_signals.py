@@ -17,9 +17,9 @@ def random_weights(seed):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(signals, "_train", random_weights)
-    signals._trained_weights.cache_clear()
+    signals._train_weights.cache_clear()
     yield tmp_path / "transferpipe"
-    signals._trained_weights.cache_clear()
+    signals._train_weights.cache_clear()
 
 
 def test_the_other_parts_are_the_same_whatever_is_learnt_from():
@@ -56,7 +56,7 @@ def test_as_many_as_there_are(number, chosen):
 def test_trained_once_and_the_same_afterwards(cache, monkeypatch):
     first = trained_on_signals(1).get_weights()
     monkeypatch.setattr(signals, "_train", lambda *_: pytest.fail("trained again"))
-    signals._trained_weights.cache_clear()  # as in another process
+    signals._train_weights.cache_clear()  # as in another process
     second = trained_on_signals(1).get_weights()
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
     assert len(list(cache.iterdir())) == 1

@@ -46,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(plugins_text())
         return 0
-    return _guarded(words)
+    return _guard(words)
 
 
-def _guarded(words: list[str]) -> int:
+def _guard(words: list[str]) -> int:
     show_trace, trouble, name, arguments = "--traceback" in words, None, "", None
     try:
         arguments = parse_arguments(words)
@@ -64,13 +64,13 @@ def _guarded(words: list[str]) -> int:
         # Here, where an error still has a message and a status: at the interpreter's end it would have neither.
         sys.stdout.flush()
     except KeyboardInterrupt as error:
-        return _interrupted(name, type(error))
+        return _end_interrupted(name, type(error))
     except (OSError, MemoryError, TransferError, SystemExit) as failure:
         said = _explain(failure)
         if said is None:
             return _internal(failure, words, name, trouble)
         if kind := interruption():  # what a signal was raised in made this of it
-            return _interrupted(name, kind)
+            return _end_interrupted(name, kind)
         if show_trace:
             traceback.print_exc()
         print("error: " + "\n".join(said.lines()), file=sys.stderr)
@@ -110,7 +110,7 @@ def _no_recipe_note(words: Sequence[str]) -> str:
 def _internal(error: BaseException, words: list[str], verb: str, trouble: int | None) -> int:
     """Say that transferpipe has a bug, and return the status. It is called while the error is handled."""
     if kind := interruption():
-        return _interrupted(verb, kind)
+        return _end_interrupted(verb, kind)
     if "--traceback" in words:
         traceback.print_exc()
     print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
@@ -118,7 +118,7 @@ def _internal(error: BaseException, words: list[str], verb: str, trouble: int | 
     return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
 
 
-def _interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:
+def _end_interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:
     print(farewell(verb), file=sys.stderr)
     return status_of(kind)
 

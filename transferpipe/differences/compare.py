@@ -125,7 +125,7 @@ def compare(
         there = _open(recipe.target, TARGET, recipe, trusted, live or {})
     except TransferError as error:
         letters = {alias: "A", f"sources.{alias}": "A", TARGET: "B"}
-        raise type(error)([_renamed(p, letters) for p in error.problems]) from error
+        raise type(error)([_rename_sides(p, letters) for p in error.problems]) from error
     swapped = _leads_back(recipe, here, there)
     if swapped:
         here, there = there, here
@@ -170,7 +170,7 @@ def _open(origin: Origin, name: str, recipe: Recipe, trusted: Collection[str], l
     return _Side(source, describe_origin(origin), layout_of(origin, source))
 
 
-def _renamed(problem: Problem, letters: Mapping[str, str]) -> Problem:
+def _rename_sides(problem: Problem, letters: Mapping[str, str]) -> Problem:
     """Return the problem under the names that the user knows the two sides by."""
     # The command has no recipe that its user wrote: "source" and "target" would mean nothing there.
     for place, letter in letters.items():
@@ -218,7 +218,7 @@ class _WeightsComparison:
 
     def run(self, on_progress: Progress | None) -> Diff:
         # In B's order; then what only A has, then what cannot be read.
-        rows = [*self._paired(on_progress), *self._unpaired(), *self._unreadable()]
+        rows = [*self._pair(on_progress), *self._find_unpaired(), *self._unreadable()]
         a, b = self._a_and_b(self._here.about, self._there.about)
         return Diff(a, b, tuple(rows), self._settings())
 
@@ -231,7 +231,7 @@ class _WeightsComparison:
 
     # Weights that are on both sides -----------------------------------------------------------------------------------
 
-    def _paired(self, on_progress: Progress | None) -> Iterator[WeightDifference]:
+    def _pair(self, on_progress: Progress | None) -> Iterator[WeightDifference]:
         catalog, done = self._there.source.catalog, 0
         unread = self._here.source.catalog.unread
         for weight in catalog:
@@ -260,7 +260,7 @@ class _WeightsComparison:
         if shape_a != shape_b or note:
             status = SHAPE
         else:
-            sides = self._given(assignment, given), self._held(self._there.source, weight.name, weight)
+            sides = self._find_counterpart(assignment, given), self._hold(self._there.source, weight.name, weight)
             # Even of another dtype, values are compared: a cast that changed nothing is worth knowing.
             difference = self._comparer.compare(*self._a_and_b(*sides))
             status = DTYPE if dtype_a != dtype_b else CHANGED if difference else EQUAL
@@ -276,16 +276,16 @@ class _WeightsComparison:
             note=note,
         )
 
-    def _held(self, source: Source, name: str, spec: WeightSpec) -> StoredValue:
+    def _hold(self, source: Source, name: str, spec: WeightSpec) -> StoredValue:
         return StoredValue(spec.shape, spec.dtype, lambda: source.read(name), source.locate(name))
 
-    def _given(self, assignment: Assignment, shape: tuple[int, ...]) -> StoredValue:
+    def _find_counterpart(self, assignment: Assignment, shape: tuple[int, ...]) -> StoredValue:
         """Return what a weight of the other side is to be compared with: one of this side, or what is made of it."""
         source = self._here.source
         # Read as it lies in its file, a stretch at a time: nothing is computed of it.
         if assignment.is_copy:
             name = assignment.sources[0].name
-            return self._held(source, name, source.catalog[name])
+            return self._hold(source, name, source.catalog[name])
 
         def read() -> NDArray[Any]:
             whole = chain_of(assignment.merge, assignment.transforms)
@@ -314,7 +314,7 @@ class _WeightsComparison:
         fields |= {f"shape_{letter}": weight.shape, f"dtype_{letter}": weight.dtype}
         return self._row((), name, **fields) if there else self._row(name, (), **fields)
 
-    def _unpaired(self) -> Iterator[WeightDifference]:
+    def _find_unpaired(self) -> Iterator[WeightDifference]:
         """Yield the weights of `here` that nothing was compared with."""
         catalog = self._here.source.catalog
         # A weight that several rules read is paired once it is read by one.
@@ -340,7 +340,7 @@ class _WeightsComparison:
         here, there = self._here.source.catalog.unread, self._there.source.catalog.unread
         # A name that is unreadable on both sides is one row.
         for name in dict.fromkeys((*here, *there)):
-            # `_paired` has said that already.
+            # `_pair` has said that already.
             if name in here and name in self._there.source.catalog:
                 continue
             sides = (name,) if name in here else (), (name,) if name in there else ()
@@ -374,11 +374,11 @@ class _WeightsComparison:
             compared=found.compared + len(learned),
             differing=found.differing + len([d for d in learned if d]),
             not_compared={reasons.get(reason, reason): count for reason, count in found.not_compared.items()},
-            differences=tuple(map(_turned, differences)) if self._swapped else differences,
+            differences=tuple(map(_turn, differences)) if self._swapped else differences,
         )
 
 
-def _turned(d: SettingDifference) -> SettingDifference:
+def _turn(d: SettingDifference) -> SettingDifference:
     return replace(
         d,
         source_layer=d.target_layer,

@@ -49,8 +49,8 @@ def diff_text(diff: Diff, width: int = 80, every: bool = False) -> str:
         every: show every weight in a line of its own, and cut nothing.
     """
     # What was compared and the verdict come first: whoever reads no further knows whether they are equal.
-    lines = [*_heads(diff), *_wrapped(_verdict(diff), width), *_advice(diff)]
-    if changed := list(_changed_lines(diff, width, every)):
+    lines = [*_heads(diff), *_wrap(_verdict(diff), width), *_advice(diff)]
+    if changed := list(_write_changed_lines(diff, width, every)):
         lines += ["", CHANGED, *changed]
     for title, rows, left in _sections(diff, width, every):
         if rows:
@@ -128,7 +128,7 @@ def _settings_line(diff: Diff) -> str:
     )
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
@@ -141,25 +141,25 @@ def _sections(diff: Diff, width: int, every: bool) -> Iterator[tuple[str, _Rows,
     for row in diff.rows:
         by_status.setdefault(row.status, []).append(row)
     shapes = [
-        (_called(r), f"{r.shape_a} -> {r.shape_b}" + (f" ({r.note})" if r.note else ""))
+        (_name_weight(r), f"{r.shape_a} -> {r.shape_b}" + (f" ({r.note})" if r.note else ""))
         for r in by_status.get(SHAPE, ())
     ]
     yield "another shape (A -> B)", shapes, ""
     dtypes = [
-        (_called(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
+        (_name_weight(r), f"{r.dtype_a} -> {r.dtype_b}{'' if r.values else ', same values'}")
         for r in by_status.get(DTYPE, ())
     ]
     # Often a whole model was cast: series are then one line.
-    yield "another dtype (A -> B)", _merged(dtypes), ""
+    yield "another dtype (A -> B)", _merge_rows(dtypes), ""
     for status in (ONLY_A, ONLY_B):
         yield status, *_runs(by_status.get(status, ()), diff, width, every)
-    yield "cannot be read", [(_called(r), r.note) for r in by_status.get(UNREADABLE, ())], ""
+    yield "cannot be read", [(_name_weight(r), r.note) for r in by_status.get(UNREADABLE, ())], ""
     yield "settings that differ (A -> B)", list(_settings(diff)), ""
     yield "left out by the mapping", *_runs(by_status.get(LEFT_OUT, ()), diff, width, every)
     yield EQUAL, *_runs(by_status.get(EQUAL, ()), diff, width, every)
 
 
-def _called(row: WeightDifference) -> str:
+def _name_weight(row: WeightDifference) -> str:
     """Return the weight's name; both, where they differ."""
     a, b = " + ".join(row.a), " + ".join(row.b)
     return b or a if a == b or not (a and b) else f"{b} <- {a}"
@@ -212,7 +212,7 @@ def _changes(name: str, rows: Sequence[WeightDifference]) -> _Changes:
 def _pick_changed(diff: Diff, every: bool) -> tuple[list[_Changes], str]:
     """Return what changed, a weight or a layer each, and what is left out of it because others changed more."""
     rows = [r for r in diff.rows if r.status == CHANGED or (r.status == DTYPE and r.values)]
-    found = [_changes(_called(r), [r]) for r in rows]
+    found = [_changes(_name_weight(r), [r]) for r in rows]
     if len(found) <= _MOST_CHANGED or every:
         return found, ""
     layers: dict[str, list[WeightDifference]] = {}
@@ -228,7 +228,7 @@ def _pick_changed(diff: Diff, every: bool) -> tuple[list[_Changes], str]:
     return shown, f"{counted(left, 'more layer')} that changed less" if left else ""
 
 
-def _changed_lines(diff: Diff, width: int, every: bool) -> Iterator[str]:
+def _write_changed_lines(diff: Diff, width: int, every: bool) -> Iterator[str]:
     found, left = _pick_changed(diff, every)
     if not found:
         return
@@ -305,7 +305,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> 
             row = ("", *row[1:])
         cells = [f"{row[0]:<{name}}", *(f"{c:>{w}}" for c, w in zip(row[1:-1], inner, strict=True))]
         begin = (" " * _GAP).join(cells) + " " * _GAP
-        wrapped = _wrapped(row[-1], room) or [""]
+        wrapped = _wrap(row[-1], room) or [""]
         yield f"{begin}{wrapped[0]}".rstrip()
         yield from (" " * len(begin) + line for line in wrapped[1:])
 
@@ -320,7 +320,7 @@ def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
     name = min(longest, max(width // 2, width - said - _GAP))
     for called, text in rows:
         room = width - name - _GAP
-        lines = _wrapped(text, room)
+        lines = _wrap(text, room)
         if len(called) > name:
             yield called
             called = ""
@@ -329,7 +329,7 @@ def _pairs(rows: Sequence[tuple[str, str]], width: int) -> Iterator[str]:
             called = ""
 
 
-def _merged(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+def _merge_rows(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the rows with those of one series that say the same as one."""
     groups: dict[str, list[str]] = {}
     for name, text in rows:
@@ -343,7 +343,7 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
     Of very many rows these are the first; the second is what is left out.
     """
     if every:
-        return [(_called(r), _about(r)) for r in rows], ""
+        return [(_name_weight(r), _about(r)) for r in rows], ""
     here = {id(r) for r in rows}
     whole: dict[str, bool] = {}
     for row in diff.rows:
@@ -366,7 +366,7 @@ def _runs(rows: Sequence[WeightDifference], diff: Diff, width: int, every: bool)
     if few or len(series) < len(lines):
         lines = series
     count = sum(len(group) for _, group in lines[_MOST_LINES:])
-    listed = [(name, _counted(group)) for name, group in lines[:_MOST_LINES]]
+    listed = [(name, _count_rows(group)) for name, group in lines[:_MOST_LINES]]
     return listed, counted(count, "more weight") if count else ""
 
 
@@ -398,7 +398,7 @@ def _series(rows: Sequence[WeightDifference], whole: Mapping[str, bool]) -> Iter
     yield from ((_together(layer, group), group) for layer, group in groups.items() if not (whole[layer] and layer))
 
 
-def _counted(rows: Sequence[WeightDifference]) -> str:
+def _count_rows(rows: Sequence[WeightDifference]) -> str:
     if len(rows) == 1:
         return _about(rows[0])
     layers = len({row.layer for row in rows})

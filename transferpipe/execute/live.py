@@ -50,7 +50,7 @@ def transfer_live(
     plan, mode = prepared.plan, prepared.recipe.quantize
     tried = quantize(prepared) if mode else None  # on a copy: quantizing cannot be undone
     values = Values(plan, prepared.opened.sources, target, prepared.recipe.verify)
-    changed = _changed(plan)
+    changed = _find_changed(plan)
     states = states_taken(plan, prepared.opened.sources)
     new = {name: values.value(name) for name in changed}
     state = list(slot_values(values)) if plan.optimizer.fate == "transferred" else []
@@ -152,14 +152,14 @@ def _quantize_as(tried: Finished, target: ModelTarget) -> None:
     problems.raise_as(VerificationError)
 
 
-def _changed(plan: Plan) -> list[str]:
+def _find_changed(plan: Plan) -> list[str]:
     return sorted({a.target for a in plan.assignments} | {e.at for e in plan.edits})
 
 
 def _averages(target: ModelTarget, plan: Plan) -> list[tuple[Any, Any]]:
     if plan.optimizer.fate == "transferred":  # which gives them values of their own
         return []
-    return averages_of(target.model, [target.walked.values[name] for name in _changed(plan)])
+    return averages_of(target.model, [target.walked.values[name] for name in _find_changed(plan)])
 
 
 def _starts_anew(averages: Sequence[tuple[Any, Any]]) -> Iterator[PlanWarning]:

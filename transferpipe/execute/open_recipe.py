@@ -91,7 +91,7 @@ def builds_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _kept_apart() -> Iterator[None]:
+def _keep_apart() -> Iterator[None]:
     """Within this context, models are built for nobody else."""
     token = _KEPT.set(None)
     try:
@@ -131,14 +131,19 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
             _live_source(model, origin) if model else open_origin(origin, where, recipe.seed, trusted, name)
         )
         labels[alias] = model.label if model else describe_origin(origin)
-    with _kept_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
+    with _keep_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
         target: Target = models.get("target") or open_target(recipe, trusted, name)
     is_own = "target" in models or isinstance(target, FileModelTarget)
     labels["target"] = target.structure.label if is_own else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}
     labels |= {alias: labels[alias] + layout_called(layout).label for alias, layout in layouts.items()}
     files = {a: o for a, o in {**recipe.sources, "target": recipe.target}.items() if a not in models and o.path}
-    found = (*_unpinned(files), *_baked(sources, target), *upgrade_warnings(target), *_counts(recipe, target))
+    found = (
+        *_warn_of_unpinned(files),
+        *_warn_of_baked(sources, target),
+        *upgrade_warnings(target),
+        *_counts(recipe, target),
+    )
     return Opened(sources, target, labels, layouts, found, "target" in models)
 
 
@@ -158,7 +163,7 @@ def find_named_builds(recipe: Recipe) -> Iterator[Build]:
         yield recipe.verify.parity.reference
 
 
-def _baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarning]:
+def _warn_of_baked(sources: Mapping[str, Source], target: Target) -> Iterator[PlanWarning]:
     models = {alias: source.model for alias, source in sources.items() if isinstance(source, ModelSource)}
     for where, model in {**models, "target": target}.items():
         if isinstance(model, ModelTarget):
@@ -170,7 +175,7 @@ def _counts(recipe: Recipe, target: Target) -> Iterator[PlanWarning]:
         yield from warn_of_counts(open_file(recipe.target, "target.path"), target.repeats)
 
 
-def _unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
+def _warn_of_unpinned(origins: Mapping[str, Origin]) -> Iterator[PlanWarning]:
     """Warn of addresses whose content may change."""
     for alias, origin in origins.items():
         advice = find(str(origin.path), f"{alias}.path", origin.sha256).advice
@@ -223,17 +228,17 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
     assert origin is not None
     if origin.build:
         may_be_kept = _is_kept(recipe, trusted)
-        target: Target = (_kept_or_built if may_be_kept else _build)(origin.build, recipe.seed, trusted, name)
+        target: Target = (_open_or_build if may_be_kept else _build)(origin.build, recipe.seed, trusted, name)
     else:
         file = open_file(origin, "target.path")
         if is_to_build(file, recipe):
             _refuse_bare(file, origin, "target.path")
-            target = build_of_file(_allowed(file, trusted), describe_origin(origin), recipe.seed)
+            target = build_of_file(_refuse_forbidden_configuration(file, trusted), describe_origin(origin), recipe.seed)
             file = held_in_memory(target, file) if origin.repeat else file
         elif not origin.repeat:
             target = _file_target(file, trusted)
         if origin.repeat:
-            return _repeated_target(file, origin, recipe, trusted)
+            return _open_repeated_target(file, origin, recipe, trusted)
     if not len(target.structure.catalog) and not lookups_of(target.structure.catalog):
         what = f"{describe_origin(origin)} holds no weights, so there is nothing to transfer"
         if origin.build:
@@ -243,10 +248,12 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
     return target
 
 
-def _repeated_target(file: FileSource, origin: Origin, recipe: Recipe, trusted: Collection[str]) -> FileTarget:
+def _open_repeated_target(file: FileSource, origin: Origin, recipe: Recipe, trusted: Collection[str]) -> FileTarget:
     """Return a file of repeated layers as the target: as a model where one is to be saved, else its weights alone."""
     as_model = any(output.has_groups or output.is_model for output in outputs_of((recipe.save.path, *recipe.save.also)))
-    repeated = repeat_layers(_allowed(file, trusted) if as_model else file, origin.repeat, as_model)
+    repeated = repeat_layers(
+        _refuse_forbidden_configuration(file, trusted) if as_model else file, origin.repeat, as_model
+    )
     return FileTarget(repeated.source, repeats=origin.repeat, no_model=repeated.no_model)
 
 
@@ -256,10 +263,10 @@ def _file_target(file: FileSource, trusted: Collection[str]) -> FileTarget:
     known = _TARGETS.get(key)
     if known is not None and known.source is file:  # what is kept keeps its file, so that no other has its number
         return known
-    return _TARGETS.keep(key, FileTarget(_allowed(file, trusted)))
+    return _TARGETS.keep(key, FileTarget(_refuse_forbidden_configuration(file, trusted)))
 
 
-def _allowed(source: FileSource, trusted: Collection[str]) -> FileSource:
+def _refuse_forbidden_configuration(source: FileSource, trusted: Collection[str]) -> FileSource:
     """Return a file whose configuration may be copied.
 
     Raises:
@@ -345,7 +352,7 @@ def _is_kept(recipe: Recipe, trusted: Collection[str]) -> bool:
     return all(map(is_pure, builds_of(recipe)))
 
 
-def _kept_or_built(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
+def _open_or_build(build: Build, seed: int, trusted: Collection[str], recipe: str) -> ModelTarget:
     """Return the model of a pure builder that was built before, in this sweep or another process, or build it."""
     memory, called = _KEPT.get(), (describe_build(build), seed)
     known = memory.pure.get(called) if memory else None

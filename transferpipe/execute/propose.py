@@ -52,8 +52,8 @@ def propose(
     if not _is_foreign(origins, opened):
         return suggest_mapping(_sides(origins, opened), hints)
     # Layouts know what Keras's layers take of another framework's files: what leads there is that, backwards.
-    turned = _exchanged(origins)
-    back = _open(turned, trusted, _exchanged(live or {}))
+    turned = _exchange_ends(origins)
+    back = _open(turned, trusted, _exchange_ends(live or {}))
     sides = _sides(turned, back)
     kept, pairs = turn_hints(hints, sides)
     return suggest_mapping(replace(sides, source=without(sides.source, kept), reverse=True), pairs)
@@ -63,7 +63,7 @@ def _open(origins: Mapping[str, Mapping[str, Any]], trusted: Collection[str], li
     return open_recipe(read_recipe({**origins, "unmatched": "keep"}), trusted, live)
 
 
-def _exchanged(sides: Mapping[str, Any]) -> dict[str, Any]:
+def _exchange_ends(sides: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands under ``source`` under ``target``, and the other way around."""
     return {SIDES[1 - place]: sides[side] for place, side in enumerate(SIDES) if side in sides}
 

@@ -161,7 +161,7 @@ def execute(
         temporaries = [
             staging.place(path, recipe.save.overwrite and not _is_several(path, recipe.save)) for path in paths
         ]
-        finished = _quantized(prepared) if recipe.quantize else None
+        finished = _quantize(prepared) if recipe.quantize else None
         made = _make(finished.prepared if finished else prepared, temporaries, on_progress)
         if finished:
             made = replace(made, casts=finished.casts)
@@ -191,7 +191,7 @@ def execute(
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)
 
 
-def _quantized(prepared: Prepared) -> Finished:
+def _quantize(prepared: Prepared) -> Finished:
     from transferpipe.execute.quantize import quantize  # which few recipes need
 
     return quantize(prepared)
@@ -362,7 +362,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
             if isinstance(target, FileTarget | FileModelTarget) and target.source
             else None
         ),
-        **_fetched(prepared),
+        **_record_fetched(prepared),
         **_inputs(plan),
         "verify": {
             "nonfinite": prepared.recipe.verify.nonfinite,
@@ -376,7 +376,7 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
     }
 
 
-def _fetched(prepared: Prepared) -> dict[str, Any]:
+def _record_fetched(prepared: Prepared) -> dict[str, Any]:
     """Return which files Keras fetched for built models, with their digests; nothing where it fetched none."""
     opened = prepared.opened
     built = {alias: source.model for alias, source in opened.sources.items() if isinstance(source, ModelSource)}

@@ -61,12 +61,12 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
     """
     assert recipe.score is not None and report.folder is not None
     with settings_kept():
-        data = _scored(recipe, report, trusted)
+        data = _score(recipe, report, trusted)
     write_text(report.folder / SCORE, json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1))
     return dict(data)
 
 
-def _scored(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[str, Any]:
+def _score(recipe: Recipe, report: Report, trusted: Collection[str]) -> dict[str, Any]:
     assert recipe.score is not None
     function = resolve(recipe.score.target, f"{recipe.score.where}._target_", trusted)
     score, label = split_label(recipe.score, function)

@@ -42,15 +42,17 @@ def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanW
     yield from summarise(
         [
             *_already_equal(plan, values, found.digests),
-            *_untrained(plan, values, found.seen),
+            *_warn_of_untrained(plan, values, found.seen),
             *_other_vocabulary(plan, values),
-            *_changed_by_casts(plan, found.felt),
-            *suspicious_values(plan, lambda ref: values.sources[ref.source].locate(ref.name), found, _tied(values)),
+            *_warn_of_casts(plan, found.felt),
+            *suspicious_values(
+                plan, lambda ref: values.sources[ref.source].locate(ref.name), found, _find_tied(values)
+            ),
         ]
     )
 
 
-def _tied(values: Values) -> Callable[[str, str], bool]:
+def _find_tied(values: Values) -> Callable[[str, str], bool]:
     """Return what tells whether two weights of the target had equal values, of more than one number, before."""
 
     def tied(one: str, two: str) -> bool:
@@ -83,7 +85,7 @@ def _already_equal(plan: Plan, values: Values, digests: Mapping[str, str]) -> It
         yield PlanWarning("already-equal", "source", text)
 
 
-def _changed_by_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[PlanWarning]:
+def _warn_of_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[PlanWarning]:
     for a in plan.assignments:
         error = felt.get(a.target)
         if error and error.felt >= WARNED:
@@ -117,7 +119,7 @@ def _is_unchanged(name: str, before: Segment | None, values: Values, digests: Ma
     return had == (digests.get(name) or digest(values.before_edits(name)))
 
 
-def _untrained(plan: Plan, values: Values, seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
+def _warn_of_untrained(plan: Plan, values: Values, seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A trained layer moves its biases and statistics; where all have their initial values, it looks untrained."""
 
     def is_fresh(name: str, fresh: float) -> bool:

@@ -66,7 +66,7 @@ def download(wanted: WantedFile, out: IO[bytes], on_progress: Progress) -> Mark 
         error.close()
         if error.code == _UNCHANGED and wanted.known:
             return None
-        raise _refused(error, wanted) from error
+        raise _describe_refusal(error, wanted) from error
     except (URLError, http.client.HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, ssl.SSLError):
@@ -74,7 +74,7 @@ def download(wanted: WantedFile, out: IO[bytes], on_progress: Progress) -> Mark 
         raise wanted.unreachable(f"{type(reason).__name__}: {reason}") from error
 
 
-def _refused(error: HTTPError, wanted: WantedFile) -> FileError:
+def _describe_refusal(error: HTTPError, wanted: WantedFile) -> FileError:
     fix = _FIXES.get(error.code, "try again later")
     if error.code in _REFUSED:
         fix = "it is not public: download it with what has permission, and name the copy"

@@ -108,7 +108,7 @@ def fetch_hf(path: HubPath, wanted: WantedFile) -> Path:
             Path(hub.snapshot_download(path.repo, revision=path.revision, allow_patterns=_patterns(path))) / path.inner
         )
     except Exception as error:  # of its own, of its client, of the operating system
-        raise _failed(error, wanted) from error
+        raise _describe_failure(error, wanted) from error
 
 
 def _patterns(path: HubPath) -> list[str] | None:
@@ -140,10 +140,10 @@ def fetch_kaggle(path: HubPath, wanted: WantedFile) -> Path:
             return Path(hub.model_download(handle, path=path.inner))
         return Path(hub.model_download(handle)) / path.inner
     except Exception as error:  # of its own, of its client, of the operating system
-        raise _failed(error, wanted) from error
+        raise _describe_failure(error, wanted) from error
 
 
-def _failed(error: Exception, wanted: WantedFile) -> FileError:
+def _describe_failure(error: Exception, wanted: WantedFile) -> FileError:
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     status = getattr(getattr(error, "response", None), "status_code", None)
     what = f"{type(error).__name__}: {text}"

@@ -65,7 +65,7 @@ class NameFile:
         if self.sha256 is not None:
             self.names()
             return self
-        digest = sha256(_checked(self.locate()))
+        digest = sha256(_check(self.locate()))
         found = NameFile(self.path, digest)
         found.names()
         return found
@@ -80,12 +80,12 @@ class NameFile:
         known = _READ.get(self.sha256) if self.sha256 else None
         if known is not None:
             return known
-        path = _checked(self.locate())
+        path = _check(self.locate())
         found = _read(path)
         return _READ.keep(self.sha256, found) if self.sha256 else found
 
 
-def _checked(path: Path) -> Path:
+def _check(path: Path) -> Path:
     if path.exists() and not path.is_file():  # reading from a pipe would wait for its writer
         what = "is a folder, not a list of names" if path.is_dir() else "is not an ordinary file"
         raise FileError(Problem(str(path), what, _FORMS))

@@ -35,7 +35,7 @@ def open_found(found: FoundFile, where: str, format: str | None = None, select: 
     try:
         source = open_guarded(found.path, lambda: open_source(found.path, format, select))
     except TransferError as error:
-        raise type(error)([_named(problem, found) for problem in error.problems]) from error
+        raise type(error)([_name_url(problem, found) for problem in error.problems]) from error
     if found.stamp and stamps_of([found.path]) != found.stamp:
         what = "changed since its digest was computed"
         raise FileError(Problem(str(found.path), what, "run again once nothing writes to it"))
@@ -49,7 +49,7 @@ def open_found(found: FoundFile, where: str, format: str | None = None, select: 
     return replace(source, catalog=catalog, details=details, url=found.url, sha256=found.sha256)
 
 
-def _named(problem: Problem, found: FoundFile) -> Problem:
+def _name_url(problem: Problem, found: FoundFile) -> Problem:
     path, url = str(found.path), found.url
     if not url:
         return problem

@@ -19,7 +19,7 @@ from transferpipe.files.stamp import stamps_of
 _SEVERAL = (".index.json", ".weights.json", "/model.json", ".index", "/saved_model.pb", "/")
 
 
-def _cached(text: str, where: str, pin: str | None) -> FoundFile:
+def _find_cached(text: str, where: str, pin: str | None) -> FoundFile:
     """Find what is downloaded into the cache of our own."""
     if text.partition("?")[0].endswith(_SEVERAL):
         fix = "download the folder and name the copy, or name it as hf://organisation/repository/..."
@@ -58,10 +58,10 @@ def _kaggle(text: str, where: str, pin: str | None) -> FoundFile:
 
 
 WAYS: Mapping[str, Callable[[str, str, str | None], FoundFile]] = {
-    "https": _cached,
-    "http": _cached,
-    "s3": _cached,
-    "gs": _cached,
+    "https": _find_cached,
+    "http": _find_cached,
+    "s3": _find_cached,
+    "gs": _find_cached,
     "hf": _hf,
     "kaggle": _kaggle,
 }

@@ -120,16 +120,16 @@ def _read_field(read: Read, at: int, end: int) -> Field:
         value, stop = _read_varint(read, behind, end)
         return Field(number, kind, behind, stop, value)
     if kind in _FIXED:
-        # Cut at the end of the message, so that nothing behind it is read; `_checked` then says what is missing.
+        # Cut at the end of the message, so that nothing behind it is read; `_check` then says what is missing.
         value = int.from_bytes(read(behind, min(_FIXED[kind], end - behind)), "little")
-        return _checked(Field(number, kind, behind, behind + _FIXED[kind], value), end)
+        return _check(Field(number, kind, behind, behind + _FIXED[kind], value), end)
     if kind == BYTES:
         count, begin = _read_varint(read, behind, end)
-        return _checked(Field(number, kind, begin, begin + count, count), end)
+        return _check(Field(number, kind, begin, begin + count, count), end)
     raise ValueError(f"byte {at:,} begins a field of the kind {kind}, which is never written")
 
 
-def _checked(field: Field, end: int) -> Field:
+def _check(field: Field, end: int) -> Field:
     if field.end > end:
         what = f"field {field.number} at byte {field.begin:,} declares {field.end - field.begin:,} bytes"
         raise ValueError(f"{what}, of which there are {end - field.begin:,}")

@@ -121,7 +121,7 @@ def _walk_loaded(model: Any) -> Walked:
         return walk(model, "")
 
 
-def _loaded(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
+def _load_flags(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
     """Return what trains in the model that Keras builds of a configuration of `target`; None if that stays open."""
     if isinstance(target, FileTarget):
         if not is_installed("keras"):  # a file is a target without it
@@ -153,7 +153,7 @@ def find_loaded_off(config: Mapping[str, Any] | None, structure: TargetStructure
         return layer.trainable and not structure.keeps_flag(layer.name) and any(a and not a.trainable for a in above)
 
     layers = {layer.name: layer for layer in structure.layers if is_open(layer)}
-    found = _loaded(config, target) if layers and config is not None else None
+    found = _load_flags(config, target) if layers and config is not None else None
     if found is None:
         return frozenset()
     changing = found.trained | found.updating
@@ -186,7 +186,7 @@ def judge_freezing(plan: Plan, target: Target) -> Plan:
         config = target.config(plan.freezing.layers)
     except RecipeError:  # no configuration can be written, so no model will be saved that could be loaded
         return plan
-    found = _loaded(json.loads(config), target) if config is not None else None
+    found = _load_flags(json.loads(config), target) if config is not None else None
     if found is None:
         return plan
     where = {w.name: w.where for w in target.structure.catalog}
@@ -200,7 +200,7 @@ def judge_freezing(plan: Plan, target: Target) -> Plan:
 
 def prove_freezing(config: Mapping[str, Any], plan: Plan, target: Target) -> str | None:
     """Return what a finished file's own configuration makes of the planned freezing; None if Keras cannot build it."""
-    found = _loaded(config, target)
+    found = _load_flags(config, target)
     if found is None:
         return None
     where = {w.name: w.where for w in target.structure.catalog}

@@ -134,10 +134,10 @@ def on_batches(model: Any, key: Hashable, run: Callable[[Any], Any], inputs: NDA
 
     spec = tf.TensorSpec((None, *inputs.shape[1:]), inputs.dtype)
     graph = traced(model, (key, spec), lambda: tf.function(run).get_concrete_function(spec))
-    return lambda batch: _unfused(lambda: graph(tf.constant(batch)))
+    return lambda batch: _run_unfused(lambda: graph(tf.constant(batch)))
 
 
-def _unfused(compute: Callable[[], Any]) -> Any:
+def _run_unfused(compute: Callable[[], Any]) -> Any:
     """Run a graph without TensorFlow's fusing of layers with their activations, whose ReLU makes 0 of NaN."""
     import tensorflow as tf
 

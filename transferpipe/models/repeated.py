@@ -139,7 +139,7 @@ def _repeat_weights(
             continue
         else:
             done.add(beginning)
-            found = list(_numbered(stacks[beginning], orders[beginning]))
+            found = list(_number_weights(stacks[beginning], orders[beginning]))
         for new, origin in found:
             if new.name in origins:
                 what = f"{origins[new.name].name} and {origin.name} would both be called {new.name}"
@@ -188,7 +188,7 @@ def _find_stacks(
     return stacks, owner
 
 
-def _numbered(stack: _Stack, order: Sequence[int]) -> Iterator[tuple[WeightSpec, WeightSpec]]:
+def _number_weights(stack: _Stack, order: Sequence[int]) -> Iterator[tuple[WeightSpec, WeightSpec]]:
     """Yield each weight of the layers in their new order, with the one that it comes from."""
     first = min(stack.layers)
     for number, origin in enumerate(order, first):

@@ -119,16 +119,16 @@ class FileTarget:
             return None
         if not frozen and not self.learned:
             return json.dumps(self.source.config)
-        return json.dumps(self._changed(frozen)[0])
+        return json.dumps(self._find_changed(frozen)[0])
 
     @property
     def learned_assets(self) -> dict[str, bytes | None]:
         """The members of the archive that hold what lookup layers take; None where there is none any more."""
         if not self.learned or self.source.config is None:
             return {}
-        return self._changed(())[1]
+        return self._find_changed(())[1]
 
-    def _changed(self, frozen: Collection[str]) -> tuple[Config, dict[str, bytes | None]]:
+    def _find_changed(self, frozen: Collection[str]) -> tuple[Config, dict[str, bytes | None]]:
         assert self.source.config is not None
         config = copy.deepcopy(dict(self.source.config))
         for name, found in configs_by_layer(self.source.groups, config).items():

@@ -172,7 +172,7 @@ def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> 
     groups: list[SavedGroup] = []
     values: dict[str, Any] = {}
     specs_of = {group.path: _specs(group, readable[group.path]) for group in recorded}
-    first = _merged_by_lora(recorded, specs_of)
+    first = _find_merged_by_lora(recorded, specs_of)
     for group in recorded:
         specs = specs_of[group.path]
         keys = (key for key, _ in group.entries)
@@ -199,7 +199,7 @@ def walk(model: Any, label: str, recorded: Sequence[Recorded] | None = None) -> 
     )
 
 
-def _merged_by_lora(recorded: Sequence[Recorded], specs_of: Mapping[str, Sequence[WeightSpec]]) -> dict[int, str]:
+def _find_merged_by_lora(recorded: Sequence[Recorded], specs_of: Mapping[str, Sequence[WeightSpec]]) -> dict[int, str]:
     """Return by their identity the variables that a layer with LoRA saves merged with its factors, with these names.
 
     Whoever holds such a variable too (SpectralNormalization) saves it as it is, and Keras loads the merged one later.
@@ -285,7 +285,7 @@ def _own_names(group: Recorded) -> list[str]:
 
     values = [v for _, v in group.entries]
     shapes, dtypes = [_shape(v) for v in values], [_dtype(v) for v in values]
-    table = _serialized_names(group) or weight_names(_class_of(group.owner), None, shapes, dtypes)
+    table = _list_serialized_names(group) or weight_names(_class_of(group.owner), None, shapes, dtypes)
     names = []
     for i, (key, value) in enumerate(group.entries):
         if not key.isdigit():
@@ -298,7 +298,7 @@ def _own_names(group: Recorded) -> list[str]:
     return [key if names.count(name) > 1 else name for name, (key, _) in zip(names, group.entries, strict=True)]
 
 
-def _serialized_names(group: Recorded) -> list[str]:
+def _list_serialized_names(group: Recorded) -> list[str]:
     """Return what Keras's own list calls the weights that a layer saves in its quantization mode; empty without one.
 
     With LoRA these are not variables, which would have the names: Keras computes them from the factors. The list is

@@ -40,7 +40,7 @@ def find_units(pattern: Pattern, catalog: Catalog, excepts: Sequence[Pattern] = 
     A matched layer brings every weight below it, so what lies below is not matched again. Weights that one of `excepts`
     matches, by their own or by one of their layers' names, are left out.
     """
-    out = _excepted(excepts, catalog)
+    out = _find_excepted(excepts, catalog)
     units: list[Unit] = []
     brought: set[str] = set()
     for layer in _candidates(pattern, catalog.layer_index):
@@ -71,7 +71,7 @@ def _candidates(pattern: Pattern, index: NameIndex) -> list[str]:
     return index.between(*pattern.between)
 
 
-def _excepted(excepts: Sequence[Pattern], catalog: Catalog) -> set[str]:
+def _find_excepted(excepts: Sequence[Pattern], catalog: Catalog) -> set[str]:
     out: set[str] = set()
     for pattern in excepts:
         out.update(w for unit in find_units(pattern, catalog) for w in unit.weights)

@@ -103,7 +103,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
         shape, dtype = infer(whole, shapes, dtypes, goal)
     except TransformError as error:
         if not fates.compares:
-            fates.problems.add(where, f"{name} from {_named(refs)}: {error.what}", error.fix)
+            fates.problems.add(where, f"{name} from {_name_sources(refs)}: {error.what}", error.fix)
             return
         # Where values are compared, this is a difference to be shown, and the shape of the source is what there is to
         # show.
@@ -113,12 +113,13 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
         if rule and rule.on_mismatch == "keep" and rule.pair == "name":
             fates.keep([name], rule.name, "shape differs")
         else:
-            what = f"{name} has shape {tuple(spec.shape)}, {_named(refs)} gives {tuple(shape)}"
+            what = f"{name} has shape {tuple(spec.shape)}, {_name_sources(refs)} gives {tuple(shape)}"
             what += " after the transforms" * bool(transforms or items or any(a.transforms for a in adapter))
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
     if kind_of(dtype) != kind_of(spec.dtype) and not fates.compares:
-        what = f"{name} is {spec.dtype}, {_named(refs)} gives {dtype}: a cast between kinds changes what a number means"
+        theirs = f"{_name_sources(refs)} gives {dtype}"
+        what = f"{name} is {spec.dtype}, {theirs}: a cast between kinds changes what a number means"
         fates.problems.add(where, what, advise_dtype(spec, dtype))
         return
     rule_name = rule.name if rule else UNMATCHED_RULE
@@ -178,7 +179,7 @@ def _infer_entries(entries: Sequence[AssignedEntry], goal: Goal) -> tuple[list[t
         except TransformError as error:
             if len(entries) < 2:
                 raise
-            raise TransformError(f"{_named(entry.sources)}: {error.what}", error.fix) from error
+            raise TransformError(f"{_name_sources(entry.sources)}: {error.what}", error.fix) from error
     return [shape for shape, _ in found], [dtype for _, dtype in found]
 
 
@@ -190,6 +191,6 @@ def _advise_shape(
     return advise_shape(rule, spec, shape, [r.name for r in refs])
 
 
-def _named(refs: Sequence[SourceRef]) -> str:
+def _name_sources(refs: Sequence[SourceRef]) -> str:
     several = len({r.source for r in refs}) > 1
     return ", ".join(f"{r.source}:{r.name}" if several else r.name for r in refs)

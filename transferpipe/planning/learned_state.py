@@ -36,7 +36,7 @@ def lookups_of(catalog: Catalog) -> dict[str, Node]:
 
 def names_lookup(pattern: Pattern, catalog: Catalog) -> bool:
     """Tell whether a pattern matches a lookup layer, by its own name or by that of a layer above it."""
-    return any(_matched(pattern, name) for name in lookups_of(catalog))
+    return any(_match_layer(pattern, name) for name in lookups_of(catalog))
 
 
 def pair_states(
@@ -52,7 +52,9 @@ def pair_states(
     moves: dict[str, StateMove] = {}
     claimed: dict[str, Rule] = {}
     for rule in recipe.rules:
-        matches = {n: m for n in ours if (m := _matched(rule.to, n)) and not any(_matched(x, n) for x in rule.excepts)}
+        matches = {
+            n: m for n in ours if (m := _match_layer(rule.to, n)) and not any(_match_layer(x, n) for x in rule.excepts)
+        }
         for name in matches:
             _note_several(name, claimed, rule, target, problems)
             claimed[name] = rule
@@ -94,7 +96,7 @@ def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, target: Ca
         problems.add(where, f"both claim {name}", advise_choosing((claimed[name], rule), ([name], [name]), target))
 
 
-def _matched(pattern: Pattern, name: str) -> NameMatch | None:
+def _match_layer(pattern: Pattern, name: str) -> NameMatch | None:
     """Return what a pattern matches of a layer and those above it, the outermost first as with weights."""
     return next((m for n in (*ancestors(name)[-2::-1], name) if n and (m := pattern.match(n))), None)
 
@@ -111,7 +113,7 @@ def _by_name(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[st
 
 
 def _by_order(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[str]) -> dict[str, str]:
-    offered = [n for n in theirs if origin.pattern is None or _matched(origin.pattern, n)]
+    offered = [n for n in theirs if origin.pattern is None or _match_layer(origin.pattern, n)]
     return dict(zip(matches, offered, strict=True)) if len(offered) == len(matches) else {}
 
 

@@ -111,7 +111,7 @@ def make_plan(
         save_shard=recipe.save.shard,
         quantize=recipe.quantize,
         state=state,
-        kept_values=_kept_values(recipe.target),
+        kept_values=_find_kept_values(recipe.target),
         units=tuple(fates.units),
     )
     settings, differing = compare_settings(plan, sources, target)
@@ -174,7 +174,7 @@ def pair_weights(
     return fates
 
 
-def _kept_values(target: Origin | None) -> Literal["initial", "file", "model"]:
+def _find_kept_values(target: Origin | None) -> Literal["initial", "file", "model"]:
     if target is None or target.path is None:
         return "initial"
     return "model" if target.is_built else "file"

@@ -142,8 +142,8 @@ def _ways_back(a: Assignment) -> list[_Way]:
                 fitted[at + 1 :], [fitted[at].shape([_shapes(fitted[:at], [a.sources[0].shape])[-1][0]])]
             )
             (before,) = _reverse(fitted[:at], [a.sources[0].shape])
-            cut = replace(cut, before=tuple(map(_written, before)))
-            return [_Way(a.sources[0].name, a.target, a.rule, tuple(map(_written, steps)), cut)]
+            cut = replace(cut, before=tuple(map(_write_step, before)))
+            return [_Way(a.sources[0].name, a.target, a.rule, tuple(map(_write_step, steps)), cut)]
     return [_Way(name, a.target, a.rule, steps) for name, steps in _steps_back(a)]
 
 
@@ -151,14 +151,14 @@ def _find_cut(chain: Sequence[Transform], shape: Shape) -> tuple[int, _Cut | Non
     """Return which step of a fitted chain cuts a part out of what it takes, and how; None if none does, or two do."""
     found = []
     for at, (step, inputs) in enumerate(zip(chain, _shapes(chain, [shape]), strict=False)):
-        cut = _cut_of(step, inputs[0]) if step.reverse_each(inputs) is None else None
+        cut = _read_cut(step, inputs[0]) if step.reverse_each(inputs) is None else None
         if cut is not None:
             found.append((at, cut))
     # A part of a part leaves open which others would make the tensor whole again.
     return found[0] if len(found) == 1 else (0, None)
 
 
-def _cut_of(step: Transform, shape: Shape) -> _Cut | None:
+def _read_cut(step: Transform, shape: Shape) -> _Cut | None:
     """Return how a step cuts a stretch out of one axis; None if it does something else."""
     if isinstance(step, Split):
         axis, begin, end = step.bounds(shape)
@@ -192,14 +192,14 @@ def _steps_back(a: Assignment) -> list[tuple[str, tuple[Any, ...]]]:
     if len(entries) == 1:
         steps = (*entries[0].steps, *a.transforms)
         back = _reverse(chain_of(None, steps), [ref.shape for ref in a.sources], Goal(a.shape))
-        return [(ref.name, tuple(map(_written, chain))) for ref, chain in zip(a.sources, back, strict=True)]
+        return [(ref.name, tuple(map(_write_step, chain))) for ref, chain in zip(a.sources, back, strict=True)]
     chains = [chain_of(None, entry.steps) for entry in entries]
     inside = [_shapes(c, [r.shape for r in e.sources])[-1] for c, e in zip(chains, entries, strict=True)]
     outer = _reverse(chain_of(None, a.transforms), [shapes[0] for shapes in inside], Goal(a.shape))
     found = []
     for chain, entry, after in zip(chains, entries, outer, strict=True):
         for ref, inner in zip(entry.sources, _reverse(chain, [r.shape for r in entry.sources]), strict=True):
-            found.append((ref.name, tuple(map(_written, (*after, *inner)))))
+            found.append((ref.name, tuple(map(_write_step, (*after, *inner)))))
     return found
 
 
@@ -233,7 +233,7 @@ def _summands(step: Transform, inputs: Sequence[Shape]) -> tuple[tuple[Transform
     return ((), *((Fill(NOTHING),) for _ in inputs[1:]))
 
 
-def _written(step: Transform) -> Any:
+def _write_step(step: Transform) -> Any:
     """Return a step as a recipe has it."""
     if isinstance(step, Transpose):
         return "transpose" if step.axes is None else {"transpose": list(step.axes)}

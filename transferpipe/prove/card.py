@@ -54,7 +54,7 @@ def card_text(plan: Plan, manifest: Mapping[str, Any]) -> str:
     lines = ["---", head.rstrip(), "---", "", MARK, "", f"# {_plain(plan.recipe or name)}", ""]
     lines += [_origin(plan, manifest), "", *_use(artifacts)]
     lines += ["## What was transferred", "", *_table(plan), "", *_changes(plan), "## What was checked", ""]
-    lines += [*_checked(manifest), "", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|"]
+    lines += [*_describe_checks(manifest), "", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|"]
     lines += [f"| {_code(PurePath(a['path']).name)} | {a['bytes']:,} | {_code(a['sha256'])} |" for a in artifacts]
     versions = ", ".join(f"{package} {version}" for package, version in manifest["versions"].items())
     lines += ["", f"Environment: {_plain(versions)}. Plan {_code(plan.checksum)}, seed {plan.seed}.", ""]
@@ -138,7 +138,7 @@ def _changes(plan: Plan) -> Iterator[str]:
         yield ""
 
 
-def _checked(manifest: Mapping[str, Any]) -> Iterator[str]:
+def _describe_checks(manifest: Mapping[str, Any]) -> Iterator[str]:
     verdict = manifest["verdict"]
     count = counted(len(manifest["weights"]), "weight")
     yield f"- weights: {verdict['weights']}; {count} of the finished file read back and compared bit for bit"

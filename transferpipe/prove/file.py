@@ -84,7 +84,7 @@ def verify_file(
     """
     problems = Problems()
     with noting_promises() as promises:
-        source, places = _opened(path, target, plan)
+        source, places = _open_adapted(path, target, plan)
         catalog = target.catalog
         matched = match_weights(expect_weights(catalog), source.catalog, is_placed(source))
         matched.note(final_name(source.path), "plan", problems)
@@ -161,7 +161,7 @@ def _find_edits(source: FileSource, places: Mapping[str, WeightSpec], values: Va
     )
 
 
-def _opened(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
+def _open_adapted(path: Path, target: TargetStructure, plan: Plan) -> tuple[FileSource, Mapping[str, Held]]:
     """Open the file; one in another layout is adapted as a source of that layout is, which undoes what wrote it."""
     source = open_source(path)
     if not is_arranged(plan, path.name):

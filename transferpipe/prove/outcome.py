@@ -99,11 +99,11 @@ def find_edits(values: Values, name: str, before: NDArray[Any], after: NDArray[A
     for edit in values.plan.edits_of.get(name, ()):
         index = values.choices.index(edit, before)
         named[index] = True
-        found.append(_found(edit, np.asarray(before[index]), np.asarray(after[index])))
+        found.append(_read_edit(edit, np.asarray(before[index]), np.asarray(after[index])))
     return EditedWeight(name, tuple(found), len(before[~named]), _count_changed(before[~named], after[~named]))
 
 
-def _found(edit: Edit, before: NDArray[Any], after: NDArray[Any]) -> EditFound:
+def _read_edit(edit: Edit, before: NDArray[Any], after: NDArray[Any]) -> EditFound:
     whole = edit.choice is None and all(entry == ":" for entry in edit.index)
     index = "" if whole else edit_place(edit)
     return EditFound(

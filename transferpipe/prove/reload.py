@@ -141,7 +141,7 @@ def _compare(
     walked: Walked, target: TargetStructure, expected: Callable[[str], NDArray[Any]], problems: Problems
 ) -> list[tuple[str, str]]:
     """Note every weight that the loaded model has with another value, and return the names of all on both sides."""
-    pairs = list(_paired(target, walked, problems))
+    pairs = list(_pair_names(target, walked, problems))
     for weight, there in pairs:
         if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
             problems.add(weight, "has a different value in the model that Keras loads")
@@ -170,7 +170,7 @@ def advise_loading(error: BaseException) -> str:
     return ""
 
 
-def _paired(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
+def _pair_names(target: TargetStructure, walked: Walked, problems: Problems) -> Iterator[tuple[str, str]]:
     """Yield the names of every weight in the target and in the loaded model."""
     # Keras loads a variable that is saved in several places once; its own place is where the walk finds it again.
     own = {w.name: w.where for w in target.catalog}
@@ -203,7 +203,7 @@ def verify_served(path: Path) -> None:
         serve = tf.saved_model.load(str(path)).signatures["serving_default"]
         inputs = serve.structured_input_signature[1]
         for whole in _WHOLE:
-            data = {n: _filled(tf, s, whole) for n, s in inputs.items()}
+            data = {n: _fill(tf, s, whole) for n, s in inputs.items()}
             outputs = {name: np.asarray(to_numpy(value), np.float64) for name, value in serve(**data).items()}
             if all(np.all(np.isfinite(value)) for value in outputs.values()):
                 return
@@ -217,7 +217,7 @@ def verify_served(path: Path) -> None:
     problems.raise_as(VerificationError)
 
 
-def _filled(tf: Any, spec: Any, whole: int) -> Any:
+def _fill(tf: Any, spec: Any, whole: int) -> Any:
     shape = [size or 2 for size in spec.shape]
     return tf.ones(shape, spec.dtype) if whole and spec.dtype != tf.string else tf.zeros(shape, spec.dtype)
 
@@ -254,7 +254,7 @@ def _outputs(model: Any, size: int, whole: int) -> Iterator[NDArray[Any]]:
     import keras
 
     random = np.random.default_rng(0)
-    data = [_made_up(tensor, size, whole, random) for tensor in model.inputs]
+    data = [_make_up_inputs(tensor, size, whole, random) for tensor in model.inputs]
     alike = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     outputs = model(keras.tree.pack_sequence_as(alike, data), training=False)
     for output in keras.tree.flatten(outputs):
@@ -262,7 +262,7 @@ def _outputs(model: Any, size: int, whole: int) -> Iterator[NDArray[Any]]:
             yield np.asarray(to_numpy(output), dtype=np.float64)
 
 
-def _made_up(tensor: Any, size: int, whole: int, random: np.random.Generator) -> Any:
+def _make_up_inputs(tensor: Any, size: int, whole: int, random: np.random.Generator) -> Any:
     import keras
 
     shape = (2, *(n or size for n in tensor.shape[1:]))

@@ -115,7 +115,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bo
     again = _load(folder)
     again.outside = outside
     try:
-        return _proved(folder, again, on_progress)
+        return _prove(folder, again, on_progress)
     except (
         KeyError,
         TypeError,
@@ -126,7 +126,7 @@ def verify_run(folder: Path, on_progress: Progress | None = None, *, outside: bo
         raise _not_ours(folder / MANIFEST, error) from error
 
 
-def _proved(folder: Path, again: _Again, on_progress: Progress | None) -> RunProof:
+def _prove(folder: Path, again: _Again, on_progress: Progress | None) -> RunProof:
     _open_sources(again)
     _read_inputs(again)
     _read_edit_files(again)
@@ -302,7 +302,7 @@ def _compare_weights(
     values = Values(again.plan, again.sources, _KeptWeight(again.target), Verify(**again.manifest["verify"]))
     entries = again.manifest["weights"]
     by_place = is_placed(source) and all("where" in entry for entry in entries)  # early manifests have names alone
-    matched = match_weights((_expected(e, places) for e in entries), source.catalog, by_place)
+    matched = match_weights((_find_expected(e, places) for e in entries), source.catalog, by_place)
     matched.note(source.path.name, "manifest", again.problems)
     done, total = 0, source.catalog.nbytes
     for entry in entries:
@@ -313,7 +313,7 @@ def _compare_weights(
                 on_progress("verify", done, total)
 
 
-def _expected(entry: Mapping[str, Any], places: Mapping[str, str]) -> ExpectedWeight:
+def _find_expected(entry: Mapping[str, Any], places: Mapping[str, str]) -> ExpectedWeight:
     """Return what an entry of the manifest makes one expect; `places` are those of an output that names its own."""
     name = entry["name"]
     where = [places[name]] if name in places else [entry.get("where", name), *entry.get("also", ())]

@@ -149,7 +149,7 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
     if top in trusted:
         return None
     if top == _US or (top in sys.modules and not _lies_under(sys.modules[top], folder)):
-        raise _refused_name(dotted, where, top)
+        raise _refuse_name(dotted, where, top)
     if top in sys.modules:
         return _check_imported(dotted, where, trusted, folder)
     spec = importlib.util.find_spec(top)
@@ -159,7 +159,7 @@ def _check_spelling(dotted: str, where: str, trusted: Collection[str], folder: P
         raise RecipeError(Problem(where, f"there is no module {top!r} in the working directory or installed", hint))
     places = [] if spec is None else [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
     if not any(_is_users_file(p, folder) for p in places):
-        raise _refused_name(dotted, where, top)
+        raise _refuse_name(dotted, where, top)
     _check_imported(dotted, where, trusted, folder)
     if spec is not None and len(places) == 1:
         _check_written(dotted, where, Path(places[0]))
@@ -170,13 +170,13 @@ def _check_parts(dotted: str, where: str) -> None:
     """Refuse what no package and no word makes better."""
     # ``module.build.__globals__`` reaches everything, whoever wrote the module.
     if any(part.startswith("__") for part in dotted.split(".")[1:]):
-        raise _refused_name(dotted, where, "", f"{dotted} goes through a private attribute of Python")
+        raise _refuse_name(dotted, where, "", f"{dotted} goes through a private attribute of Python")
     for library, makers in _MAKERS.items():
         if dotted.startswith(f"{library}.") and not makers.fullmatch(dotted):
-            raise _refused_name(dotted, where, "")
+            raise _refuse_name(dotted, where, "")
 
 
-def _refused_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeError:
+def _refuse_name(dotted: str, where: str, top: str, what: str = "") -> UnsafeError:
     what = what or f"{dotted} is not something that a recipe may name"
     if _may_be_vouched(top):
         return UnsafeError(Problem(where, what, _advise(top, where)))
@@ -245,7 +245,7 @@ def _check_imported(dotted: str, where: str, trusted: Collection[str], folder: P
             module = (node.module or "" if not node.level else "") if isinstance(node, ast.ImportFrom) else alias.name
             bound = alias.asname or (alias.name if isinstance(node, ast.ImportFrom) else alias.name.partition(".")[0])
             if bound == name and module.partition(".")[0] in _OF_PYTHON - {*trusted}:
-                raise _refused_name(dotted, where, "", f"{dotted} leads to {module}, which a recipe may not use")
+                raise _refuse_name(dotted, where, "", f"{dotted} leads to {module}, which a recipe may not use")
 
 
 def advise_module(top: str, where: str) -> str:

@@ -51,13 +51,13 @@ def export_model(
     """
     # Before anything is loaded or drawn: with JAX or torch, Keras cannot do it.
     _check_backend(target)
-    with _planned(path, target, plan, values, write) as (model, walked), _refusals(target, path):
+    with _apply_plan(path, target, plan, values, write) as (model, walked), _refusals(target, path):
         path.mkdir()
         if output_of(path.name).files == "beside":
             how, places = "tf.train.Checkpoint(model=...).write", _write_checkpoint(path, model)
         else:
             how, places = "keras: model.export, whose bytes differ from run to run", _write_saved_model(path, model)
-        return how, _named(walked, places, target)
+        return how, _name_keys(walked, places, target)
 
 
 def _check_backend(target: Target) -> None:
@@ -68,7 +68,7 @@ def _check_backend(target: Target) -> None:
 
 
 @contextlib.contextmanager
-def _planned(
+def _apply_plan(
     path: Path, target: Target, plan: Plan, values: Values, write: Callable[[Path], object]
 ) -> Iterator[tuple[Any, Walked]]:
     """Yield the model with the values and flags of the plan, and its walk; a live model is put back as it was."""
@@ -191,7 +191,7 @@ def _keys(nodes: Sequence[ObjectNode]) -> dict[int, str]:
     return {i: s.key for i, node in enumerate(nodes) for s in node.stored if s.attribute == VARIABLE}
 
 
-def _named(walked: Walked, places: Mapping[int, str], target: Target) -> dict[str, str]:
+def _name_keys(walked: Walked, places: Mapping[int, str], target: Target) -> dict[str, str]:
     """Return the keys by the names of the weights; every weight must have one."""
     # A checkpoint without some weights loads without a word, and leaves these at their initial values.
     missing = [name for name, variable in walked.values.items() if id(variable) not in places]

@@ -101,27 +101,27 @@ def plan_transfer(
     """
     # Quantizing replaces float kernels by integers and scales, none of which trains.
     if plan.quantize:
-        raise _refused("a quantized model has other trainable weights than its source", "set optimizer=drop")
+        raise _refuse("a quantized model has other trainable weights than its source", "set optimizer=drop")
     if saves and not any(o.has_groups for o in outputs_of(plan.save)):
         what = f"{', '.join(plan.save)} cannot hold an optimizer's state"
-        raise _refused(what, f"save a {' or '.join(suffixes_with('has_groups'))} file too: save.also=[...]")
+        raise _refuse(what, f"save a {' or '.join(suffixes_with('has_groups'))} file too: save.also=[...]")
     source = _holder(sources)
     ours = _slots_of_target(target, plan)
     theirs = _slots_of_source(source, sources[source], ours, target, plan.target).as_part_of(ours.optimizer)
     # The same array means another thing in another class.
     if ours.optimizer != theirs.optimizer:
         what = f"{theirs.label} was trained with {theirs.optimizer}, {plan.target} is compiled with {ours.optimizer}"
-        raise _refused(what, "compile the target with the same class, or set optimizer=drop")
+        raise _refuse(what, "compile the target with the same class, or set optimizer=drop")
     feeding = {a.target: a for a in plan.assignments}
     # One for each array that the target's optimizer has, whether anything comes for it or not.
     slots = tuple(_array(slot, feeding.get(slot.weight), theirs, ours.optimizer) for slot in ours.slots)
     # Only a count of iterations would come along, and the moments of no weight: that is hardly what was wanted.
     if not any(slot.origin and slot.weight for slot in slots) and any(slot.weight for slot in ours.slots):
         what = f"no trainable weight of {plan.target} takes its value unchanged from a trained weight of {theirs.label}"
-        raise _refused(what, "set optimizer=drop, or take weights of that source as they are")
+        raise _refuse(what, "set optimizer=drop, or take weights of that source as they are")
     taken = sum(bool(slot.origin) for slot in slots)
     described = _describe(slots, theirs, feeding)
-    slots = tuple(_stated(slot, sources[source]) for slot in slots)
+    slots = tuple(_state_number(slot, sources[source]) for slot in slots)
     optimizer = Optimizer("transferred", taken, described, source, slots)
     if not saves:
         return optimizer, ()
@@ -131,14 +131,14 @@ def plan_transfer(
     return optimizer, tuple(lost)
 
 
-def _stated(slot: OptimizerArray, source: Source) -> OptimizerArray:
+def _state_number(slot: OptimizerArray, source: Source) -> OptimizerArray:
     """Return an array with its number in the plan where Keras does not save it: a saved model needs it to be said."""
     if slot.is_saved or slot.shape or not slot.origin:
         return slot
     return replace(slot, origin="", fill=float(_reader(source)(slot.origin)))
 
 
-def _refused(what: str, fix: str) -> RecipeError:
+def _refuse(what: str, fix: str) -> RecipeError:
     return RecipeError(Problem(WHERE, what, fix))
 
 
@@ -147,12 +147,12 @@ def _holder(sources: Mapping[str, Source]) -> str:
     having = [alias for alias, source in sources.items() if _has_state(source)]
     if len(having) > 1:
         what = f"{' and '.join(having)} hold an optimizer's state each, and there is one count of iterations"
-        raise _refused(what, "leave the optimizer out of all files but one, or set optimizer=drop")
+        raise _refuse(what, "leave the optimizer out of all files but one, or set optimizer=drop")
     if not having:
         labels = ", ".join(source.label for source in sources.values()) or "there is no source, so it"
         what = f"{labels} holds no state of an optimizer that can be transferred: that of Keras's files and live models"
         what += ", of TensorFlow's checkpoints and of SavedModels can be"
-        raise _refused(what, "name a model that was compiled, trained and saved with its optimizer, or leave it out")
+        raise _refuse(what, "name a model that was compiled, trained and saved with its optimizer, or leave it out")
     return having[0]
 
 
@@ -175,14 +175,14 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
     optimizer = getattr(target.model, "optimizer", None)
     if optimizer is None:
         what = f"{plan.target} is not compiled: it has no optimizer"
-        raise _refused(what, "call model.compile in the builder, or set optimizer=drop")
+        raise _refuse(what, "call model.compile in the builder, or set optimizer=drop")
     # As it will train: Keras keeps moments of trainable weights only.
     with target.frozen(plan.freezing.layers):
         variables = target.model.trainable_variables
     # Keras refuses variables that an optimizer was not built for, in the first step of training.
     if optimizer.built and {id(v) for v in variables_trained_by(optimizer)} != {id(v) for v in variables}:
         what = f"the optimizer of {plan.target} was built for other trainable weights than will train"
-        raise _refused(what, "call model.compile again after the layers are frozen or unfrozen")
+        raise _refuse(what, "call model.compile again after the layers are frozen or unfrozen")
     if optimizer.built:  # its own order, which may be that of an earlier compile
         variables = variables_trained_by(optimizer)
     return build_slots(optimizer, variables, _names_of(target))
@@ -216,7 +216,7 @@ def _slots_of_source(alias: str, source: Source, ours: Slots, target: Target, la
         fix = "load it with the version of Keras that wrote it, save it as .keras, or set optimizer=drop"
         if "MultiOptimizer" in found.optimizer:  # whose map goes by paths that loading changes
             fix = "take the live model that was trained, or set optimizer=drop"
-        raise _refused(what, fix)
+        raise _refuse(what, fix)
     arrays = {(s.kind, s.weight): (places[s.place].where, s) for s in found.slots if s.place in places}
     saved = {s.place: places[s.place] for s in found.slots if s.place in places}
     followed = find_arrays_of_steps(found.slots, saved, source.read_entry)
@@ -242,7 +242,7 @@ def _slots_of_weights(source: FileSource, ours: Slots, target: Target) -> Slots:
         specs = [source.catalog[name] for name in names if source.catalog[name].own_name not in NEVER_TRAINED]
     else:
         what = f"{source.label} numbers its optimizer's arrays and does not record in which order weights are trained"
-        raise _refused(what, "save the whole model as .keras and take that, or set optimizer=drop")
+        raise _refuse(what, "save the whole model as .keras and take that, or set optimizer=drop")
     # Stand-ins of the same shapes, to have Keras say which arrays it makes, and in which order. An optimizer may choose
     # by paths: Muon's `exclude_layers`.
     variables = [stand_in("/".join(filter(None, (s.layer, s.own_name))), s.shape, s.dtype) for s in specs]
@@ -310,7 +310,7 @@ def _initial(slot: Slot) -> float:
     first = value.reshape(-1)[0] if value.size else np.zeros(())
     if value.size and not (value == first).all():
         what = f"the {slot.kind} of {slot.weight or 'all weights'} has no counterpart, and no single initial value"
-        raise _refused(what, "set optimizer=drop")
+        raise _refuse(what, "set optimizer=drop")
     return float(first)
 
 

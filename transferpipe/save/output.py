@@ -84,7 +84,7 @@ def save_file(
             content = _content_of_file(saved, content)
         if output.has_groups and (state := state_to_save(target, values)):
             content = _with_optimizer(content, state)
-        descriptor = stack.enter_context(_created(path))
+        descriptor = stack.enter_context(_create_file(path))
         # Shards are flushed by themselves; of one large file, waiting for the disk in the end would take as long as
         # writing it.
         if pool:
@@ -95,7 +95,7 @@ def save_file(
 
 def _write_shards(folder: Path, content: Content, limit: int) -> None:
     try:
-        write_shards(folder, final_name(folder), content, limit, _created)
+        write_shards(folder, final_name(folder), content, limit, _create_file)
     except OSError as error:
         raise cannot_be_written(folder, error) from error
 
@@ -110,7 +110,7 @@ def _why_keras(path: Path, target: Target) -> str | None:
 
 
 @contextlib.contextmanager
-def _created(path: Path) -> Iterator[int]:
+def _create_file(path: Path) -> Iterator[int]:
     """Yield a descriptor of the new file `path`; whatever goes wrong while it is written is said of its folder."""
     try:
         # O_EXCL: the name is ours alone, and a link that somebody put there is not followed.
@@ -143,7 +143,7 @@ def content_of(path: Path, target: Target, plan: Plan, values: Values, on_progre
 
     def parts(name: str) -> Iterator[NDArray[Any]] | None:
         found = written.parts(name)
-        return None if found is None else _counted(found, moved)
+        return None if found is None else _count(found, moved)
 
     return Content(
         catalog=written.catalog,
@@ -174,7 +174,7 @@ def _with_optimizer(content: Content, state: SavedState) -> Content:
     )
 
 
-def _counted(parts: Iterator[NDArray[Any]], moved: Callable[[int], None]) -> Iterator[NDArray[Any]]:
+def _count(parts: Iterator[NDArray[Any]], moved: Callable[[int], None]) -> Iterator[NDArray[Any]]:
     for part in parts:
         # Counted after it was written: a part that was only computed is no progress of the file.
         yield part

@@ -79,13 +79,13 @@ def check_gives(
     """
     check_takes(model, shape, what)
     count, things, where = wanted
-    given = traced(model, ("gives", shape), lambda: _given_by(model, shape))
+    given = traced(model, ("gives", shape), lambda: _find_output_shape(model, shape))
     if given != (count,):
         message = f"the model gives {given} for an example, {count} {things} need {(count,)}"
         raise RecipeError(Problem(where, message, f"give the target as many classes as there are {things}"))
 
 
-def _given_by(model: keras.Model, shape: tuple[int, ...]) -> tuple[Any, ...]:
+def _find_output_shape(model: keras.Model, shape: tuple[int, ...]) -> tuple[Any, ...]:
     """Return the shape of what `model` gives for an example."""
     import keras
 

@@ -79,7 +79,7 @@ def head_training(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     check_classifier(model, SHAPE, (len(labels), "digits", "score.labels"), "the digits")
 
     task = _Task(draws, rest, test, epochs, numbers)
-    with _seeded(seed), traced_here(model):
+    with _seed_python(seed), traced_here(model):
         transferred, curves = task.train(model, [model.get_weights()] * seeds)
         # The controls depend on the architecture alone, not on the weights of this model of it.
         key = ("controls", tuple(labels), train_per_class, epochs, tuple(numbers))
@@ -135,7 +135,7 @@ def fresh_weights(model: keras.Model, seed: int) -> Weights:
 
     # The classes are at hand in the model: nobody has to have registered them.
     classes = {saving.get_registered_name(type(layer)): type(layer) for layer in layers_in(model)}
-    with _seeded(seed), saving.custom_object_scope(classes):
+    with _seed_python(seed), saving.custom_object_scope(classes):
         copy = type(model).from_config(_without_seeds(model.get_config()))
         copy(np.zeros((1, *SHAPE), np.float32))  # builds what its configuration does not
     weights: Weights = copy.get_weights()
@@ -156,7 +156,7 @@ def _normalising(model: keras.Model, start: Weights, images: NDArray[np.float32]
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seed_python(seed: int) -> Iterator[None]:
     """Seed Python's generator, from which Keras draws where it is given no seed, and put its state back at the end."""
     state = random.getstate()
     random.seed(seed)

@@ -55,7 +55,7 @@ def parity(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     started = time.perf_counter()
     check_whole_numbers({"examples": (examples, 1), "seed": (seed, 0)})
     origin = source_model(source, run)
-    pairs = dict(layers) if layers is not None else _mapped_layers(run.plan) if run else {}
+    pairs = dict(layers) if layers is not None else _find_mapped_layers(run.plan) if run else {}
     if not pairs:
         what = "no layer got all its weights from one source layer"
         raise RecipeError(Problem("score.layers", what, "name pairs: score.layers={TARGET: SOURCE}"))
@@ -78,7 +78,7 @@ def parity(  # noqa: PLR0913 - one argument a key of the recipe's `score`
     )
 
 
-def _mapped_layers(plan: Plan) -> dict[str, str]:
+def _find_mapped_layers(plan: Plan) -> dict[str, str]:
     """Return, for each target layer all of whose weights came from one source layer, that layer."""
     origins: dict[str, set[str | None]] = {}
     for a in plan.assignments:

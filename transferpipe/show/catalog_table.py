@@ -51,7 +51,7 @@ def catalog_text(shown: Shown, *, tree: bool = False, colour: bool = False, widt
     if any(total.layer_class != "?" for total in classes):
         parts += [cell(""), _class_table(classes, source.catalog)]
     if out := left_out(source):
-        parts += [cell(""), *(cell(line) for line in _left_out_lines(out, bool(shown.others), width))]
+        parts += [cell(""), *(cell(line) for line in _write_left_out_lines(out, bool(shown.others), width))]
     return render_parts(parts, colour=colour, width=width)
 
 
@@ -67,7 +67,7 @@ def total_line(shown: Shown) -> str:
     return total
 
 
-def _left_out_lines(parts: Sequence[UncatalogedPart], listed: bool, width: int) -> Iterator[str]:
+def _write_left_out_lines(parts: Sequence[UncatalogedPart], listed: bool, width: int) -> Iterator[str]:
     yield "left out" if listed else "left out (--all lists entries that can be read)"
     for part in parts:
         size = f", {part.nbytes:,} bytes" if part.nbytes else ""
@@ -183,14 +183,14 @@ def _tree_lines(shown: Shown, width: int) -> Iterator[str]:
 
 def _branch_lines(branch: _Branch, indent: str, catalog: Catalog, stats: Stats, width: int) -> Iterator[str]:
     for text in _weights_of(branch.weights, stats):
-        yield from _folded(indent, text, width)
+        yield from _fold(indent, text, width)
     for name, inner in branch.inside.items():
         classes = [inner.node.layer_class if inner.node else None, *(w.layer_class for w in inner.weights)]
         layer_class = next(filter(None, classes), "")
         size = f"{inner.size:,}" if inner.size else ""
         settings = settings_of(inner.node, catalog) if inner.node else {}
         words = ", ".join(f"{key} {_word(value)}" for key, value in settings.items())
-        yield from _folded(indent, "  ".join(filter(None, (name, layer_class, size, words))), width)
+        yield from _fold(indent, "  ".join(filter(None, (name, layer_class, size, words))), width)
         yield from _branch_lines(inner, indent + _INDENT, catalog, stats, width)
 
 
@@ -204,7 +204,7 @@ def _weights_of(weights: Sequence[WeightSpec], stats: Stats) -> Iterator[str]:
         yield ", ".join(own) + (f"  {weights[0].dtype}" if same else "")
 
 
-def _folded(indent: str, text: str, width: int) -> list[str]:
+def _fold(indent: str, text: str, width: int) -> list[str]:
     first, *rest = fold(text, max(20, width - len(indent) - 2 * len(_INDENT)))
     return [f"{indent}{first}", *(f"{indent}{2 * _INDENT}{line}" for line in rest)]
 

@@ -130,7 +130,7 @@ def fold_layers(layers: Sequence[Layer], most: int = MOST) -> list[Group]:
         if len(begins) <= least or _has_more_series(tokens, begins, depth, most):
             continue
         runs = _runs(layers, tokens, begins, depth)
-        for groups in (_joined(runs), runs):
+        for groups in (_join_groups(runs), runs):
             # Of several ways the one that shows most, and of these the one with the shortest names.
             if max(len(found), 1) < len(groups) <= most:
                 found = groups
@@ -166,7 +166,7 @@ def _runs(layers: Sequence[Layer], tokens: Sequence[tuple[str, ...]], begins: Se
     return groups
 
 
-def _joined(runs: Sequence[Group]) -> list[Group]:
+def _join_groups(runs: Sequence[Group]) -> list[Group]:
     """Return the groups with those made one that follow each other and differ in the last number of their names."""
     groups: list[Group] = []
     alike = (list(entries) for _, entries in itertools.groupby(runs, key=lambda run: _series(run.tokens)))

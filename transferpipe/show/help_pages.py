@@ -106,7 +106,7 @@ def render_markdown(text: str) -> str:
         elif first.startswith(_CODE):
             parts.append("\n".join(block))
         else:
-            parts.append("\n".join(_wrapped(block)))
+            parts.append("\n".join(_wrap(block)))
     return "\n\n".join(parts)
 
 
@@ -126,7 +126,7 @@ def _blocks(lines: list[str]) -> Iterator[list[str]]:
             block = []
 
 
-def _wrapped(block: list[str]) -> Iterator[str]:
+def _wrap(block: list[str]) -> Iterator[str]:
     """Yield the lines of a paragraph, or of the items of a list, filled up."""
     items: list[str] = []
     for line in block:

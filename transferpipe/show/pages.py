@@ -50,7 +50,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("transferpipe.show"),
         autoescape=True,
-        finalize=_shown,
+        finalize=_show_value,
         # A misspelled name in a template is an error, not an empty place on the page.
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -66,6 +66,6 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _shown(value: Any) -> Any:
+def _show_value(value: Any) -> Any:
     """Return what a template shows of a value: markup as it is, of anything else a text that a terminal shows too."""
     return value if hasattr(value, "__html__") else visible(str(value))

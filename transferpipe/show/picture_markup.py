@@ -18,10 +18,10 @@ _ICE = "<rect class=ice {}/>"
 
 def picture_markup(picture: Picture) -> Markup:
     """Return the picture, and those of what is folded in it, which are closed; their boxes lead to them."""
-    return Markup("".join(_drawn(picture)))  # noqa: S704 - every text of it is escaped
+    return Markup("".join(_draw(picture)))  # noqa: S704 - every text of it is escaped
 
 
-def _drawn(picture: Picture) -> Iterator[str]:
+def _draw(picture: Picture) -> Iterator[str]:
     label = escaped(picture.label)
     yield f"<figure id='open-{picture.number}' tabindex=-1 aria-label='{label or 'Both networks'}'>\n"
     yield f"<div class=scroll role=group tabindex=0 aria-label='Picture of {label or 'both networks'}'>\n"
@@ -35,7 +35,7 @@ def _drawn(picture: Picture) -> Iterator[str]:
     yield "\n</svg>\n</div>\n</figure>\n"
     for part in picture.inner:
         yield f"<details class=part><summary>{escaped(part.label)}</summary>"
-        yield from _drawn(part)
+        yield from _draw(part)
         yield "</details>\n"
 
 

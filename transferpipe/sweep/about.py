@@ -23,28 +23,28 @@ def about(overrides: Sequence[str], plan: SweepPlan, before: About) -> About:
     """
     # Controls follow from the variants, and would only repeat what is said of these.
     ordinary = [p for p in plan.variants if not p.variant.control]
-    now = {"command": [f"transferpipe sweep {shlex.join(overrides)}"], **_made_of(ordinary)}
+    now = {"command": [f"transferpipe sweep {shlex.join(overrides)}"], **_describe_makers(ordinary)}
     # A folder may be swept by many commands: the last ones are what its present results come from.
     return {key: [*dict.fromkeys([*before.get(key, ()), *texts])][-_MOST:] for key, texts in now.items() if texts}
 
 
-def _made_of(variants: Sequence[Planned]) -> dict[str, list[str]]:
+def _describe_makers(variants: Sequence[Planned]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"recipe": [], "source": [], "target": [], "score": []}
     for recipe in (p.variant.recipe for p in variants):
         found["recipe"].append(str(recipe.get("name")))
         sources = recipe.get("sources") or {"": recipe.get("source")}
-        found["source"] += [_shown(source, str(alias)) for alias, source in sources.items() if source]
-        found["target"] += [_shown(recipe["target"])] if recipe.get("target") else []
-        found["score"] += [_shown(recipe["score"])] if recipe.get("score") else []
+        found["source"] += [_show_callable(source, str(alias)) for alias, source in sources.items() if source]
+        found["target"] += [_show_callable(recipe["target"])] if recipe.get("target") else []
+        found["score"] += [_show_callable(recipe["score"])] if recipe.get("score") else []
     return {key: [*dict.fromkeys(texts)] for key, texts in found.items()}
 
 
-def _shown(value: Any, alias: str = "") -> str:
+def _show_callable(value: Any, alias: str = "") -> str:
     """Return a file or a callable with its arguments, in a line."""
     if not isinstance(value, Mapping):
-        return f"[{', '.join(map(_shown, value))}]" if isinstance(value, list) else str(value)
+        return f"[{', '.join(map(_show_callable, value))}]" if isinstance(value, list) else str(value)
     words = {k: v for k, v in value.items() if k not in ("_target_", "path") and v is not None}
     name = str(value.get("_target_") or value.get("path") or "")
-    inner = ", ".join(f"{k}={_shown(v)}" for k, v in words.items())
+    inner = ", ".join(f"{k}={_show_callable(v)}" for k, v in words.items())
     called = f"{name}({inner})" if inner or "_target_" in value else name
     return f"{alias}: {called}" if alias else called

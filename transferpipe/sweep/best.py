@@ -41,7 +41,7 @@ def write_best(folder: Path, board: Leaderboard) -> None:
     # Keys that say nothing are left out: this file is for people to read.
     recipe = {k: v for k, v in read_variant(folder / entry.key)[0].recipe.items() if v is not None}
     write_text(folder / _RECIPE, yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-    write_text(folder / BEST, _HEAD + yaml.safe_dump(_said(folder, row, entry, board), sort_keys=False, width=1000))
+    write_text(folder / BEST, _HEAD + yaml.safe_dump(_describe(folder, row, entry, board), sort_keys=False, width=1000))
 
 
 def _best_seed(row: Row, higher_is_better: bool) -> Entry | None:
@@ -53,7 +53,7 @@ def _best_seed(row: Row, higher_is_better: bool) -> Entry | None:
     return choose(scored, key=lambda pair: pair[1])[0]
 
 
-def _said(folder: Path, row: Row, entry: Entry, board: Leaderboard) -> dict[str, object]:
+def _describe(folder: Path, row: Row, entry: Entry, board: Leaderboard) -> dict[str, object]:
     artifacts = [str(a["path"]) for a in (entry.result or {}).get("artifacts", ())]
     paths = [f"{entry.key}/{path}" for path in artifacts]
     command = ["transferpipe", "run", str(folder / _RECIPE)]

@@ -34,7 +34,7 @@ def epoch_curves(score: Mapping[str, Any] | None) -> tuple[EpochCurve, ...]:
     """Return the trainings of a score, one a repetition; none where its record has none, as earlier ones."""
     # Records of other versions, or of scores of a user's own, may hold anything here.
     found = (score or {}).get("trainings")
-    whole = [_curve(training) for training in _listed(found) if isinstance(training, Mapping)]
+    whole = [_curve(training) for training in _as_list(found) if isinstance(training, Mapping)]
     return tuple(curve for curve in whole if curve.values)
 
 
@@ -68,11 +68,11 @@ def _curve(training: Mapping[str, Any]) -> EpochCurve:
 
 def _numbers(values: Any) -> tuple[float, ...]:
     """Return a list of numbers, some of which may be missing; empty where it is something else."""
-    listed = _listed(values)
+    listed = _as_list(values)
     if not all(v is None or (isinstance(v, int | float) and not isinstance(v, bool)) for v in listed):
         return ()
     return tuple(math.nan if v is None else float(v) for v in listed)
 
 
-def _listed(value: Any) -> Sequence[Any]:
+def _as_list(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()

@@ -77,11 +77,11 @@ def merged(known: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     also where the same is said of them, unless one is of an earlier command.
     """
     # A control of an earlier command of which the same is said is what this command has planned again.
-    again = {_said(entry) for entry in new if entry.control}
+    again = {_identify(entry) for entry in new if entry.control}
     table: dict[Any, Entry] = {}
-    for entry in (*(e for e in known if _said(e) not in again), *new):
+    for entry in (*(e for e in known if _identify(e) not in again), *new):
         # A control is known by what it computes, a variant by what was said of it.
-        place = (entry.control, entry.key) if entry.control else _said(entry)
+        place = (entry.control, entry.key) if entry.control else _identify(entry)
         same = table.get(place)
         if same and entry.control:
             common = {k: v for k, v in entry.overrides.items() if same.overrides.get(k) == v}
@@ -90,7 +90,7 @@ def merged(known: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     return list(table.values())
 
 
-def _said(entry: Entry) -> Any:
+def _identify(entry: Entry) -> Any:
     return entry.control, frozenset(entry.overrides.items())
 
 
@@ -112,7 +112,7 @@ def read_record(folder: Path) -> SweepRecord:
     data = read_json(folder / SWEEP, FORMAT_VERSION)
     try:
         entries = [_entry(v) for v in data["variants"]]
-        left_out = [_left_out(v) for v in data.get("left_out", ())]
+        left_out = [_read_left_out(v) for v in data.get("left_out", ())]
         settings = dict(data.get("settings") or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
@@ -128,7 +128,7 @@ def _check_texts(*texts: Any) -> None:
             raise TypeError(f"{text!r} is not a text")
 
 
-def _left_out(data: Mapping[str, Any]) -> LeftOutVariant:
+def _read_left_out(data: Mapping[str, Any]) -> LeftOutVariant:
     overrides, control, reasons = dict(data["overrides"]), data["control"], tuple(data["reasons"])
     _check_texts(*overrides, *overrides.values(), *(() if control is None else (control,)), *reasons)
     return LeftOutVariant(overrides, control, reasons)

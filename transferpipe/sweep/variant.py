@@ -106,7 +106,7 @@ def planned(variant: Variant, prepared: Prepared, written: Collection[str] = ())
     decisive = {
         "plan": plan.checksum,  # the files to save and the seed are part of it
         "score": variant.recipe.get("score"),
-        "verify": _written(variant.recipe.get("verify")),
+        "verify": _write_verify(variant.recipe.get("verify")),
         "inputs": [*_inputs(prepared), *inputs_of(variant.recipe, written)],
         "versions": versions_of(variant.recipe),
     }
@@ -119,7 +119,7 @@ def planned(variant: Variant, prepared: Prepared, written: Collection[str] = ())
     return Planned(variant, plan.checksum, f"v{key}", (len(plan.assignments), len(plan.kept)), warnings)
 
 
-def _written(verify: Any) -> Any:
+def _write_verify(verify: Any) -> Any:
     """Return `verify` as recipes of earlier versions have it, which write no null for what is not asked for."""
     return {k: v for k, v in verify.items() if v is not None} if isinstance(verify, Mapping) else verify
 

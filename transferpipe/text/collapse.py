@@ -239,7 +239,7 @@ class Grid:
     def __init__(self, pairs: Sequence[SeriesMember]) -> None:
         self.pairs = sorted(pairs, key=lambda p: tuple(map(_order, p.target)))
         self._columns = list(zip(*(p.target for p in self.pairs), strict=True))
-        self.columns = _described(self._columns)
+        self.columns = _describe(self._columns)
 
     @cached_property
     def _free(self) -> list[int]:
@@ -248,7 +248,7 @@ class Grid:
     def origin_columns(self, k: int) -> list[Column] | None:
         """Return the places of origin `k`; None if they do not count up as the target's do."""
         columns = list(zip(*(p.origins[k] for p in self.pairs), strict=True))
-        described, used = _described(columns), []
+        described, used = _describe(columns), []
         for place, column in enumerate(described):
             if isinstance(column, int) or len(column) == 1:
                 continue
@@ -267,7 +267,7 @@ class Grid:
         return all(self.origin_columns(k) is not None for k in range(len(self.pairs[0].origins)))
 
 
-def _described(columns: Sequence[tuple[str, ...]]) -> list[Column]:
+def _describe(columns: Sequence[tuple[str, ...]]) -> list[Column]:
     found: list[Column] = []
     for place, column in enumerate(columns):
         values = sorted(set(column), key=_order)
@@ -286,7 +286,7 @@ def grids(pairs: Sequence[SeriesMember]) -> list[Grid]:
     """Return few grids that together are the pairs, whose targets must differ."""
     found = _split(pairs)
     while len(found) > 1:
-        fewer = _merged(found)
+        fewer = _merge_grids(found)
         if len(fewer) == len(found):
             break
         found = fewer
@@ -298,14 +298,14 @@ def _split(pairs: Sequence[SeriesMember]) -> list[Grid]:
     if len(pairs) == 1 or whole.holds:
         return [whole]
     parts: dict[str, list[SeriesMember]] = {}
-    # Divided at the outermost place that varies, as blocks hold layers; what this cuts apart, `_merged` joins again.
+    # Divided at the outermost place that varies, as blocks hold layers; `_merge_grids` joins what this cuts apart.
     place = next(k for k, column in enumerate(whole.columns) if isinstance(column, int) or len(column) > 1)
     for pair in whole.pairs:
         parts.setdefault(pair.target[place], []).append(pair)
     return [grid for part in parts.values() for grid in _split(part)]
 
 
-def _merged(found: Sequence[Grid]) -> list[Grid]:
+def _merge_grids(found: Sequence[Grid]) -> list[Grid]:
     """Merge grids that differ at one place."""
     merged = list(found)
     # One place at a time: what agrees everywhere else is one grid if the values there make all combinations.
@@ -314,11 +314,11 @@ def _merged(found: Sequence[Grid]) -> list[Grid]:
         for grid in merged:
             others = tuple(tuple(sorted({p.target[k] for p in grid.pairs})) for k in range(len(grid.columns)))
             buckets.setdefault(others[:place] + others[place + 1 :], []).append(grid)
-        merged = [grid for bucket in buckets.values() for grid in _joined(bucket)]
+        merged = [grid for bucket in buckets.values() for grid in _join(bucket)]
     return merged
 
 
-def _joined(bucket: Sequence[Grid]) -> list[Grid]:
+def _join(bucket: Sequence[Grid]) -> list[Grid]:
     whole = Grid([p for grid in bucket for p in grid.pairs])
     if len(bucket) == 1 or whole.holds:
         return [whole]

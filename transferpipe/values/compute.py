@@ -77,7 +77,7 @@ class Values:
         self._assignments = {a.target: a for a in self.plan.assignments}
         # What magnitudes choose is measured on values without edits.
         self.choices = Choices(self.plan, self.before_edits)
-        self.units = ChosenUnits(self.plan, self._held)
+        self.units = ChosenUnits(self.plan, self._adapt_held)
         self._edits: dict[str, list[Edit]] = {}
         for edit in self.plan.edits:
             self._edits.setdefault(edit.at, []).append(edit)
@@ -91,7 +91,7 @@ class Values:
             FileError: a source cannot be read.
         """
         assignment = self._assignments.get(name)
-        value = self._assigned(assignment) if assignment else self.kept.read(name)
+        value = self._assign(assignment) if assignment else self.kept.read(name)
         if name in self._edits:
             # The array may be what its source keeps for the next who asks.
             before, value = value, value.copy()
@@ -158,7 +158,7 @@ class Values:
         if assignment is None or name in self._edits:
             return None
         if assignment.merge is None:
-            return self._turned(assignment)
+            return self._turn(assignment)
         # Steps after a merge need it whole.
         if assignment.steps:
             return None
@@ -172,9 +172,9 @@ class Values:
         (step,) = fit_chain(chain_of(assignment.merge, ()), [ref.shape for ref in refs], goal)
         inputs = InFiles(located, assignment.shape)
         # Other merges, such as SVDs, need all of their inputs at once.
-        return self._merged(step, inputs, refs, name) if isinstance(step, Blockwise) else None
+        return self._merge(step, inputs, refs, name) if isinstance(step, Blockwise) else None
 
-    def _merged(
+    def _merge(
         self, step: Blockwise, inputs: InFiles, refs: Sequence[SourceRef], target: str
     ) -> Iterator[NDArray[Any]]:
         checked = self.verify.nonfinite == "error"
@@ -195,7 +195,7 @@ class Values:
         except TransformError as error:  # what only values show
             raise VerificationError(Problem(target, error.what, error.fix)) from error
 
-    def _turned(self, assignment: Assignment) -> Iterator[NDArray[Any]] | None:
+    def _turn(self, assignment: Assignment) -> Iterator[NDArray[Any]] | None:
         """Return what yields a value whose axes are permuted and nothing else; None where that is not all."""
         ref, target = assignment.sources[0], assignment.target
         steps = (
@@ -210,9 +210,9 @@ class Values:
         # Small ones are read at once: cutting costs more than it saves. Variances have checks of their own.
         if segment.nbytes < CHUNK or _is_variance(target) or _is_variance(ref.name):
             return None
-        return self._turned_parts(steps, segment, ref)
+        return self._turn_parts(steps, segment, ref)
 
-    def _turned_parts(self, steps: Sequence[Transform], segment: Segment, ref: SourceRef) -> Iterator[NDArray[Any]]:
+    def _turn_parts(self, steps: Sequence[Transform], segment: Segment, ref: SourceRef) -> Iterator[NDArray[Any]]:
         checked = self.verify.nonfinite == "error" and kind_of(ref.dtype) == "float"
         for part in turn_parts(segment, ref.shape, lambda whole: apply_chain(steps, [whole])):
             # Permuting moves numbers and makes none, so that what is turned is as good to check.
@@ -223,15 +223,15 @@ class Values:
     def before_edits(self, name: str) -> NDArray[Any]:
         """Return the value without the edits."""
         assignment = self._assignments.get(name)
-        return self._assigned(assignment) if assignment else self.kept.read(name)
+        return self._assign(assignment) if assignment else self.kept.read(name)
 
-    def _assigned(self, assignment: Assignment) -> NDArray[Any]:
+    def _assign(self, assignment: Assignment) -> NDArray[Any]:
         errors = list[CastError]()
 
         def apply(steps: Sequence[Transform], arrays: list[NDArray[Any]], goal: Goal) -> list[NDArray[Any]]:
             # Checked after every step, so that a message names the step at which a number was lost.
-            for step in self._fitted(steps, arrays, goal):
-                before, arrays = arrays, [self._applied(step, arrays, assignment.target)]
+            for step in self._fit(steps, arrays, goal):
+                before, arrays = arrays, [self._apply_transform(step, arrays, assignment.target)]
                 if self.verify.nonfinite == "error" or isinstance(step, Cast):
                     errors.append(check_step(step, before, arrays[0], assignment.target))
             return arrays
@@ -255,20 +255,20 @@ class Values:
             check_variance(result, assignment.target)
         return result
 
-    def _held(self, entry: AssignedEntry, target: str) -> NDArray[Any]:
+    def _adapt_held(self, entry: AssignedEntry, target: str) -> NDArray[Any]:
         """Return what an entry of a rule's `from` holds for a target weight, in Keras's layout."""
         arrays = [self._read(ref) for ref in entry.sources]
-        for step in self._fitted(chain_of(None, entry.steps), arrays, Goal(None, target, self.plan.seed)):
-            arrays = [self._applied(step, arrays, target)]
+        for step in self._fit(chain_of(None, entry.steps), arrays, Goal(None, target, self.plan.seed)):
+            arrays = [self._apply_transform(step, arrays, target)]
         return arrays[0]
 
-    def _fitted(self, steps: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal) -> tuple[Transform, ...]:
+    def _fit(self, steps: Sequence[Transform], arrays: Sequence[NDArray[Any]], goal: Goal) -> tuple[Transform, ...]:
         try:
             return fit_chain(steps, [array.shape for array in arrays], goal)
         except TransformError as error:  # which the plan would have said of the shapes that it knows
             raise VerificationError(Problem(goal.name, error.what, error.fix)) from error
 
-    def _applied(self, step: Transform, arrays: list[NDArray[Any]], target: str) -> NDArray[Any]:
+    def _apply_transform(self, step: Transform, arrays: list[NDArray[Any]], target: str) -> NDArray[Any]:
         """Return what a transform makes of `arrays`; one of an installed package is not taken at its word.
 
         Raises:

@@ -31,10 +31,10 @@ def apply_edit(value: NDArray[Any], edit: Edit, index: Any = None, operand: Any 
     operand = edit.value if operand is None else operand
     old = np.asarray(value[index])
     exact = kind_of(value.dtype.name) in ("integer", "b")
-    value[index] = _whole(old, edit, operand) if exact else _rounded(old, edit, operand)
+    value[index] = _whole(old, edit, operand) if exact else _round_once(old, edit, operand)
 
 
-def _edited(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
+def _edit(old: NDArray[Any], edit: Edit, number: Any) -> NDArray[Any]:
     if edit.operation == "set":
         # As the weight's dtype at once: rounding happens once, there.
         return np.array(np.broadcast_to(number, old.shape), dtype=old.dtype)
@@ -48,17 +48,17 @@ def _whole(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     whole = old.astype(np.int64) if old.dtype != np.uint64 else old
     # 0.1 as the fraction that the float is: a product is whole only if it really is.
     exactly = np.vectorize(Fraction, otypes=[object])(operand) if np.size(operand) else operand
-    new = _edited(whole.astype(object), edit, exactly)
+    new = _edit(whole.astype(object), edit, exactly)
     for number in new.flat:
         if number != int(number) or not low <= number <= high:
             raise _does_not_fit(edit, float(number), old)
     return np.vectorize(int, otypes=[object])(new).astype(old.dtype) if new.size else old
 
 
-def _rounded(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
+def _round_once(old: NDArray[Any], edit: Edit, operand: Any) -> NDArray[Any]:
     """Compute in double precision and round once."""
     with np.errstate(all="ignore"):
-        new = _edited(old.astype(np.complex128 if old.dtype.kind == "c" else np.float64), edit, operand)
+        new = _edit(old.astype(np.complex128 if old.dtype.kind == "c" else np.float64), edit, operand)
         back = new.astype(old.dtype)
     overflow = ~np.isfinite(back) & (np.isfinite(old) | np.isfinite(new))
     lost = overflow | ((back == 0) & (new != 0))

@@ -91,7 +91,7 @@ def merge_parts(step: Blockwise, inputs: InFiles, check: Check | None) -> Iterat
         step.compute(block, measured, unit, result)
         return buffer, result
 
-    yield from _given_back(inputs.each(compute, unit))
+    yield from _give_buffers_back(inputs.each(compute, unit))
 
 
 def turn_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array], Array]) -> Iterator[Array]:
@@ -111,7 +111,7 @@ def turn_parts(segment: Segment, shape: tuple[int, ...], turn: Callable[[Array],
         turned = turn(buffer.view(dtype).reshape(shape))
         count = max(1, CHUNK_BYTES // max(1, turned.nbytes // len(turned)))
         # Rows of the result are computed in order: whoever writes them goes from the beginning to the end.
-        yield from _given_back(_in_order([partial(_rows, turned, b, e) for b, e in _cut(len(turned), count)]))
+        yield from _give_buffers_back(_in_order([partial(_rows, turned, b, e) for b, e in _cut(len(turned), count)]))
 
 
 def _rows(turned: Array, begin: int, end: int) -> tuple[Buffer, Array]:
@@ -128,7 +128,7 @@ def _rows(turned: Array, begin: int, end: int) -> tuple[Buffer, Array]:
     return buffer, result.reshape(-1)
 
 
-def _given_back(found: Iterator[tuple[Buffer, Array]]) -> Iterator[Array]:
+def _give_buffers_back(found: Iterator[tuple[Buffer, Array]]) -> Iterator[Array]:
     """Yield the arrays, and give the buffer of each back when the next one is asked for."""
     for buffer, array in found:
         yield array

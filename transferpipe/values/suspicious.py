@@ -67,7 +67,7 @@ def suspicious_values(
     yield from _copies(telling, locate, found, tied)
     yield from _reset_statistics(telling, found.seen)
     yield from _outliers(telling, found.seen)
-    yield from _damaged(telling, found.seen)
+    yield from _find_damage(telling, found.seen)
 
 
 def _constant_kernels(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
@@ -233,7 +233,7 @@ def _is_narrow(gain: float, others: Siblings) -> bool:
     return alone and _COLLAPSED * others.median < gain < _NARROW * others.median
 
 
-def _damaged(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
+def _find_damage(assignments: list[Assignment], seen: Mapping[str, SeenNumbers]) -> Iterator[PlanWarning]:
     """A file that was cut short, or room that was never filled, ends in zeros; a flipped bit is a number beyond all."""
     for a in assignments:
         values = seen[a.target]

@@ -38,9 +38,9 @@ class ChosenUnits:
 
     def resolve(self, steps: Sequence[Any]) -> Sequence[Any]:
         """Return steps, as written, with the numbers of the units in the place of the name of their choice."""
-        return [self._resolved(step) for step in steps] if self._choices else steps
+        return [self._resolve(step) for step in steps] if self._choices else steps
 
-    def _resolved(self, step: Any) -> Any:
+    def _resolve(self, step: Any) -> Any:
         given = step.get("units") if isinstance(step, Mapping) else None
         if not given or given.get("of") not in self._choices:
             return step
@@ -123,7 +123,7 @@ def _rows(value: Array, use: ChosenUse, size: int) -> NDArray[np.float64]:
     return np.moveaxis(apart, axis, 0).reshape(size, -1).astype(np.float64)
 
 
-def _taken(value: Array, use: ChosenUse, order: Order) -> Array:
+def _take(value: Array, use: ChosenUse, order: Order) -> Array:
     axis, width = use.axis % value.ndim, use.before + use.times * use.each * len(order) + use.after
     # What lies around the units stays as it is.
     result = value.copy()
@@ -178,7 +178,7 @@ class _Alignment:
             for other, name in self.along[use.weight]:
                 # All other axes are in the orders known so far; its own is what is looked for.
                 if (other.axis, name) != (use.axis, choice.name):
-                    value = _taken(value, other, self.orders[name])
+                    value = _take(value, other, self.orders[name])
             likeness += _rows(self.other[use.weight], use, choice.size) @ _rows(value, use, choice.size).T
         places = np.arange(choice.size)
         order = _best_order(likeness, (choice.bands or (1,))[0])

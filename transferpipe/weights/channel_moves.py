@@ -67,18 +67,18 @@ def _ends(names: Iterable[str], network: Network, further: Callable[[Node], Iter
 def _is_in_place(node: Node, rank: int) -> bool:
     """Tell whether a node takes, or gives, values whose axes stand as Keras has them."""
     if node.layer_class in ("ReduceMean", "ReduceMax"):  # over the steps of (samples, steps, values)
-        return rank == _OF_SEQUENCES and _reduced(node, rank) == [1]
+        return rank == _OF_SEQUENCES and _find_reduced_axes(node, rank) == [1]
     return node.layer_class in _IN_PLACE and "kernel" in node.settings
 
 
 def _has_channels_first(node: Node, rank: int) -> bool:
     """Tell whether a node has the channels of maps, or the time of sequences, where only other frameworks have them."""
     if node.layer_class in ("ReduceMean", "ReduceMax"):
-        return _reduced(node, rank) == list(range(2, rank))
+        return _find_reduced_axes(node, rank) == list(range(2, rank))
     return node.layer_class in _CHANNELS_FIRST or "Pool" in node.layer_class
 
 
-def _reduced(node: Node, rank: int) -> list[int]:
+def _find_reduced_axes(node: Node, rank: int) -> list[int]:
     operands = [o for o in node.settings.get("operands", ()) if o is not None]
     axes = operands[0] if operands else node.settings.get("axes", ())
     return sorted(a % rank for a in axes if isinstance(a, int))

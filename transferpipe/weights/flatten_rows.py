@@ -95,7 +95,7 @@ def _after(node: Node, row: ValueRow | None, after: Mapping[str, ValueRow]) -> V
     """Return the row that comes out of a layer; None if it is none, or one of which nothing is known."""
     target = node.settings.get("target_shape")
     if node.layer_class == "Flatten" or (node.layer_class == "Reshape" and _is_one(target)):
-        return _flattened(node, row)
+        return _flatten(node, row)
     if node.layer_class == "Permute":
         return _PERMUTED
     if "Global" in node.layer_class:
@@ -103,7 +103,7 @@ def _after(node: Node, row: ValueRow | None, after: Mapping[str, ValueRow]) -> V
     if node.settings.get("data_format") == "channels_first":
         return _PERMUTED if row is _PERMUTED else _FIRST
     if node.layer_class == "Concatenate":
-        return _joined(node, after)
+        return _concatenate(node, after)
     if node.layer_class in _BY_PLACE:
         return _by_place([after.get(name) for name in node.inputs])
     return row if node.layer_class in _IN_PLACE else None
@@ -113,7 +113,7 @@ def _is_one(shape: Any) -> bool:
     return isinstance(shape, list | tuple) and len(shape) == 1
 
 
-def _flattened(node: Node, row: ValueRow | None) -> ValueRow | None:
+def _flatten(node: Node, row: ValueRow | None) -> ValueRow | None:
     shape = node.input_shapes[0] if node.input_shapes else None
     if row and row not in _NO_ROWS and (shape is None or len(shape) == 2):
         return row  # it was in a row already
@@ -133,7 +133,7 @@ def _flattened(node: Node, row: ValueRow | None) -> ValueRow | None:
     return ValueRow((RowPart((math.prod(sizes),)),))
 
 
-def _joined(node: Node, after: Mapping[str, ValueRow]) -> ValueRow | None:
+def _concatenate(node: Node, after: Mapping[str, ValueRow]) -> ValueRow | None:
     """Return what a Concatenate gives: one row behind the other."""
     rows = [after.get(name) for name in node.inputs]
     if of_maps := [row for row in rows if row in _NO_ROWS]:

@@ -97,14 +97,14 @@ def _between(node: Node, network: Network) -> LayerFunction:
     if kind in ("GlobalAveragePool", "GlobalMaxPool") and type(stated.get("rank")) is int:
         return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{stated['rank'] - 2}D")
     if kind == "Pad":
-        return _padded(stated)
+        return _find_padding(stated)
     if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED and stated.get("behind") not in _RECURRENT:
         return transposed(node, network)
-    found = _moved(node) or _normed(node) or _with_number(node) or _computed(node)
+    found = _find_moving_layer(node) or _find_normalization(node) or _with_number(node) or _find_layer_or_function(node)
     return found or LayerFunction(kind, activation=None, known=False)
 
 
-def _moved(node: Node) -> LayerFunction | None:
+def _find_moving_layer(node: Node) -> LayerFunction | None:
     """Return what an operator does that moves or takes values; None for any other, and where it is not certain."""
     stated, kind = node.settings, node.layer_class
     place: tuple[Any, ...] = next((o for o in stated.get("operands", ()) if o is not None), ())
@@ -118,7 +118,7 @@ def _moved(node: Node) -> LayerFunction | None:
     return LayerFunction("Flatten") if kind == "Flatten" or is_row else None
 
 
-def _normed(node: Node) -> LayerFunction | None:
+def _find_normalization(node: Node) -> LayerFunction | None:
     """Return the normalization without a scale and a shift that an operator is."""
     stated, kind = node.settings, node.layer_class
     if kind in _NORMS:
@@ -126,7 +126,7 @@ def _normed(node: Node) -> LayerFunction | None:
     return LayerFunction("UnitNormalization", {"order": stated.get("p", 2)}) if kind == "LpNormalization" else None
 
 
-def _padded(stated: Mapping[str, Any]) -> LayerFunction:
+def _find_padding(stated: Mapping[str, Any]) -> LayerFunction:
     """Return what a Pad does: how much it adds may be computed in the graph, but not what."""
     mode, operands = _text(stated.get("mode"), "constant"), stated.get("operands", ())
     if mode != "constant":
@@ -158,7 +158,7 @@ def _with_number(node: Node) -> LayerFunction | None:
     return LayerFunction("Rescaling", {"scale": scale, "offset": {"Add": number, "Sub": -number}.get(kind, 0.0)})
 
 
-def _computed(node: Node) -> LayerFunction | None:
+def _find_layer_or_function(node: Node) -> LayerFunction | None:
     """Return the layer of Keras, or the function of `keras.ops`, that an operator is."""
     stated, kind = node.settings, node.layer_class
     given = [o for o in stated.get("operands", ()) if o is not None]
@@ -174,7 +174,7 @@ def _computed(node: Node) -> LayerFunction | None:
                 pooled = f"Global{'Max' if kind == 'ReduceMax' else 'Average'}Pooling{rank - 2}D"
                 return LayerFunction(pooled, {"keepdims": bool(stated.get("keepdims", 1))})
     if kind in ("Resize", "Upsample"):
-        return _resized(stated)
+        return _find_upsampling(stated)
     if kind == "Clip":
         low, high = _limits(stated)
         return LayerFunction(kind, {"x_min": low, "x_max": high}, None, known=False)
@@ -190,7 +190,7 @@ _OF_ROWS, _SQUARED = 2, 2
 _GROUPED = 3
 
 
-def _resized(stated: Mapping[str, Any]) -> LayerFunction | None:
+def _find_upsampling(stated: Mapping[str, Any]) -> LayerFunction | None:
     """Return the UpSampling that a Resize by whole factors is.
 
     torch's interpolate with ``align_corners=True`` puts the outer places onto each other; Keras has no such layer.

@@ -89,13 +89,13 @@ def trained_on_half(task: Task, split: int) -> keras.Model:
 
     keras.utils.set_random_seed(_seed(task, split))
     model = digits_net()
-    model.set_weights(_trained_weights(task, split))
+    model.set_weights(_train_weights(task, split))
     return model
 
 
 @functools.lru_cache(maxsize=64)
-def _trained_weights(task: Task, split: int) -> list[NDArray[Any]]:
-    return trained_once(_cached(task, split), lambda: _train(task, split))
+def _train_weights(task: Task, split: int) -> list[NDArray[Any]]:
+    return trained_once(_cache_path(task, split), lambda: _train(task, split))
 
 
 def _train(task: Task, split: int) -> list[NDArray[Any]]:
@@ -123,7 +123,7 @@ def _seed(task: Task, split: int) -> int:
     return int(np.random.SeedSequence([split, "AB".index(task), 2014]).generate_state(1)[0])
 
 
-def _cached(task: Task, split: int) -> Path:
+def _cache_path(task: Task, split: int) -> Path:
     folder = user_cache()
     versions = [importlib.metadata.version(p) for p in ("keras", "tensorflow", "numpy")]
     facts = repr((_VERSION, _FILTERS, _EPOCHS, _PATIENCE_STEPS, _PER_CLASS, versions, half(task, split)))

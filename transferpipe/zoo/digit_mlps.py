@@ -56,16 +56,16 @@ def train_mlps() -> Mapping[str, Mapping[str, NDArray[Any]]]:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    base = _trained(None, _ALL, epochs=2, seed=0)
-    networks = {"base": base, "low": _trained(base, _LOW, 20, 1), "high": _trained(base, _HIGH, 20, 2)}
+    base = _train(None, _ALL, epochs=2, seed=0)
+    networks = {"base": base, "low": _train(base, _LOW, 20, 1), "high": _train(base, _HIGH, 20, 2)}
     for seed in (1, 2, 3):
-        networks[f"run{seed}"] = _trained(base, _ALL, 20, 10 + seed)
-    networks["other"] = _trained(None, _ALL, 22, 20)
+        networks[f"run{seed}"] = _train(base, _ALL, 20, 10 + seed)
+    networks["other"] = _train(None, _ALL, 22, 20)
     names = [f"{layer}/{own}" for layer in ("hidden1", "hidden2", "head") for own in ("kernel", "bias")]
     return {name: dict(zip(names, weights, strict=True)) for name, weights in networks.items()}
 
 
-def _trained(start: list[NDArray[Any]] | None, digits: Sequence[int], epochs: int, seed: int) -> list[NDArray[Any]]:
+def _train(start: list[NDArray[Any]] | None, digits: Sequence[int], epochs: int, seed: int) -> list[NDArray[Any]]:
     import keras
 
     keras.utils.set_random_seed(seed)

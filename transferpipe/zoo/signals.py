@@ -34,7 +34,7 @@ _SMOOTH = (0.2, 0.5, 0.8, 0.5, 0.2)
 _FILTERS, _LAYERS = 32, ((5, 2), (3, 2), (3, 2))  # kernel and stride
 _PER_SOURCE_CLASS, _VAL, _TEST, _MOST = 200, 50, 200, 1000
 _EPOCHS, _LEARNING_RATE, _PATIENCE_STEPS = 300, 0.003, 1000
-_VERSION = 1  # of everything that decides a trained network beside what `_cached` names
+_VERSION = 1  # of everything that decides a trained network beside what `_cache_path` names
 
 
 def signals_data(split: int, per_class: int) -> Splits:
@@ -76,13 +76,13 @@ def trained_on_signals(split: int) -> keras.Model:
 
     keras.utils.set_random_seed(_seed(split))
     model = signals_net(SOURCE_CLASSES)
-    model.set_weights(_trained_weights(split))
+    model.set_weights(_train_weights(split))
     return model
 
 
 @functools.lru_cache(maxsize=64)
-def _trained_weights(split: int) -> list[NDArray[Any]]:
-    return trained_once(_cached(split), lambda: _train(split))
+def _train_weights(split: int) -> list[NDArray[Any]]:
+    return trained_once(_cache_path(split), lambda: _train(split))
 
 
 def _train(split: int) -> list[NDArray[Any]]:
@@ -104,7 +104,7 @@ def _seed(split: int) -> int:
     return int(np.random.SeedSequence([split, 2020]).generate_state(1)[0])
 
 
-def _cached(split: int) -> Path:
+def _cache_path(split: int) -> Path:
     versions = [importlib.metadata.version(p) for p in ("keras", "tensorflow", "numpy")]
     facts = repr((_VERSION, _FILTERS, _LAYERS, _PER_SOURCE_CLASS, _EPOCHS, _LEARNING_RATE, _PATIENCE_STEPS, versions))
     return user_cache() / f"signals_{split}_{hashlib.sha256(facts.encode()).hexdigest()[:12]}.npz"

@@ -144,7 +144,7 @@ def test_names_that_choose_no_format(refuses):
     refuses(2, ("plan", "recipe=own", "save.path=out", "save.also=[out/model.keras]"), "lies inside of the SavedModel")
 
 
-@pytest.mark.follows("_named: save as .keras or")
+@pytest.mark.follows("_name_keys: save as .keras or")
 def test_layers_that_tensorflow_would_leave_out(cli, refuses, recipe, here):
     (here / "listed.py").write_text(
         "import keras, numpy as np\n"

@@ -91,7 +91,7 @@ def test_arguments_that_reach_beyond_the_recipe_are_refused_before_anything_is_i
         check_arguments([Build(target, arguments, "target")])
 
 
-@pytest.mark.follows("_limited: give it smaller arguments")
+@pytest.mark.follows("_limit_call: give it smaller arguments")
 def test_a_call_that_would_fill_the_memory_is_refused_before_it_does(tmp_path, monkeypatch):
     pytest.importorskip("keras")
     from transferpipe.models.building import build

@@ -101,7 +101,7 @@ def own(tmp_path, monkeypatch):
     sys.modules.pop("many_models", None)  # which lies in another folder the next time
 
 
-@pytest.mark.follows("_limited: give it smaller arguments")
+@pytest.mark.follows("_limit_call: give it smaller arguments")
 def test_weights_are_counted_while_a_model_is_built(own, monkeypatch):
     assert own(layers=9).count_params() == 18
     monkeypatch.setattr(limits, "MOST_WEIGHTS", 12)

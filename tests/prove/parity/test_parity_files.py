@@ -258,7 +258,7 @@ def test_a_difference_without_a_cause_is_looked_for_layer_by_layer(models):
         pytest.param(lambda p: p.write_bytes(p.read_bytes()[:-30]), marks=follows("read_arrays: write the file again")),
         pytest.param(lambda p: np.savez(p), marks=follows("read_arrays: write the file again #2")),
         pytest.param(
-            lambda p: rewrite(p, lambda data: data[:-4]), marks=follows("_declared: write the file again")
+            lambda p: rewrite(p, lambda data: data[:-4]), marks=follows("_check_declared: write the file again")
         ),
     ],
 )  # fmt: skip

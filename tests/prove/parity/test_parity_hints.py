@@ -134,7 +134,7 @@ def test_names_of_inputs_and_outputs(source):
 
 
 @pytest.mark.parametrize("first", [False, True])
-@follows("_fitted: write it with shape")
+@follows("_fit_dtype: write it with shape")
 def test_inputs_of_another_shape(first, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

@@ -4,7 +4,7 @@ import pytest
 
 from transferpipe.recipe.keys import SECTIONS
 from transferpipe.sweep.identity.state import state_of
-from transferpipe.sweep.variant import _written
+from transferpipe.sweep.variant import _write_verify
 
 RECIPE = {
     "source": {"path": "a.npz"},
@@ -18,9 +18,9 @@ RECIPE = {
 def test_a_key_that_earlier_recipes_did_not_have():
     assert state_of({**RECIPE, "quantize": None}) == state_of(RECIPE) != state_of({**RECIPE, "quantize": "int8"})
     verify = {"reload": False, "nonfinite": "error", "negative_variance": "error"}
-    assert _written({**verify, "parity": None}) == verify
-    assert _written({**verify, "parity": "source"}) != verify
-    assert _written(None) is None
+    assert _write_verify({**verify, "parity": None}) == verify
+    assert _write_verify({**verify, "parity": "source"}) != verify
+    assert _write_verify(None) is None
 
 
 @pytest.mark.parametrize("key", [k for k in SECTIONS["recipe"].values() if not k.composed], ids=lambda key: key.name)

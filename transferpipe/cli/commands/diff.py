@@ -29,7 +29,7 @@ def diff(arguments: Arguments) -> int:
         raise RecipeError(Problem(verb.name, what, f"transferpipe {verb.name} {verb.usage}"))
     composed: Mapping[str, Any] = {}
     if overrides:
-        composed = _composed(overrides, arguments.value("--config-dir"))
+        composed = _compose_recipe(overrides, arguments.value("--config-dir"))
     recipe = _recipe(words, composed)
     from transferpipe.differences.compare import compare
     from transferpipe.differences.table import diff_text
@@ -56,7 +56,7 @@ def _progress() -> Iterator[Progress | None]:
         yield shown
 
 
-def _composed(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]:
+def _compose_recipe(overrides: list[str], config_dir: str | None) -> Mapping[str, Any]:
     """Return the recipe that the overrides select and change; without ``recipe=`` one that says nothing."""
     from transferpipe.cli.compose.composing import Composer
 

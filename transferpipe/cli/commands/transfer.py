@@ -177,14 +177,14 @@ def _leave_page(folder: Path, page: str) -> None:
 
 def _read(arguments: Arguments) -> tuple[Composition, Recipe]:
     composed = compose_once(arguments.overrides, arguments.value("--config-dir"), anew=_asks_to_print(arguments))
-    with _located(arguments, composed):
+    with _locate(arguments, composed):
         check_addresses(composed.data, composed.overrides, arguments.values.get("--trust", ()))
         recipe = read_recipe(composed.data, absolute_save=composed.absolute_save)
         check_name(recipe.name)
     return composed, recipe
 
 
-def _located(arguments: Arguments, composed: Composition) -> contextlib.AbstractContextManager[None]:
+def _locate(arguments: Arguments, composed: Composition) -> contextlib.AbstractContextManager[None]:
     return located(composed, arguments.overrides, arguments.value("--config-dir"))
 
 
@@ -202,7 +202,7 @@ def _is_printed(arguments: Arguments, composed: Composition) -> bool:
 
 
 def _prepare(arguments: Arguments, composed: Composition, recipe: Recipe) -> Prepared:
-    with _located(arguments, composed):
+    with _locate(arguments, composed):
         return prepare(recipe, arguments.values.get("--trust", ()))
 
 

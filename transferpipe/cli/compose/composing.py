@@ -180,9 +180,9 @@ class Composer:
     def words(self, overrides: Sequence[str]) -> list[str]:
         """Return the overrides as Hydra reads them as they are meant here."""
         none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
-        return [word for o in overrides for word in self._plugged(_as_text(none.get(o, o)))]
+        return [word for o in overrides for word in self._stand_for_plugin(_as_text(none.get(o, o)))]
 
-    def _plugged(self, override: str) -> tuple[str, ...]:
+    def _stand_for_plugin(self, override: str) -> tuple[str, ...]:
         """Return what stands for the choice of a score that an installed package adds."""
         group, _, name = override.partition("=")
         if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():

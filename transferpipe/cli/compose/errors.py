@@ -134,19 +134,19 @@ def _grammar_problem(override: str) -> Problem | None:
             return Problem(override, "is not an override", "write KEY=VALUE, or ~KEY to delete")
         if (call := _CALL.fullmatch(value)) and key in _ORIGINS:
             return Problem(key, f"{value!r} is a call", f"write {_builder_words(key, call[1])}")
-        if _OPENING.match(value) and (rest := _unclosed(value)):
+        if _OPENING.match(value) and (rest := _find_unclosed(value)):
             closed, what = f"{key}={value}{rest}", f"{value!r} has a bracket that is not closed"
             is_enough = _grammar_problem(closed) is None  # `range(` lacks more than that
             return Problem(key, what, f"close it, such as {shlex.quote(closed)}" if is_enough else "")
         # In quotes a mapping or a list would be read as a text; a template ({i+1}) and a pattern ([ab]c) are texts.
-        quoted = None if _MAPPING_OR_LIST.fullmatch(value) else _quoted(key, value)
+        quoted = None if _MAPPING_OR_LIST.fullmatch(value) else _quote(key, value)
         if quoted is None:
             return Problem(key, str(error).splitlines()[0], "write it into a file in ./recipes instead")
         return Problem(key, f"Hydra's grammar cannot read {value!r} unquoted", f"type {quoted}")
     return None
 
 
-def _unclosed(value: str) -> str:
+def _find_unclosed(value: str) -> str:
     """Return what closes the brackets that `value` opens and leaves open."""
     closing: list[str] = []
     for character in value:
@@ -162,14 +162,14 @@ def _builder_words(key: str, name: str) -> str:
     return f"+{key}._target_={name}"
 
 
-def _quoted(key: str, value: str) -> str | None:
+def _quote(key: str, value: str) -> str | None:
     """Return what to type in a shell so that Hydra reads exactly `value`, if there is a way."""
     quoted = quote_text(value)
     return shlex.quote(f"{key}={quoted}") if quoted else None
 
 
 def _several_values(key: str, value: str) -> Problem:
-    fix = f"use `sweep`, or for a list write {key}=[{value}], or for the text {_quoted(key, value)}"
+    fix = f"use `sweep`, or for a list write {key}=[{value}], or for the text {_quote(key, value)}"
     return Problem(key, f"{value!r} is a sweep", fix)
 
 

@@ -122,7 +122,7 @@ def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterat
         # OmegaConf asks for what it overwrites, such as the name that Hydra gives run folders, and makes nothing of it.
         fixed = {*_FIXED, "now"} if loads else _FIXED
         others = {name: resolver for name, resolver in known.items() if name not in fixed}
-        known.update({name: _noted(name, resolver) for name, resolver in others.items()})
+        known.update({name: _note_use(name, resolver) for name, resolver in others.items()})
         known["oc.env"] = refuse_or_read
         token = _READING.set(True)
         try:
@@ -132,7 +132,7 @@ def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterat
             known.update({**others, "oc.env": original})
 
 
-def _noted(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+def _note_use(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
     """Return a resolver whose use is noted: it may give something else at another time."""
 
     def note_and_resolve(*args: Any, **kwargs: Any) -> Any:

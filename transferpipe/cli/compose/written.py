@@ -222,7 +222,7 @@ class _Change:
             begins = where.startswith(above) and self.key.startswith(f"{above}.")
             is_above = self.is_added and len(common) > 1 and begins
             return _WrittenPlace(len(above), COMMAND_LINE) if is_above else None
-        written = _written_in(self.value, where[len(self.key) + 1 :])
+        written = _count_written(self.value, where[len(self.key) + 1 :])
         return _WrittenPlace(len(self.key) + written, COMMAND_LINE)
 
 
@@ -239,11 +239,11 @@ def _changes(overrides: Sequence[str]) -> Iterator[_Change]:
             yield _Change(key, value, parsed.is_add())
 
 
-def _written_in(value: Any, rest: str) -> int:
+def _count_written(value: Any, rest: str) -> int:
     """Return how many characters of the dotted key `rest`, and of the dot before it, a value writes."""
     inner = value if isinstance(value, Mapping) else dict(enumerate(value)) if isinstance(value, list) else {}
     names = [(str(k), v) for k, v in inner.items()]
     return max(
-        (1 + len(k) + _written_in(v, rest[len(k) + 1 :]) for k, v in names if rest == k or rest.startswith(f"{k}.")),
+        (1 + len(k) + _count_written(v, rest[len(k) + 1 :]) for k, v in names if rest == k or rest.startswith(f"{k}.")),
         default=0,
     )

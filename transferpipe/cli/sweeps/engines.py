@@ -69,7 +69,7 @@ def engine_of(composed: Composed) -> Engine:
 def _run_here(folders: Sequence[Path], terms: Terms, on_result: OnResult) -> None:
     """Run the variants in this process, but one of its own for those whose process died before: they come last."""
     again = [folder for folder in folders if has_died(folder)]
-    with _interrupted(again):
+    with _take_back_when_interrupted(again):
         for folder in (*(f for f in folders if f not in again), *again):
             if terms.steering.stop_reason(folder.parent):
                 return
@@ -89,7 +89,7 @@ def _launch(composed: Composed, folders: Sequence[Path], terms: Terms, on_result
     """
     again = [folder for folder in folders if has_died(folder)]
     left = [folder for folder in folders if folder not in again]
-    with _watched(folders, on_result), _interrupted(folders):
+    with _watched(folders, on_result), _take_back_when_interrupted(folders):
         while left or again:
             rest, errors = list[Path](), list[Exception | None]()
             for batch in _batches(composed.config, left):
@@ -102,10 +102,10 @@ def _launch(composed: Composed, folders: Sequence[Path], terms: Terms, on_result
             begun = [folder for folder in rest if is_begun(folder)]
             for folder in (*begun, *again):
                 wait_until_free(folder)  # other workers may be busy still
-                _run_alone(folder, lambda f: _said(_attempt(composed, [f], terms)[1]))
+                _run_alone(folder, lambda f: _describe_error(_attempt(composed, [f], terms)[1]))
             if rest and len(rest) == len(left) and not begun:
                 fix = "correct the launcher's settings: hydra.launcher.KEY=..."
-                raise RecipeError(Problem("hydra/launcher", _said(errors[-1]), fix))
+                raise RecipeError(Problem("hydra/launcher", _describe_error(errors[-1]), fix))
             left, again = [f for f in rest if f not in begun], []
 
 
@@ -121,7 +121,7 @@ def _run_alone(folder: Path, run: Callable[[Path], str]) -> None:
 
 
 @contextlib.contextmanager
-def _interrupted(folders: Sequence[Path]) -> Iterator[None]:
+def _take_back_when_interrupted(folders: Sequence[Path]) -> Iterator[None]:
     """Where the sweep is interrupted, take back that variants were begun: their workers end with it, not by them."""
     try:
         yield
@@ -151,7 +151,7 @@ def _attempt(composed: Composed, folders: Sequence[Path], terms: Terms) -> tuple
     return [f for f in folders if read_result(f) is None], error
 
 
-def _said(error: Exception | None) -> str:
+def _describe_error(error: Exception | None) -> str:
     lines = str(error).strip().splitlines() if error else []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__ if error else "no result was left"
 

@@ -135,7 +135,7 @@ def expand(
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {key: [_meaning(as_override(value)) for value in _listed(values)] for key, values in rule.items()}
+    return {key: [_meaning(as_override(value)) for value in _as_list(values)] for key, values in rule.items()}
 
 
 def _where_it_varies(
@@ -198,7 +198,7 @@ def _choices(values: Mapping[str, Any]) -> Iterable[Choice]:
     return ((key, as_override(value)) for key, value in (values or {}).items())
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
@@ -238,7 +238,7 @@ def unmet(
     for where, rule in rules:
         for key, values in _rule(rule).items():
             if key in have and not set(values) & {_meaning(value) for value in have[key]}:
-                wanted = " or ".join(as_override(value) for value in _listed(rule[key]))
+                wanted = " or ".join(as_override(value) for value in _as_list(rule[key]))
                 there = ", ".join(dict.fromkeys(have[key]))
                 yield f"{where}: no variant has {key}={wanted}; it is {there} in this sweep"
 

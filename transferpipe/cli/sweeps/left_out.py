@@ -57,13 +57,13 @@ def left_out(plan: SweepPlan, known: Sequence[LeftOutVariant], entries: Sequence
     found = {}
     for variant, error in (*plan.broken, *plan.inapplicable):
         reasons = tuple(p.fact for p in error.problems)
-        found[_said(variant.settings, variant.control)] = LeftOutVariant(variant.settings, variant.control, reasons)
-    planned = {_said(e.overrides, e.control) for e in entries}
-    before = {_said(v.overrides, v.control): v for v in known}
+        found[_identify(variant.settings, variant.control)] = LeftOutVariant(variant.settings, variant.control, reasons)
+    planned = {_identify(e.overrides, e.control) for e in entries}
+    before = {_identify(v.overrides, v.control): v for v in known}
     return tuple(v for said, v in {**before, **found}.items() if said not in planned)
 
 
-def _said(overrides: Mapping[str, str], control: str | None) -> tuple[str | None, frozenset[tuple[str, str]]]:
+def _identify(overrides: Mapping[str, str], control: str | None) -> tuple[str | None, frozenset[tuple[str, str]]]:
     return control, frozenset(overrides.items())
 
 

@@ -88,12 +88,12 @@ def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> 
             recipe = variants.compose(choices).recipe
             check_saves_inside(recipe)
             judging = _Judging(
-                lambda said: report(said.epoch, _signed(trials, said.value, said.higher_is_better)), pruner
+                lambda said: report(said.epoch, _sign(trials, said.value, said.higher_is_better)), pruner
             )
             result = _result(Variant(recipe, settings), trials, judging if pruner else None)
         except TransferError as error:
-            result = _refused(Variant({}, settings), Path(trials.folder), error)
-        return Outcome(_told(trials, label, result), result["status"] == PRUNED)
+            result = _record_refused(Variant({}, settings), Path(trials.folder), error)
+        return Outcome(_report_trial(trials, label, result), result["status"] == PRUNED)
 
     pruner = pruner_text(config)
     search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder), attempt)
@@ -110,12 +110,12 @@ class _Judging:
     by: str
 
 
-def _signed(trials: _Trials, value: float, higher_is_better: bool) -> float:
+def _sign(trials: _Trials, value: float, higher_is_better: bool) -> float:
     """Return a number as the sweeper is to compare it."""
     return -value if trials.free and not higher_is_better else value
 
 
-def _told(trials: _Trials, label: str, result: Result) -> float | None:
+def _report_trial(trials: _Trials, label: str, result: Result) -> float | None:
     """Print what a trial came to, and return the number that the sweeper goes by; None if there is none."""
     if result["status"] == PRUNED:
         last = read_reported_epochs(result)[-1]
@@ -129,7 +129,7 @@ def _told(trials: _Trials, label: str, result: Result) -> float | None:
         return None
     value = float(score["value"])
     print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
-    return _signed(trials, value, score.get("higher_is_better", True))
+    return _sign(trials, value, score.get("higher_is_better", True))
 
 
 def check_interval(axes: Axes) -> None:
@@ -235,14 +235,14 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
     try:
         result = _result(_variant(config, settings), trials)
     except TransferError as error:
-        result = _refused(Variant({}, settings), Path(trials.folder), error)
-    value = _told(trials, label, result)
+        result = _record_refused(Variant({}, settings), Path(trials.folder), error)
+    value = _report_trial(trials, label, result)
     if value is None:
         raise TransferError([Problem(label, in_short(result.get("problems", ())))])
     return value
 
 
-def _refused(variant: Variant, folder: Path, error: TransferError) -> Result:
+def _record_refused(variant: Variant, folder: Path, error: TransferError) -> Result:
     """Leave the variant, which cannot be planned, and why, in a folder named by its settings."""
     digest = hashlib.sha256(json.dumps(variant.settings, sort_keys=True).encode()).hexdigest()[:10]
     own = folder / f"v{digest}"

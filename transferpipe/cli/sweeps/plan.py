@@ -160,17 +160,17 @@ def plan_sweep(
     name, folder = place_of(base)
     fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
     check_named(settings, [*fixed, *axes.axes, *axes.open, *(f"vars.{name}" for name in base.variables)])
-    composed, broken = _composed(base.composer, chosen, replace(axes, shown=settings.x), fixed)
+    composed, broken = _compose(base.composer, chosen, replace(axes, shown=settings.x), fixed)
     if settings.halving:
         _check_free(settings, (*values_by_key(axes.fixed), *axes.axes))
         composed = [at_rung(variant, settings.halving.steps[-1]) for variant in composed]
     recall_digests(folder)
     means = _Means(base.composer, trusted, texts_written(folder))
-    variants, unplanned = _planned(means, composed, on_progress)
+    variants, unplanned = _plan_variant(means, composed, on_progress)
     varied = [v.variant for v in variants]
     controls = [control for name in settings.controls for control in controls_of(name, varied)]
     possible, inapplicable = _applicable(controls)
-    planned_controls, unplanned_controls = _planned(means, possible, on_progress)
+    planned_controls, unplanned_controls = _plan_variant(means, possible, on_progress)
     unsafe = [(v, error) for v, error in unplanned_controls if isinstance(error, UnsafeError)]
     # What a variant can and its control cannot is no fault of the variant: nothing of it keeps the sweep from running.
     inapplicable += [(v, error) for v, error in unplanned_controls if not isinstance(error, UnsafeError)]
@@ -188,8 +188,8 @@ def plan_rung(
         TransferError: one cannot be planned.
     """
     means = _Means(base.composer, trusted, texts_written(found.folder))
-    again = [_unshortened(p.variant, rung) for p in found.variants if not p.variant.control]
-    variants, broken = _planned(means, again, on_progress)
+    again = [_lengthen(p.variant, rung) for p in found.variants if not p.variant.control]
+    variants, broken = _plan_variant(means, again, on_progress)
     for _, error in broken:
         raise error
     return replace(found, variants=tuple(variants))
@@ -200,7 +200,7 @@ def at_rung(variant: Variant, rung: Rung) -> Variant:
     return replace(variant, recipe=rung.apply(variant.recipe), rung=rung)
 
 
-def _unshortened(variant: Variant, rung: Rung) -> Variant:
+def _lengthen(variant: Variant, rung: Rung) -> Variant:
     """Return a variant of the last rung as it is trained at an earlier one."""
     last, score = variant.rung, dict(variant.recipe["score"])
     if last and last.over == "data" and last.at < 1:
@@ -233,7 +233,7 @@ def _check_number(total: int, limit: int) -> None:
         raise RecipeError(Problem("sweep", what, f"leave some out, or allow it: sweep.limit={total}"))
 
 
-def _composed(
+def _compose(
     composer: Composer, chosen: Sequence[tuple[Choice, ...]], axes: Axes, fixed: Mapping[str, str]
 ) -> tuple[list[Variant], list[Broken]]:
     composed, broken = list[Variant](), list[Broken]()
@@ -272,7 +272,9 @@ class _Means:
     written: Collection[str]
 
 
-def _planned(means: _Means, variants: Sequence[Variant], on_progress: Progress) -> tuple[list[Planned], list[Broken]]:
+def _plan_variant(
+    means: _Means, variants: Sequence[Variant], on_progress: Progress
+) -> tuple[list[Planned], list[Broken]]:
     found, broken = list[Planned](), list[Broken]()
     for number, variant in enumerate(variants, 1):
         try:

@@ -97,7 +97,7 @@ def search(config: DictConfig, axes: Axes, seed: int, folder: Path, attempt: Try
         for number in range(done, settings.n_trials):
             trial = study.ask(space)
             trial.set_user_attr(_PLACE, place)
-            with _told_of_an_interruption(optuna, study, trial):
+            with _report_interruption(optuna, study, trial):
                 values = {key: str(value) for key, value in trial.params.items()}
                 outcome = attempt(number, values, functools.partial(_report, trial))
                 raise_if_interrupted()
@@ -171,7 +171,7 @@ def _pruner(optuna: Any, settings: DictConfig) -> Any:
 
 
 @contextlib.contextmanager
-def _told_of_an_interruption(optuna: Any, study: Any, trial: Any) -> Any:
+def _report_interruption(optuna: Any, study: Any, trial: Any) -> Any:
     """Let no trial of a stored study seem to run for ever, and have it tried again by the next command."""
     try:
         yield

@@ -49,7 +49,7 @@ def temporary_beside(path: Path) -> Path:
 @lru_cache(1)  # a run writes a dozen files, a sweep thousands
 def _writer(host: str, pid: int) -> str:
     """Return what tells this process, which has the number `pid`, from all others."""
-    return f"{host}-{pid}{_started(pid)}"
+    return f"{host}-{pid}{_find_start(pid)}"
 
 
 if hasattr(os, "register_at_fork"):  # the number of a child may be one that an earlier process had
@@ -80,7 +80,7 @@ def remove_stale(folder: Path) -> bool:
     return found
 
 
-def _started(pid: int) -> str:
+def _find_start(pid: int) -> str:
     """Return when a process was started, as part of a name; nothing where the system does not say.
 
     Numbers of processes are used again, after a restart soon: the same number and another start are another process.
@@ -99,7 +99,7 @@ def _started(pid: int) -> str:
 def _is_alive(pid: int, start: str | None) -> bool:
     # Where the system does not say when a process started, its number alone decides: better something left than
     # something in use removed.
-    if start and (now := _started(pid)) and now != f"-{start}":
+    if start and (now := _find_start(pid)) and now != f"-{start}":
         return False
     try:
         # Signal 0 is not sent: the system only says whether it could be.

@@ -91,7 +91,7 @@ def find_baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str
     owned = {id(v) for v in model.variables}
     found: dict[str, None] = {}
     constants = False
-    for value in _captured(model):
+    for value in _find_captured(model):
         for variable in _variables_of(value):
             # What another model of the builder owns is not owned by this one: its file has it not.
             if id(variable) not in owned and _is_learned(variable):
@@ -104,7 +104,7 @@ def find_baked_variables(model: Any, noted: Iterable[_Called] = ()) -> tuple[str
     return tuple(found)
 
 
-def _captured(model: Any) -> Iterator[Any]:
+def _find_captured(model: Any) -> Iterator[Any]:
     """Yield what operations and layers of the model hold beside their variables and their inputs."""
     for layer in layers_in(model):
         yield from vars(layer).values()

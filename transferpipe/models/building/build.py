@@ -162,7 +162,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
     # Jax's and torch's variables cannot be watched as TensorFlow's can (see `refusals`): they are drawn at once.
     may_defer = may_defer and keras.backend.backend() == TENSORFLOW
     may_defer = may_defer and not any(map(weights_file, walk_builds(build)))
-    with _limited(keras, build) as limits, settings_kept() as restore:
+    with _limit_call(keras, build) as limits, settings_kept() as restore:
 
         def start_over() -> None:
             # All that an earlier attempt left: names that count up, seeds, and what was counted of it.
@@ -187,7 +187,7 @@ def build_model(build: Build, seed: int, trusted: Collection[str] = (), *, may_d
 
 
 @contextlib.contextmanager
-def _limited(keras: Any, build: Build) -> Iterator[Limits]:
+def _limit_call(keras: Any, build: Build) -> Iterator[Limits]:
     """Try a call of unusual size in a child, and count what it makes in the body.
 
     Raises:
@@ -302,7 +302,7 @@ def values_of(arguments: Mapping[str, Any], trusted: Collection[str] = ()) -> di
     """
     with contextlib.ExitStack() as stack:
         for build in walk_builds(dict(arguments)):
-            stack.enter_context(_limited(import_keras(), build))
+            stack.enter_context(_limit_call(import_keras(), build))
         return _values(arguments, trusted)
 
 

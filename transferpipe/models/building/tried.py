@@ -117,15 +117,15 @@ def _carry_out(build: Build, weights: int, seconds: int) -> str:
         with keras.StatelessScope(initialize_variables=False):
             call(build)
 
-    over, is_whole = _taken(keras, without_values, Limits(weights), WITHOUT_VALUES)
+    over, is_whole = _find_excess(keras, without_values, Limits(weights), WITHOUT_VALUES)
     # A builder that computes with values cannot be carried out without them: it is tried with them then.
     if over or is_whole:
         return over
     keras.utils.clear_session(free_memory=False)
-    return _taken(keras, lambda: call(build), Limits(weights), room_for_values())[0]
+    return _find_excess(keras, lambda: call(build), Limits(weights), room_for_values())[0]
 
 
-def _taken(keras: Any, make: Callable[[], object], limits: Limits, memory: int) -> tuple[str, bool]:
+def _find_excess(keras: Any, make: Callable[[], object], limits: Limits, memory: int) -> tuple[str, bool]:
     """Return what `make` takes too much of, and whether it came to its end."""
     try:
         with memory_limited(memory), counted(keras, limits):

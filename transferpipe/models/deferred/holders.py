@@ -40,11 +40,11 @@ def are_held_only_by(owner: Any, things: Collection[Any], harmless: type | tuple
     if not {id(owner), *wanted} <= known:
         return False  # somebody has collected garbage since: there is no telling
     ours = {id(owner), id(things)}
-    roots = [o for o in _held_by_older(young) if id(o) not in ours and not isinstance(o, harmless)]
+    roots = [o for o in _find_older_holders(young) if id(o) not in ours and not isinstance(o, harmless)]
     return wanted.isdisjoint(_reachable(roots, known))
 
 
-def _held_by_older(young: list[Any]) -> list[Any]:
+def _find_older_holders(young: list[Any]) -> list[Any]:
     inner = Counter(map(id, gc.get_referents(*young)))
     extra = next(map(sys.getrefcount, [object()]))  # what looking adds: the list, and the call
     counts = list(map(sys.getrefcount, young))  # all of them first: a loop would hold what it counts

@@ -49,19 +49,19 @@ def take_averages_of_file(source: FileSource) -> FileSource:
         RecipeError: it has no optimizer, or one that keeps no averages.
     """
     if not optimizer_of(source):
-        raise _refused(source.label, "holds no state of an optimizer, so no averages")
+        raise _refuse(source.label, "holds no state of an optimizer, so no averages")
     if source.format not in ("keras", "h5"):
         what = "numbers its optimizer's arrays, and does not say which of them are averages"
         raise RecipeError(Problem("select", f"{source.label} {what}", "take the whole model, saved as .keras"))
     slots = slots_of_file(source, as_saved=True)
     places = find_stored_places(source, slots)
     if places is None and slots.averages and len(optimizer_of(source)) < len(slots.slots):
-        raise _refused(
+        raise _refuse(
             source.label,
             f"holds {counted(len(optimizer_of(source)), 'array')} of its optimizer: it was not trained yet",
         )
     if places is None:
-        raise _refused(source.label, f"holds other arrays than Keras makes for its optimizer ({slots.optimizer})")
+        raise _refuse(source.label, f"holds other arrays than Keras makes for its optimizer ({slots.optimizer})")
     # Of several optimizers in one, the one that trains counts: what scales the loss around it stays at 0.
     counts = [s for s in slots.slots if s.place in places and not s.weight and s.kind.endswith(ITERATIONS)]
     _check(source.label, slots, max((int(source.read_entry(places[s.place])) for s in counts), default=1))
@@ -87,7 +87,7 @@ def take_averages_of_model(model: ModelTarget) -> AveragedModel:
     """
     optimizer = getattr(model.model, "optimizer", None)
     if optimizer is None or not optimizer.built:
-        raise _refused(model.label, "holds no state of an optimizer, so no averages")
+        raise _refuse(model.label, "holds no state of an optimizer, so no averages")
     slots = read_slots(optimizer, {id(variable): name for name, variable in model.walked.values.items()})
     _check(model.label, slots, int(to_numpy(optimizer.iterations)))
     return AveragedModel(model, averages={s.weight: s.variable for s in slots.slots if s.kind == "average"})
@@ -95,10 +95,10 @@ def take_averages_of_model(model: ModelTarget) -> AveragedModel:
 
 def _check(label: str, slots: Slots, iterations: int) -> None:
     if not slots.averages:
-        raise _refused(label, f"was trained by {slots.optimizer} without use_ema=True, which keeps no averages")
+        raise _refuse(label, f"was trained by {slots.optimizer} without use_ema=True, which keeps no averages")
     if not iterations:
-        raise _refused(label, "was not trained yet: its averages are the zeros that they begin with")
+        raise _refuse(label, "was not trained yet: its averages are the zeros that they begin with")
 
 
-def _refused(label: str, what: str) -> RecipeError:
+def _refuse(label: str, what: str) -> RecipeError:
     return RecipeError(Problem("select", f"{label} {what}", _WITHOUT))

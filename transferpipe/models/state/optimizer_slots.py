@@ -96,7 +96,7 @@ def read_slots(optimizer: Any, names: Mapping[int, str]) -> Slots:
         optimizer: the Keras optimizer.
         names: the names of weights by the identity of their variables.
     """
-    labels = {id(kept.variable): kept for kept in _kept(optimizer, names)}
+    labels = {id(kept.variable): kept for kept in _list_attributes(optimizer, names)}
     slots: list[Slot] = []
     for group in record(optimizer, WHERE):
         # Optimizers hand over the values of `variables` under their numbers.
@@ -122,10 +122,10 @@ def _slot(place: str, kind: str, weight: str, variable: Any, keeper: Any = None)
 
 
 def _parts(optimizer: Any) -> Iterator[Any]:
-    yield from (part for _, part in _placed_parts(optimizer))
+    yield from (part for _, part in _list_parts(optimizer))
 
 
-def _placed_parts(optimizer: Any) -> Iterator[tuple[str, Any]]:
+def _list_parts(optimizer: Any) -> Iterator[tuple[str, Any]]:
     """Yield the optimizers that one consists of, itself first, with where each is held."""
     place = WHERE
     while optimizer is not None:
@@ -146,12 +146,12 @@ class _Kept:
     keeper: Any
 
 
-def _kept(optimizer: Any, names: Mapping[int, str]) -> Iterator[_Kept]:
+def _list_attributes(optimizer: Any, names: Mapping[int, str]) -> Iterator[_Kept]:
     """Yield what an optimizer and those inside of it keep in their attributes, whether Keras saves it or not."""
     import keras
 
     several = any(hasattr(part, "optimizers") for part in _parts(optimizer))
-    for depth, (place, part) in enumerate(_placed_parts(optimizer)):
+    for depth, (place, part) in enumerate(_list_parts(optimizer)):
         owners = variables_trained_by(part) if part.built else []
         # What one of several optimizers keeps of a weight is nothing to another class that a weight goes to.
         of = f"{type(part).__name__} " if several else ""
@@ -179,25 +179,25 @@ def build_slots(optimizer: Any, variables: list[Any], names: Mapping[int, str]) 
         variables: the trainable variables of the model.
         names: the names of weights by the identity of their variables.
     """
-    fresh = _made_of(optimizer, {}) if isinstance(optimizer, Mapping) else _made_like(optimizer, variables)
+    fresh = _make_optimizer(optimizer, {}) if isinstance(optimizer, Mapping) else _make_like(optimizer, variables)
     fresh.build(variables)
     return read_slots(fresh, names)
 
 
-def _made_like(optimizer: Any, variables: Collection[Any]) -> Any:
+def _make_like(optimizer: Any, variables: Collection[Any]) -> Any:
     """Return an optimizer of the same configuration that is not built."""
     keras = import_keras()
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None and _is_chosen_by_function(inner):
         settings = {name: getattr(optimizer, name) for name in ("initial_scale", "dynamic_growth_steps")}
-        return type(optimizer)(_made_like(inner, variables), **settings)
+        return type(optimizer)(_make_like(inner, variables), **settings)
     if not _is_chosen_by_function(optimizer):
-        return _made_of(keras.optimizers.serialize(optimizer), {type(optimizer).__name__: type(optimizer)})
+        return _make_optimizer(keras.optimizers.serialize(optimizer), {type(optimizer).__name__: type(optimizer)})
     # A function has no configuration, so it is asked what it chooses, the same optimizers again or new ones at each
     # call, and those are made anew.
     known = {id(v): part for part in optimizer.optimizers if part.built for v in variables_trained_by(part)}
     chosen = {id(v): known.get(id(v)) or chooser_of(optimizer)(v) for v in variables}
-    made = {id(part): _made_like(part, variables) for part in chosen.values()}
+    made = {id(part): _make_like(part, variables) for part in chosen.values()}
     return type(optimizer)(lambda variable: made[id(chosen[id(variable)])])
 
 
@@ -207,7 +207,7 @@ def _is_chosen_by_function(optimizer: Any) -> bool:
     return chooser is not None and not hasattr(chooser, "get_config")
 
 
-def _made_of(config: Mapping[str, Any], own: Mapping[str, type]) -> Any:
+def _make_optimizer(config: Mapping[str, Any], own: Mapping[str, type]) -> Any:
     """Return the optimizer of a serialised configuration."""
     keras = import_keras()
     config = _of_any_backend(copy.deepcopy(dict(config)))  # which Keras empties

@@ -94,7 +94,7 @@ def slots_by_itself(source: FileSource, ours: Slots, target: str, settings: Mapp
     if stored.of_tensorflow_1 and name == "SGD":
         rate = _rate(settings, _steps(source, slots))
         slots = tuple(replace(s, factor=-rate) if s.kind == "momentum" else s for s in slots)
-    counted = _counted(source, stored, name, settings)
+    counted = _derive_from_steps(source, stored, name, settings)
     _check_same(source.label, stored, Slots(name, (*slots, *counted)), ours, target)
     return Slots(name, (*slots, *counted))
 
@@ -113,7 +113,9 @@ def _steps(source: FileSource, slots: Collection[Slot]) -> int:
     return next((int(source.read_entry(places[s.place])) for s in slots if s.kind == ITERATIONS), 0)
 
 
-def _counted(source: FileSource, stored: StoredOptimizer, optimizer: str, settings: Mapping[str, Any]) -> list[Slot]:
+def _derive_from_steps(
+    source: FileSource, stored: StoredOptimizer, optimizer: str, settings: Mapping[str, Any]
+) -> list[Slot]:
     """Return what follows from the count of steps, which files of before keep in another form, or not at all."""
     places = {spec.where: spec for spec in source.others}
     slots = {s.kind: s.where for s in stored.slots if not s.weight}
@@ -165,13 +167,12 @@ def _check_same(label: str, stored: StoredOptimizer, theirs: Slots, ours: Slots,
         there -= {"momentum"} - here
     if there != here:
         unknown = "" if stored.optimizer else ", which records no class of an optimizer,"
-        what = (
-            f"{label}{unknown} holds {_listed(there)} of every weight, and {ours.optimizer} of {target} {_listed(here)}"
-        )
+        mine, other = _list_slots(here), _list_slots(there)
+        what = f"{label}{unknown} holds {other} of every weight, and {ours.optimizer} of {target} {mine}"
         raise RecipeError(Problem(WHERE, what, f"compile the target with the same class and settings, or {_DROP}"))
 
 
-def _listed(kinds: Collection[str]) -> str:
+def _list_slots(kinds: Collection[str]) -> str:
     return " and ".join(sorted(kinds)) or "nothing"
 
 
@@ -242,7 +243,7 @@ def _by_order(
     arrays: Sequence[WeightSpec], weights: Sequence[WeightSpec], optimizer: str, source: FileSource
 ) -> list[StoredSlot]:
     """Return whose arrays these are by their order; none where their shapes are not those of what is trained."""
-    frozen = set(_frozen_layers(source.config or {}))
+    frozen = set(_find_frozen_layers(source.config or {}))
     trained = [w for w in weights if w.own_name not in NEVER_TRAINED and w.name.partition("/")[0] not in frozen]
     kinds = _ORDERED.get(optimizer, ()) if trained else ()
     counters = [spec for spec in arrays[:1] if not spec.shape]
@@ -258,7 +259,7 @@ def _by_order(
     return found if kinds else []
 
 
-def _frozen_layers(config: Mapping[str, Any]) -> Iterator[str]:
+def _find_frozen_layers(config: Mapping[str, Any]) -> Iterator[str]:
     inner = config.get("config")
     layers = inner.get("layers") if isinstance(inner, Mapping) else inner
     for layer in layers if isinstance(layers, list) else ():

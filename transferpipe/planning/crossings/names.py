@@ -117,7 +117,7 @@ def _same_tokens(named: Sequence[_Named], open_ones: Sequence[_Named]) -> Iterat
     for n in open_ones:
         for i, token in enumerate(n.theirs):
             others = index[n.pair.alias, n.pair.parts, i, _without(n.theirs, i)]
-            wanted = _wanted_token(n, i, token, others) if len(others) > 1 else None
+            wanted = _find_wanted_token(n, i, token, others) if len(others) > 1 else None
             other = others.get(wanted) if wanted else None
             if other:
                 by_place.setdefault(len(n.theirs) - i, {})[n.pair] = other
@@ -132,7 +132,7 @@ def _without(tokens: Tokens, i: int) -> Tokens:
     return (*tokens[:i], *tokens[i + 1 :])
 
 
-def _wanted_token(n: _Named, i: int, token: str, others: dict[str, LayerPair | None]) -> str | None:
+def _find_wanted_token(n: _Named, i: int, token: str, others: dict[str, LayerPair | None]) -> str | None:
     """Return what the target's name has where the source's has `token` at `i`; None if it has that, or several."""
     if not is_number(token):
         if token in n.ours:

@@ -34,11 +34,11 @@ def is_normalization(pair: LayerPair) -> bool:
 def couples_of(pairs: Sequence[LayerPair], target: Network | None) -> list[Couple]:
     """Return the couples of target layers: those that the network connects, else those that their names connect."""
     if target is not None and target.connected:
-        return list(_connected(pairs, target))
-    return list(_named(pairs))
+        return list(_pair_by_connections(pairs, target))
+    return list(_pair_by_names(pairs))
 
 
-def _connected(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]:
+def _pair_by_connections(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]:
     by_target = {p.target: p for p in pairs}
     before: dict[str, str | None] = {}  # the one paired layer whose output arrives, through layers without a pair
     for node in network.nodes:
@@ -50,7 +50,7 @@ def _connected(pairs: Sequence[LayerPair], network: Network) -> Iterator[Couple]
             yield first, pair
 
 
-def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
+def _pair_by_names(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
     """Yield the couples by their names: ``sc_conv`` and ``sc_bn``, ``d1`` and ``n1``, ``down/0`` and ``down/1``."""
     firsts: dict[tuple[str, Tokens], list[LayerPair]] = {}
     # Of thousands of layers, most have the parts of others.
@@ -63,7 +63,7 @@ def _named(pairs: Sequence[LayerPair]) -> Iterator[Couple]:
     for pair in others:
         firsts.setdefault(_stem_of(pair.target, _CONVOLUTION), []).append(pair)
     for pair in norms:
-        earlier = by_target.get(_numbered(pair.target, -1) or "")
+        earlier = by_target.get(_step_number(pair.target, -1) or "")
         found = [earlier] if earlier else firsts.get(_stem_of(pair.target, _NORMALIZATION), [])
         if len(found) == 1 and not is_normalization(found[0]):
             yield found[0], pair
@@ -74,7 +74,7 @@ def _stem_of(name: str, kinds: frozenset[str]) -> tuple[str, Tokens]:
     return parent, tuple(t for t in tokens_of(last) if t not in kinds)
 
 
-def _numbered(name: str, step: int) -> str | None:
+def _step_number(name: str, step: int) -> str | None:
     """Return `name` with its last segment, a number, plus `step`; None if that is not a number."""
     parent, slash, last = name.rpartition("/")
     return f"{parent}{slash}{int(last) + step}" if is_number(last) and int(last) + step >= 0 else None
@@ -119,7 +119,7 @@ def _belonging(couples: Sequence[Couple], source: Catalog | None) -> Counterpart
     container, or the next layer in the file where that holds for most couples.
     """
     norms = {second.source: second for _, second in couples}
-    numbered = {first: norms.get(_numbered(first.source, 1) or "") for first, _ in couples if "/" in first.source}
+    numbered = {first: norms.get(_step_number(first.source, 1) or "") for first, _ in couples if "/" in first.source}
     found = {first: norm for first, norm in numbered.items() if norm}
     claimed = {norm.source for norm in found.values()}  # whatever number its name shares with another
     words = _habits([(first, second) for first, second in couples if second.source not in claimed])
@@ -131,7 +131,7 @@ def _belonging(couples: Sequence[Couple], source: Catalog | None) -> Counterpart
     follows = _order_of(couples, source)
     for first in (first for first, _ in couples if first not in found):
         ours = tokens_of(first.source)
-        named = [_renumbered(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
+        named = [_renumber(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
         fitting = next((by_name[name] for name in named if name in by_name), None)
         fitting = fitting or beside.get(_place_of(first.source)) or norms.get(follows.get(first.source, ""))
         if fitting:
@@ -155,7 +155,7 @@ def _habits(couples: Sequence[Couple]) -> Mapping[Tokens, list[Tokens]]:
     return {ours: [theirs for theirs, _ in counter.most_common(1)] for ours, counter in seen.items()}
 
 
-def _renumbered(skeleton: Tokens, like: Tokens) -> Tokens:
+def _renumber(skeleton: Tokens, like: Tokens) -> Tokens:
     numbers = iter(numbers_of(like))
     return tuple(str(next(numbers)) if t == "#" else t for t in skeleton)
 

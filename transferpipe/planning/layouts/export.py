@@ -51,22 +51,22 @@ def plan_export(
     """
     problems = Problems()
     parts: dict[str, list[tuple[int | None, TensorPart]]] = {}
-    apart = _kept_apart(layout, target)
+    apart = _list_parts_apart(layout, target)
     for weight in target.catalog:
-        with _noted(weight.name, layout, problems):
+        with _note(weight.name, layout, problems):
             for name, third, steps in _tensors(layout, weight, target, apart, like):
                 parts.setdefault(name, []).append((third, TensorPart(weight.name, steps)))
     keys = keys_of(parts, names, layout_called(layout).separator if separator is None else separator, problems)
     exported = []
     for name, found in parts.items():
-        with _noted(found[0][1].weight, layout, problems):
-            exported.append(_joined(name, found, target, keys[name]))
+        with _note(found[0][1].weight, layout, problems):
+            exported.append(_join_parts(name, found, target, keys[name]))
     problems.raise_as(RecipeError)
     return tuple(exported)
 
 
 @contextlib.contextmanager
-def _noted(weight: str, layout: str, problems: Problems) -> Iterator[None]:
+def _note(weight: str, layout: str, problems: Problems) -> Iterator[None]:
     try:
         yield
     except NoCounterpartError as error:
@@ -98,7 +98,7 @@ def _tensors(
     return tensors
 
 
-def _kept_apart(layout: str, target: TargetStructure) -> set[str]:
+def _list_parts_apart(layout: str, target: TargetStructure) -> set[str]:
     """Return the names of tensors of three parts that cannot be, since the parts have different shapes."""
     shapes: dict[str, list[Shape]] = {}
     for weight in target.catalog:
@@ -115,7 +115,9 @@ def _shape(steps: Sequence[Any], weight: WeightSpec) -> Shape:
     return infer(chain_of(None, steps), [weight.shape], [weight.dtype])[0]
 
 
-def _joined(name: str, parts: Sequence[tuple[int | None, TensorPart]], target: TargetStructure, key: str) -> Exported:
+def _join_parts(
+    name: str, parts: Sequence[tuple[int | None, TensorPart]], target: TargetStructure, key: str
+) -> Exported:
     """Return the tensor of these parts, which each say which third of it they are."""
     ordered = [part for _, part in sorted(parts, key=lambda p: p[0] or 0)]
     weights = [target.catalog[part.weight] for part in ordered]

@@ -40,7 +40,7 @@ def _depthwise_back(target: Shape) -> tuple[Any, ...]:
     return ({"reshape": [*kernel, 1, channels * multiplier]},)
 
 
-def _transposed(rank: int) -> dict[str, tuple[Adapted, ...]]:
+def _transpose(rank: int) -> dict[str, tuple[Adapted, ...]]:
     """From (k..., in, out) to (k..., out, in), turned round: jax.lax.conv_transpose correlates with its kernel."""
     space = list(range(rank))
     steps = {"transpose": [*space, rank + 1, rank]}, {"flip": space}
@@ -70,7 +70,7 @@ def _together(axis: int, target: Shape) -> tuple[Any, ...]:
     return ({"reshape": [*target[:at], math.prod(target[at : at + 2]), *target[at + 2 :]]},)
 
 
-def _projected(axis: int, own: str, modules: Sequence[str]) -> tuple[Adapted, ...]:
+def _list_projections(axis: int, own: str, modules: Sequence[str]) -> tuple[Adapted, ...]:
     """Return the ways to keep a projection of attention: in flax's module, or in a Dense of one of these names."""
     apart, together = partial(_apart, axis), partial(_together, axis)
     others = (Adapted((f"{module}/{own}",), apart, (together,)) for module in modules[1:])
@@ -83,11 +83,11 @@ _DEPTHWISE = {"kernel": (Adapted(("kernel",), _depthwise, (_depthwise_back,)),),
 # Behind flax's own names, those of Hugging Face's BERT and ViT, where each projection is a Dense.
 _ATTENTION = {
     **{
-        f"{head}/{own}": _projected(-1, own, (head, f"self/{head}", f"attention/{head}"))
+        f"{head}/{own}": _list_projections(-1, own, (head, f"self/{head}", f"attention/{head}"))
         for head in ("query", "key", "value")
         for own in _KERNEL
     },
-    "attention_output/kernel": _projected(0, "kernel", ("out", "output/dense")),
+    "attention_output/kernel": _list_projections(0, "kernel", ("out", "output/dense")),
     "attention_output/bias": (*_same("out/bias"), *_same("output/dense/bias"), *_same("bias")),
 }
 _EINSUM = {
@@ -108,7 +108,7 @@ class Flax(Layout):
     adapters: ClassVar[Adapters] = {
         **dict.fromkeys(("Dense", "Conv1D", "Conv2D", "Conv3D"), _KERNEL),
         **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _DEPTHWISE),
-        **{f"Conv{rank}DTranspose": _transposed(rank) for rank in (1, 2, 3)},
+        **{f"Conv{rank}DTranspose": _transpose(rank) for rank in (1, 2, 3)},
         "BatchNormalization": {**_NORM, "moving_mean": _same("mean"), "moving_variance": _same("var")},
         "LayerNormalization": _NORM,
         "GroupNormalization": _NORM,

@@ -59,7 +59,7 @@ class Keras2(Layout):
             return there
         gates = _KERAS_1_GATES.get(own, ())
         found = (f"{there.rpartition('/')[0]}/{gate}".lstrip("/") for gate in gates) if layer.endswith("cell") else ()
-        others = (*found, *_saved_names(name))
+        others = (*found, *_list_saved_names(name))
         return next((n for n in others if n in catalog.by_name), None) or _with_slashes(catalog).get(_flat(name))
 
     def gather(self, weight: WeightSpec, catalog: Catalog) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def _from_keras_1(weight: WeightSpec, catalog: Catalog) -> tuple[Any, ...]:
     return ({"transpose": [*spatial, 1, 0]},) if is_first else ()
 
 
-def _saved_names(name: str) -> Iterator[str]:
+def _list_saved_names(name: str) -> Iterator[str]:
     """Yield what files of Keras 2 call a weight that Keras 3 calls `name`; SavedModels go by attributes."""
     yield _DIRECTION.sub(r"\1_layer/", name)
     # Both layers of a Bidirectional may have names of their own. A `.keras` has these, and Keras 3 renames the first; a

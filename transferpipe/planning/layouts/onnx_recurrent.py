@@ -47,7 +47,11 @@ def _matrix(gates: Sequence[int], direction: int, sources: Sequence[Shape], _: S
     directions, rows, columns = (*sources[0], 1, 1, 1)[:3]
     # The backward layer is the second direction, or the only one of an operator of its own.
     one = {"slice": [min(direction, max(0, directions - 1))]}
-    return one, *_ordered(gates, 0, [len(gates), rows // len(gates), columns], [rows, columns]), {"transpose": [1, 0]}
+    return (
+        one,
+        *_order_gates(gates, 0, [len(gates), rows // len(gates), columns], [rows, columns]),
+        {"transpose": [1, 0]},
+    )
 
 
 def _bias(gates: Sequence[int], direction: int, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
@@ -56,11 +60,11 @@ def _bias(gates: Sequence[int], direction: int, sources: Sequence[Shape], target
     directions, numbers = (*sources[0], 1, 1)[:2]
     half = numbers // 2
     one = {"slice": [min(direction, max(0, directions - 1))]}
-    order = _ordered(gates, 1, [2, len(gates), half // len(gates)], [2, half]) or ({"reshape": [2, half]},)
+    order = _order_gates(gates, 1, [2, len(gates), half // len(gates)], [2, half]) or ({"reshape": [2, half]},)
     return (one, *order) if len(target) == 2 else (one, *order, {"sum": {"axis": 0}})
 
 
-def _ordered(gates: Sequence[int], axis: int, apart: list[int], together: list[int]) -> tuple[Any, ...]:
+def _order_gates(gates: Sequence[int], axis: int, apart: list[int], together: list[int]) -> tuple[Any, ...]:
     if list(gates) == sorted(gates):
         return ()
     return {"reshape": apart}, {"take": {"axis": axis, "indices": list(gates)}}, {"reshape": together}

@@ -106,7 +106,7 @@ class Arrangement:
 
     def paths_into(self, name: str) -> list[Path]:
         """Return the path to each of the inputs of a node."""
-        paths = [self.path_from(other, output) for other, output in self._taken(name)]
+        paths = [self.path_from(other, output) for other, output in self._find_taken(name)]
         if len(paths) == 2 and self._is_gated(name):
             gate = GraphStep(name, LayerFunction(ACTIVATION, activation="sigmoid"))
             paths[1] = dataclasses.replace(paths[1], steps=(*paths[1].steps, gate))
@@ -184,7 +184,7 @@ class Arrangement:
         """Tell whether nothing goes into the node: it is an input, or the first layer of a Sequential without one."""
         return not self.network.by_name[name].inputs and name not in self._weighted
 
-    def _taken(self, name: str) -> list[tuple[str, int]]:
+    def _find_taken(self, name: str) -> list[tuple[str, int]]:
         """Return the nodes that a node takes values of, and which of their outputs."""
         inputs = self.network.by_name[name].inputs
         taken = next(iter(self.network.taken_by(name)), ())
@@ -232,7 +232,7 @@ class Arrangement:
             steps.append(GraphStep(node.name, self._part(node, output) or self.function(node.name)))
             if not node.inputs:
                 return Path("", tuple(reversed(steps)))
-            name, output = self._taken(node.name)[0]
+            name, output = self._find_taken(node.name)[0]
         return Path(None, ())
 
     def after(self, name: str, output: int = 0) -> tuple[GraphStep, ...]:

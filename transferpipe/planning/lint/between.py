@@ -53,12 +53,12 @@ class BetweenComparison(ComparedSides):
         """Compare what stands before paired layers, wherever the layers before that are paired as well."""
         if self.source.network.connected and self.target.network.connected:
             graph = self._graph_pairs()
-            alike = self._computed_alike(graph)
+            alike = self._find_computed_alike(graph)
             waiting = [(s, t, pair) for (s, t), pair in graph.items() if (s, t) not in alike]
             seen = set(graph)
             while waiting:
                 s, t, pair = waiting.pop()
-                for paths in self._aligned(s, t, graph):
+                for paths in self._align_paths(s, t, graph):
                     ends = (paths[0].end, paths[1].end)
                     if not self._correspond(ends, graph, {}):
                         continue
@@ -70,7 +70,7 @@ class BetweenComparison(ComparedSides):
             self._outputs(graph)
         self._last_activations()
 
-    def _computed_alike(self, graph: Mapping[tuple[str, str], ComparedPair]) -> set[tuple[str, str]]:
+    def _find_computed_alike(self, graph: Mapping[tuple[str, str], ComparedPair]) -> set[tuple[str, str]]:
         """Return the pairs before which both sides compute the same in other ways; the layers there need no more."""
         theirs, ours = Counter(s for s, _ in graph), Counter(t for _, t in graph)
         partners = {s: t for s, t in graph if theirs[s] == ours[t] == 1}
@@ -97,7 +97,7 @@ class BetweenComparison(ComparedSides):
                 one, two = (replace(path, steps=tuple(steps)) for path, steps in zip(paths, kept, strict=True))
                 self._paths(pair, one, two, graph, direct=False)
 
-    def _aligned(self, s: str, t: str, graph: Mapping[Any, ComparedPair]) -> list[tuple[Path, Path]]:
+    def _align_paths(self, s: str, t: str, graph: Mapping[Any, ComparedPair]) -> list[tuple[Path, Path]]:
         """Return the paths into two nodes side by side; which input of a sum comes first means nothing."""
         theirs, ours = self.source.paths_into(s), self.target.paths_into(t)
         if len(theirs) != len(ours):
@@ -161,7 +161,7 @@ class BetweenComparison(ComparedSides):
     def _paths(
         self, pair: ComparedPair, theirs: Path, ours: Path, graph: Mapping[Any, ComparedPair], *, direct: bool
     ) -> None:
-        one, two = self._simplified(theirs, ours)
+        one, two = self._simplify(theirs, ours)
         for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
             if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
                 explicit_padding(side.function(name), steps, input_shape(side, name))  # compared with the layer
@@ -186,7 +186,7 @@ class BetweenComparison(ComparedSides):
         ):
             self.add_difference(pair, "between", describe(one), describe(two))
 
-    def _simplified(self, theirs: Path, ours: Path) -> tuple[list[GraphStep], list[GraphStep]]:
+    def _simplify(self, theirs: Path, ours: Path) -> tuple[list[GraphStep], list[GraphStep]]:
         """Return the steps of both in one arrangement."""
         paths = ((theirs.steps, self.source.network), (ours.steps, self.target.network))
         one, two = (simplify(steps, network) for steps, network in paths)

@@ -120,7 +120,7 @@ class ComputedInputs:
         key = one, two
         if key not in self._verdicts:
             try:
-                self._verdicts[key] = self._compared(one, two)
+                self._verdicts[key] = self._compare(one, two)
             except UnknownComputationError:
                 self._verdicts[key] = None
         return self._verdicts[key]
@@ -132,7 +132,7 @@ class ComputedInputs:
             if any(side.leaf(end) for side, end in zip(self._sides, ends, strict=True)):
                 return None
             shapes = [dict(_leaves(s, end.node, s.taken)) for s, end in zip(self._sides, ends, strict=True)]
-            return self._judged([[end] for end in ends], shapes)
+            return self._judge([[end] for end in ends], shapes)
         except UnknownComputationError:
             return None
 
@@ -156,15 +156,15 @@ class ComputedInputs:
         )
         return theirs, ours
 
-    def _compared(self, one: str, two: str) -> bool | None:
+    def _compare(self, one: str, two: str) -> bool | None:
         sides = list(zip(self._sides, (one, two), strict=True))
         into = [side.into(name) for side, name in sides]
-        return self._judged(into, [dict(_leaves(side, name, side.takes(name))) for side, name in sides])
+        return self._judge(into, [dict(_leaves(side, name, side.takes(name))) for side, name in sides])
 
-    def _judged(self, into: list[list[NodeOutput]], shapes: list[dict[str, tuple[int | None, ...]]]) -> bool | None:
+    def _judge(self, into: list[list[NodeOutput]], shapes: list[dict[str, tuple[int | None, ...]]]) -> bool | None:
         if {side.graph.network.framework for side in self._sides} != {"keras"} or len(into[0]) != len(into[1]):
             return None
-        written = [_written(side, origins) for side, origins in zip(self._sides, into, strict=True)]
+        written = [_write_values(side, origins) for side, origins in zip(self._sides, into, strict=True)]
         return self._agree(into, shapes[0]) if shapes[0] == shapes[1] and written[0] != written[1] else None
 
     def _agree(self, into: list[list[NodeOutput]], shapes: Mapping[str, tuple[int | None, ...]]) -> bool | None:
@@ -247,7 +247,7 @@ def _value(
     return found
 
 
-def _written(side: _ComputedSide, origins: list[NodeOutput]) -> Any:
+def _write_values(side: _ComputedSide, origins: list[NodeOutput]) -> Any:
     """Return how values are computed, as text: equal where both sides write it alike."""
     numbers: dict[NodeOutput, int] = {}
     lines: list[str] = []

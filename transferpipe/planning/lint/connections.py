@@ -52,8 +52,8 @@ def lint_connections(plan: Plan, sources: Mapping[str, Catalog], target: Catalog
         if network is not None and network.connected and network.framework in (target.network.framework, "onnx"):
             here = Arrangement(catalog, network)
             facing = there.facing(network.framework)
-            yield from _connected_otherwise(
-                here, facing, _partners(plan, alias, here, there), rules, _judged(plan, there)
+            yield from _warn_of_connections(
+                here, facing, _partners(plan, alias, here, there), rules, _find_judged(plan, there)
             )
     yield from lint_kept_between(plan, there, set(rules))
 
@@ -67,7 +67,7 @@ def _rules(plan: Plan, target: Arrangement) -> dict[str, str]:
     return found
 
 
-def _judged(plan: Plan, target: Arrangement) -> frozenset[str]:
+def _find_judged(plan: Plan, target: Arrangement) -> frozenset[str]:
     """Return the nodes of the target's graph of which it is said, or known to the rule, what they do otherwise."""
     differing = {name for d in plan.settings.differences if (name := target.in_graph.get(d.target_layer))}
     changed = {name for a in plan.assignments if a.own_steps and (name := graph_node(target, a.target))}
@@ -127,10 +127,10 @@ class _Feeds:
         key = origin, is_path
         if key not in self._known:
             self._known[key] = None, 0  # what goes round in a circle
-            self._known[key] = self._walked(origin, depth, is_path=is_path)
+            self._known[key] = self._walk(origin, depth, is_path=is_path)
         return self._known[key]
 
-    def _walked(self, origin: NodeOutput, depth: int, *, is_path: bool) -> tuple[Form | None, int]:
+    def _walk(self, origin: NodeOutput, depth: int, *, is_path: bool) -> tuple[Form | None, int]:
         """Return the form of a value and of how many parts it is, back to where several values, or weights, are.
 
         With `is_path` it goes into a layer: which part of a value that takes is compared with what else is on the path.
@@ -152,7 +152,7 @@ class _Feeds:
             # A Normalization has weights, and is compared with the Rescaling that may do its work.
             has_weights = self.side.has_weights(node.name) and node.layer_class != "Normalization"
             if has_weights or node.layer_class == "InputLayer" or len(taken) != 1:
-                form, size = self._ended(origin, taken, depth)
+                form, size = self._end_of_walk(origin, taken, depth)
                 for number in outputs[::-1] if form is not None else ():
                     form = (f"output {number}", form)
                 return form, size
@@ -175,7 +175,7 @@ class _Feeds:
             return int(all_outputs and not is_path)
         return origin.output
 
-    def _ended(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
+    def _end_of_walk(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
         """Return the form of what a node gives that has weights, is an input, or takes several values or none."""
         name = self.names.get(origin.node)
         if name is not None:
@@ -188,9 +188,9 @@ class _Feeds:
             return ("", self.inputs.get(node.name, _INPUT)), 1
         if self.side.has_weights(node.name):
             return None, 0
-        return self._merged(node, taken, depth)
+        return self._find_merged(node, taken, depth)
 
-    def _merged(self, node: Node, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
+    def _find_merged(self, node: Node, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
         function = self.side.function(node.name)
         if self._is_graph and not function.known:
             return None, 0
@@ -214,7 +214,7 @@ class _Feeds:
                 and (self._is_graph or len(set(gates)) > 1)
             ):
                 return parts[0], size  # x * f(x), which is an activation of x
-            if kind == "Multiply" and (gated := _gated_half(parts, gates)) is not None:
+            if kind == "Multiply" and (gated := _find_gated_half(parts, gates)) is not None:
                 return gated, size
             # Which half of a value is the gate of the other one shows in the activations alone.
             parts = [(" + ".join(gate), part) if gate else part for gate, part in zip(gates, parts, strict=True)]
@@ -235,7 +235,7 @@ class _Feeds:
         return len({f.settings.get("axis") for f in functions if f.kind == kind}) == 1
 
 
-def _gated_half(parts: Sequence[Form | None], gates: Sequence[tuple[str, ...]]) -> Form | None:
+def _find_gated_half(parts: Sequence[Form | None], gates: Sequence[tuple[str, ...]]) -> Form | None:
     """Return the value of which a product is the GLU: the first half times the sigmoid of the second."""
     halves = dict(zip(parts, gates, strict=True))
     first = next((part for part, gate in halves.items() if not gate), None)
@@ -266,7 +266,7 @@ def _word(form: Form) -> str:
     return f"{kind} of ({_words(parts)})" if kind else str(parts[0])
 
 
-def _connected_otherwise(
+def _warn_of_connections(
     source: Arrangement,
     target: Arrangement,
     partners: Mapping[str, str],

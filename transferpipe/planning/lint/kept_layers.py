@@ -47,7 +47,7 @@ def _heads(catalog: Catalog, some: set[str], transferred: set[str]) -> set[str]:
         return set()
     side = Arrangement(catalog, catalog.network)
     moved = {node for name in transferred if (node := graph_node(side, name))}
-    before = moved | _reached(side.network, moved, backwards=True)
+    before = moved | _reach_from(side.network, moved, backwards=True)
     return {name for name in some if (node := graph_node(side, name)) and node not in before}
 
 
@@ -64,8 +64,8 @@ def lint_kept_between(plan: Plan, target: Arrangement, taking: set[str]) -> Iter
     if not kept or not taking:
         return
     network = target.network
-    behind = _reached(network, taking)
-    before = _reached(network, taking, backwards=True)
+    behind = _reach_from(network, taking)
+    before = _reach_from(network, taking, backwards=True)
     names = [name for name in kept if name in behind and name in before]
     if names:
         count = "layer keeps its" if len(names) == 1 else "layers keep their"
@@ -76,7 +76,7 @@ def lint_kept_between(plan: Plan, target: Arrangement, taking: set[str]) -> Iter
         yield PlanWarning("kept-between", UNMATCHED_RULE, text)
 
 
-def _reached(network: Network, starts: set[str], *, backwards: bool = False) -> set[str]:
+def _reach_from(network: Network, starts: set[str], *, backwards: bool = False) -> set[str]:
     """Return the nodes that lie behind (or before) one of `starts`."""
     found: set[str] = set()
     if not backwards:

@@ -35,12 +35,14 @@ def lint_names(
     rules: dict[str, list[Assignment]] = {}
     ours = _places(target) if built else {}
     theirs = {name: _places(catalog) for name, catalog in sources.items()} if built else {}
-    given = {name for catalog in (target, *sources.values()) for name in _given(catalog)} if built else set()
+    given = (
+        {name for catalog in (target, *sources.values()) for name in _find_repeated_names(catalog)} if built else set()
+    )
     for a in plan.assignments if built else ():
         if a.rule not in by_order:
             rules.setdefault(a.rule, []).append(a)
     for rule, assignments in rules.items():
-        names = dict.fromkeys(name for a in assignments for name in _counted(a, built) if name not in given)
+        names = dict.fromkeys(name for a in assignments for name in _find_counted_names(a, built) if name not in given)
         # Two builds of one architecture count alike, whatever they begin with: then names and order agree, and either
         # is right.
         if not names or all(_is_at_its_place(a, ours, theirs) for a in assignments):
@@ -61,7 +63,7 @@ def _is_at_its_place(a: Assignment, ours: Places, theirs: Mapping[str, Places]) 
     return ours[here] == theirs[a.sources[0].source][there]
 
 
-def _given(catalog: Catalog) -> set[str]:
+def _find_repeated_names(catalog: Catalog) -> set[str]:
     """Return the names that stand in several places, such as ``mlp/dense_1`` in every block: Keras counts each once."""
     above: dict[str, set[str]] = {}
     for layer in catalog.layers:
@@ -78,7 +80,7 @@ def _places(catalog: Catalog) -> Places:
     return {layer: (i, len(layers)) for layers in alike.values() for i, layer in enumerate(layers)}
 
 
-def _counted(a: Assignment, built: Collection[str]) -> Iterator[str]:
+def _find_counted_names(a: Assignment, built: Collection[str]) -> Iterator[str]:
     """Yield the names of layers with numbers that Keras counted up, in what is built of both sides."""
     full = [a.target] * (TARGET in built) + [ref.name for ref in a.sources if ref.source in built]
     for segment in (s for name in full for s in name.split("/")[:-1]):

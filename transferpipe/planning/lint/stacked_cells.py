@@ -34,8 +34,10 @@ def lint_stacked_cells(plan: Plan, sources: Mapping[str, Catalog], target: Catal
         here = sorted(pairs, key=lambda name: order[name])
         there = sorted(pairs, key=lambda name: places[alias][pairs[name]])
         if here != there and len({*pairs.values()}) == len(pairs):
-            text = f"{ours} computes its cells as {_named(here)}, and those of {theirs} that they take from come as "
-            text += f"{_named(there)}; build the target with its cells in the source's order"
+            text = (
+                f"{ours} computes its cells as {_name_layers(here)}, and those of {theirs} that they take from come as "
+            )
+            text += f"{_name_layers(there)}; build the target with its cells in the source's order"
             yield PlanWarning("connected-otherwise", place_of_rule(rules[ours]), text)
 
 
@@ -50,5 +52,5 @@ def _places(catalog: Catalog) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(weight.layer for weight in catalog))}
 
 
-def _named(layers: list[str]) -> str:
+def _name_layers(layers: list[str]) -> str:
     return listed([name.rpartition("/")[2] for name in layers], _SOME)

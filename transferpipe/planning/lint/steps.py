@@ -78,10 +78,10 @@ def _together(found: list[GraphStep], here: GraphStep, network: Network) -> list
     # former.
     if kinds[1] == "Flatten" and _leaves_one_place(before, here, network):
         return [GraphStep(before.node, _without_axes(before.function))]
-    one = _padded_pool(found, here) if kinds[0].startswith("ZeroPadding") else None
+    one = _join_padding_and_pool(found, here) if kinds[0].startswith("ZeroPadding") else None
     if kinds == ("Rescaling", "Rescaling"):
-        one = _composed(before, here)
-    one = one or _taken_together(before, here, network)
+        one = _compose(before, here)
+    one = one or _take_together(before, here, network)
     one = one or _mean_of_sum(before, here, network) or _last_output(before, here, network)
     return [one] if one else []
 
@@ -95,7 +95,7 @@ def _leaves_one_place(before: GraphStep, flatten: GraphStep, network: Network) -
     return before.function.settings.get("keepdims") is True and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
 
 
-def _taken_together(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
+def _take_together(before: GraphStep, here: GraphStep, network: Network) -> GraphStep | None:
     """Return the one step that takes what two take after each other; None where they are no such steps."""
     node = network.by_name.get(before.node)
     if node is None or len(node.input_shapes) != 1:
@@ -151,8 +151,8 @@ def _flat(step: GraphStep, network: Network, *, by_shapes: bool) -> GraphStep | 
     one_place = function.kind.startswith("Global") and len(shape) > 2 and all(n == 1 for n in shape[1:-1])
     same = (
         _whole_pool(function, shape)
-        or _enlarged(function, shape)
-        or _scaled(function)
+        or _as_upsampling(function, shape)
+        or _as_rescaling(function)
         or describe_crop(function, shape)
     )
     if same is not None:
@@ -169,7 +169,7 @@ def _is_shape(target: Any, shape: tuple[int | None, ...]) -> bool:
     return all(n in (-1, size) for n, size in zip(target, shape[1:], strict=True)) and shape[1:].count(None) < 2
 
 
-def _enlarged(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:
+def _as_upsampling(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFunction | None:
     """Return the UpSampling2D that a Resizing to a multiple of its input's size is; None for any other step."""
     settings = function.settings
     sizes = (settings.get("height"), settings.get("width"))
@@ -184,7 +184,7 @@ def _enlarged(function: LayerFunction, shape: tuple[int | None, ...]) -> LayerFu
     return LayerFunction("UpSampling2D", told) if all(counts) else None
 
 
-def _scaled(function: LayerFunction) -> LayerFunction | None:
+def _as_rescaling(function: LayerFunction) -> LayerFunction | None:
     """Return the Rescaling that a Normalization by one given mean and variance is; None for any other step."""
     mean, variance = function.settings.get("mean"), function.settings.get("variance")
     if function.kind != "Normalization" or function.settings.get("invert"):
@@ -208,7 +208,7 @@ def _whole_pool(function: LayerFunction, shape: tuple[int | None, ...]) -> Layer
     return dataclasses.replace(function, kind=f"Global{function.kind}", settings={**kept, "keepdims": True})
 
 
-def _padded_pool(found: list[GraphStep], here: GraphStep) -> GraphStep | None:
+def _join_padding_and_pool(found: list[GraphStep], here: GraphStep) -> GraphStep | None:
     """Return a pooling together with the ZeroPadding that `found` ends with; None if `here` is none, or pads itself.
 
     A maximum of what is never negative is the same whether zeros or nothing lies around it.
@@ -255,7 +255,7 @@ def _without_axes(function: LayerFunction) -> LayerFunction:
     )
 
 
-def _composed(first: GraphStep, second: GraphStep) -> GraphStep | None:
+def _compose(first: GraphStep, second: GraphStep) -> GraphStep | None:
     a, b = first.function.settings, second.function.settings
     if not all(isinstance(x[key], int | float) for x in (a, b) for key in ("scale", "offset") if key in x):
         return None

@@ -58,15 +58,15 @@ def lint(
     warnings = [
         *found,
         *_square_kernels(plan),
-        *_reversed_axes(plan),
-        *_frozen_fresh(plan),
-        *_unrecorded_freezing(plan, target),
-        *_frozen_and_divided(plan, target),
-        *_switched_off_variables(target),
+        *_warn_of_reversed_axes(plan),
+        *_warn_of_frozen_fresh(plan),
+        *_warn_of_unrecorded_freezing(plan, target),
+        *_warn_of_frozen_and_divided(plan, target),
+        *_warn_of_switched_off_variables(target),
         *_nothing_trainable(plan, target),
         *_nothing_transferred(plan),
-        *_unused(plan, find_replaced_heads(plan, sources, target.catalog)),
-        *_swapped_roles(plan),
+        *_warn_of_unused(plan, find_replaced_heads(plan, sources, target.catalog)),
+        *_warn_of_swapped_roles(plan),
         *_half_kept_layers(plan, target),
         *lint_layouts(plan, target),
     ]
@@ -84,14 +84,14 @@ def summarise(warnings: Iterable[PlanWarning]) -> Iterator[PlanWarning]:
         kinds.setdefault(warning.code, {}).setdefault(warning.where, []).append(warning.text)
     for code, places in kinds.items():
         if sum(not place.startswith(_RULE) for place in places) <= _MANY:
-            yield from (PlanWarning(code, where, _joined(texts)) for where, texts in places.items())
+            yield from (PlanWarning(code, where, _join_texts(texts)) for where, texts in places.items())
             continue
         where, *others = places
-        text = _joined([text for texts in places.values() for text in texts])
+        text = _join_texts([text for texts in places.values() for text in texts])
         yield PlanWarning(code, where, f"{text} (also at {listed(others, _MANY)})")
 
 
-def _joined(texts: list[str]) -> str:
+def _join_texts(texts: list[str]) -> str:
     """Return one text for several: what they have in common once, around the first few of what differs, and a count."""
     words = [text.split(" ") for text in texts]
     shortest = min(map(len, words))
@@ -128,14 +128,14 @@ def _square_kernels(plan: Plan) -> Iterator[PlanWarning]:
 
     So does an oblong one beside it, which the same rule turns in the same way: its shape shows that this is right.
     """
-    shown = {_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
+    shown = {_find_turned(a) for a in plan.assignments if len(a.shape) >= 2 and a.shape[-1] != a.shape[-2]}
     for a in plan.assignments:
         if not (len(a.shape) >= 2 and a.shape[-1] == a.shape[-2] > 1 and "kernel" in a.own):
             continue
         foreign = not a.adapter and any(_is_foreign(r.name, a.target) for r in a.sources)
         transposed = any(isinstance(step, Transpose) for step in parse_transforms(a.own_steps))
         # A weight of Keras's own name that nobody transposes has Keras's axes: only these two give rise to doubt.
-        if (foreign or transposed) and _turned(a) not in shown:
+        if (foreign or transposed) and _find_turned(a) not in shown:
             names = ", ".join(r.name for r in a.sources)
             text = f"{a.target} {a.shape} is square: its shape does not show whether {names} has to be transposed"
             yield PlanWarning("square-kernel", where_of(a), text)
@@ -177,12 +177,12 @@ def lint_computed(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -
         yield PlanWarning("computed-weight", where, f"{texts[0]}{more}: add the steps that do the same to the rule")
 
 
-def _turned(a: Assignment) -> tuple[str, str, int, str]:
+def _find_turned(a: Assignment) -> tuple[str, str, int, str]:
     """Return what the kernels of one rule have in common whose axes are arranged in one way."""
     return a.rule, a.own, len(a.shape), str(a.steps)
 
 
-def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
+def _warn_of_reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
     """Yield a warning of convolution kernels whose height and width change places while the channels are moved.
 
     From (out, in, height, width) Keras's order is [2, 3, 1, 0]; all axes reversed fit every kernel with equal sides.
@@ -203,7 +203,7 @@ def _reversed_axes(plan: Plan) -> Iterator[PlanWarning]:
                 yield PlanWarning("reversed-axes", where_of(a), f"{text}; {fix}")
 
 
-def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
+def _warn_of_frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
     """One warning a rule, with all weights that it leaves fresh and frozen."""
     assigned = {a.target for a in plan.assignments}
     kept = {k.target: k for k in plan.kept}
@@ -223,7 +223,7 @@ def _frozen_fresh(plan: Plan) -> Iterator[PlanWarning]:
         yield PlanWarning("frozen-fresh", where, text)
 
 
-def _frozen_and_divided(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+def _warn_of_frozen_and_divided(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     """SpectralNormalization assigns to its kernel whenever it is called in training, and asks no flag before."""
     wrappers = [layer.name for layer in target.layers if layer.layer_class == "SpectralNormalization"]
     named = (name for weight in plan.freezing.frozen_weights for name in target.catalog.names_of(weight))
@@ -234,7 +234,7 @@ def _frozen_and_divided(plan: Plan, target: TargetStructure) -> Iterator[PlanWar
         yield PlanWarning("frozen-divided", "freeze", f"{text} divides the kernel in every training step all the same")
 
 
-def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
+def _warn_of_unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     if not plan.freezing.layers:
         return
     weights_only = [p for p in plan.save if not output_of(p).holds_architecture]
@@ -245,7 +245,7 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
     if not plan.save:
         return
     parts: dict[str, list[str]] = {}
-    for name in _lost_on_loading(plan, target):
+    for name in _find_lost_on_loading(plan, target):
         parts.setdefault(_recording(name, target), []).append(name)
     for holder, names in parts.items():
         what = f"{holder} is" if holder else "the model is"
@@ -253,7 +253,7 @@ def _unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWa
         yield PlanWarning("freeze-not-saved", "freeze", f"{text}; set trainable=False there again")
 
 
-def _lost_on_loading(plan: Plan, target: TargetStructure) -> list[str]:
+def _find_lost_on_loading(plan: Plan, target: TargetStructure) -> list[str]:
     """Return the layers that are frozen and have no recorded flag of their own.
 
     Below a root that is off nothing trains whatever their flags say, but for the moving statistics of a
@@ -270,7 +270,7 @@ def _recording(name: str, target: TargetStructure) -> str:
     return next((n for n in ancestors(name) if n in target.by_name and target.keeps_flag(n)), "")
 
 
-def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
+def _warn_of_switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
     for name in sorted(target.switched_off):
         text = f"{name} is frozen by its variable's own flag, which no file stores: freeze its layer instead"
         yield PlanWarning("variable-flag", "target", text)
@@ -278,7 +278,7 @@ def _switched_off_variables(target: TargetStructure) -> Iterator[PlanWarning]:
 
 def _nothing_trainable(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
     # What loses its flag in the file trains after all once it is loaded, which another warning says.
-    if any(o.holds_architecture for o in outputs_of(plan.save)) and _lost_on_loading(plan, target):
+    if any(o.holds_architecture for o in outputs_of(plan.save)) and _find_lost_on_loading(plan, target):
         return
     # Kernels that are a Fourier transform, in a layer that is built switched off.
     trains = any(target.catalog[name].layer_class != "STFTSpectrogram" for name in target.trainable_weights)
@@ -297,7 +297,7 @@ def _nothing_transferred(plan: Plan) -> Iterator[PlanWarning]:
         yield PlanWarning("nothing-transferred", "mapping", text)
 
 
-def _unused(plan: Plan, replaced: Set[tuple[str, str]]) -> Iterator[PlanWarning]:
+def _warn_of_unused(plan: Plan, replaced: Set[tuple[str, str]]) -> Iterator[PlanWarning]:
     """Warn of source weights that no rule takes, but for layers that the recipe leaves alone as wholes.
 
     With `unmatched: keep` a recipe names what it takes: a layer that both sides have, and of which it takes nothing, is
@@ -318,7 +318,7 @@ def _unused(plan: Plan, replaced: Set[tuple[str, str]]) -> Iterator[PlanWarning]
         yield PlanWarning("unused", "unused", f"{count} not used: {shown}")
 
 
-def _swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
+def _warn_of_swapped_roles(plan: Plan) -> Iterator[PlanWarning]:
     """A weight that takes one with another role (gamma from beta) fits by shape and is nearly always a mistake."""
     for a in plan.assignments:
         own = a.own

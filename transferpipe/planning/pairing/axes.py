@@ -46,7 +46,7 @@ def arrange(source: str, spec: WeightSpec, choice: Adapted, weight: str, pairing
         return by_class if spec.axes or _is_regrouped(spec, choice, by_class) else untold
     axes = spec.axes or _by_evidence(source, spec, pairing)
     if axes == IN_OUT:
-        return Taken(source, names, _turned(choice, spec, target), adapted=True)
+        return Taken(source, names, _turn(choice, spec, target), adapted=True)
     return by_class if axes else untold
 
 
@@ -67,7 +67,7 @@ def _is_regrouped(spec: WeightSpec, choice: Adapted, by_class: Taken) -> bool:
     return len(spec.shape) == 1 and (in_groups or choice.third is not None)
 
 
-def _turned(choice: Adapted, spec: WeightSpec, target: tuple[int, ...]) -> tuple[Any, ...]:
+def _turn(choice: Adapted, spec: WeightSpec, target: tuple[int, ...]) -> tuple[Any, ...]:
     """Return the transforms for a matrix that is kept as (in, out): to torch's order, and on from there."""
     steps = choice.steps_for([spec.shape[::-1]], target)
     # Two transposes in a row are none: the plan shows the shorter form.

@@ -268,7 +268,7 @@ class _Fold:
             what = f"{layer} goes into {listed(others, 2)} as well as into {node.name}"
             self._refuse(what, "keep this normalization as a layer: the other would get its output")
             return False
-        axes = _normalized_and_channels(node, before)
+        axes = _find_normalized_axes(node, before)
         if axes is not None and axes[0] != axes[1]:
             what = f"{node.name} normalizes along axis {axes[0]}, and the channels of {layer} lie along axis {axes[1]}"
             self._refuse(what, "keep this normalization as a layer: a kernel has no number for each of these places")
@@ -307,7 +307,7 @@ class _Fold:
         more = (zero, blocks) if zero is not None and blocks is not None else ()
         # Another shape is int4: Keras packs two of its numbers into a byte (`keras.quantizers.pack_int4`).
         arguments: dict[str, Any] = {} if theirs.shape == target.shape else {"bits": 4}
-        if axes := self._scaled_axes(target, bool(arguments)):
+        if axes := self._find_scaled_axes(target, bool(arguments)):
             arguments["axes"] = axes
         step = {"dequantize": arguments} if arguments else "dequantize"
         return Folded((first, *partner.take(scale, *more)), (step,))
@@ -319,7 +319,7 @@ class _Fold:
         inputs, _, output = equation.replace(" ", "").partition("->")
         return (inputs.partition(",")[2], output) if output else ("", "")
 
-    def _scaled_axes(self, target: WeightSpec, packed: bool) -> list[int]:
+    def _find_scaled_axes(self, target: WeightSpec, packed: bool) -> list[int]:
         """Return the axes that the scales of a layer's weight go along, where these are not the last ones."""
         # One scale a row of a table; of an einsum's kernel one for each index that its output keeps.
         if target.own_name == "embeddings":
@@ -393,7 +393,7 @@ def _output_axes(spec: WeightSpec, channels: tuple[int, ...]) -> list[int]:
     return [-1]
 
 
-def _normalized_and_channels(node: Node, before: Node) -> tuple[int, int] | None:
+def _find_normalized_axes(node: Node, before: Node) -> tuple[int, int] | None:
     """Return the axis along which a BatchNormalization of Keras works, and that of the channels it gets.
 
     Both from the front; None where the file does not say it.

@@ -44,7 +44,7 @@ def take_module(source: str, weight: str, counterpart: Counterpart, module: str,
     for choice in counterpart.choices:
         for names in counterpart.names_in(module, choice):
             if all(name in catalog for name in names):
-                return _taken(source, names, choice, weight, pairing)
+                return _take(source, names, choice, weight, pairing)
     return None
 
 
@@ -60,7 +60,7 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     # The form that the name ends with; of a name that says nothing, one that is not cut out of a fused tensor.
     fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None and not c.half]
     if fitting:
-        return _taken(source, (name,), fitting[0], weight, pairing)
+        return _take(source, (name,), fitting[0], weight, pairing)
     what = f"{weight} of the {counterpart.layer_class} consists of {counterpart.expected}, but gets {name} alone"
     fix = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
     pairing.problems.add(where, what, fix)
@@ -125,7 +125,7 @@ def _ends(name: str, own: str) -> bool:
     return f"/{re.sub(r'_l[0-9]+', '_l0', name)}".endswith(f"/{own}")
 
 
-def _taken(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:
+def _take(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:
     catalog = pairing.sources[source]
     if len(names) == 1:
         return arrange(source, catalog[names[0]], choice, weight, pairing)

@@ -65,7 +65,7 @@ def find_unit_spaces(catalog: Catalog, network: Network, inner: Collection[str] 
         inner: grouped convolutions whose groups stay, and change inside; of others groups are units, as a whole.
     """
     inside = {f"{n.name}/{part}" for n in network.nodes if n.layer_class == "Bidirectional" for part in DIRECTIONS}
-    wrapped = _wrapped(network)
+    wrapped = _find_wrapped(network)
     inside |= {part.name for part in wrapped.values()}
     walk = _SpaceWalk(catalog, network, frozenset(inner), wrapped)
     for node in network.nodes:
@@ -391,7 +391,7 @@ def _own_name(node: Node) -> tuple[str, str]:
     return (node.layer_class, str(node.settings["name"])) if "name" in node.settings else ("", "")
 
 
-def _wrapped(network: Network) -> dict[str, Node]:
+def _find_wrapped(network: Network) -> dict[str, Node]:
     """Return the layer inside each TimeDistributed that has one, by the wrapper's name."""
     wrappers = {n.name for n in network.nodes if n.layer_class == "TimeDistributed"}
     parts: dict[str, list[Node]] = {}

@@ -314,7 +314,7 @@ class _Chooser:
             self._note(f"{widths}, and `indices` has {len(indices)} for it", f"give {count} numbers")
         elif wrong:
             self._note(f"{widths}, and `indices` has {wrong[0]} for it", f"use numbers from 0 to {size - 1}")
-        elif bands and (mixed := _mixed_group(indices, size // bands[0], count // bands[1])):
+        elif bands and (mixed := _find_mixed_group(indices, size // bands[0], count // bands[1])):
             what = f"{mixed[0]} and {mixed[1]} are of two groups of the source, and one of the target"
             self._note(f"{widths}: {what}", f"give each {count // bands[1]} numbers of one group of {size // bands[0]}")
         else:
@@ -415,7 +415,7 @@ def _compares(space: UnitSpace) -> bool:
     return any(grouping.compares for grouping in space.groupings)
 
 
-def _mixed_group(indices: Sequence[int], here: int, there: int) -> tuple[int, int] | None:
+def _find_mixed_group(indices: Sequence[int], here: int, there: int) -> tuple[int, int] | None:
     """Return two numbers that would be neighbours in a group of `there`, but are of two groups of `here`."""
     for start in range(0, len(indices), there):
         group = indices[start : start + there]

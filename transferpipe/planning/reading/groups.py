@@ -70,7 +70,7 @@ def fill_groups(recipe: Recipe, target: Catalog) -> Recipe:
         return recipe
     problems = Problems()
     taken = {rule.name for rule in recipe.rules}
-    rules = tuple(found for rule in recipe.rules for found in _filled(rule, target, taken, problems))
+    rules = tuple(found for rule in recipe.rules for found in _fill_in(rule, target, taken, problems))
     problems.raise_as(RecipeError)
     return dataclasses.replace(recipe, rules=rules)
 
@@ -79,7 +79,7 @@ def _uses_groups(rule: Rule) -> bool:
     return names_group((rule.transform, rule.merge, [origin.transform for origin in rule.froms]))
 
 
-def _filled(rule: Rule, target: Catalog, taken: set[str], problems: Problems) -> Iterator[Rule]:
+def _fill_in(rule: Rule, target: Catalog, taken: set[str], problems: Problems) -> Iterator[Rule]:
     units = find_units(rule.to, target, rule.excepts) if _uses_groups(rule) else []
     found: dict[str, tuple[Rule, list[Unit]]] = {}
     for unit in units:

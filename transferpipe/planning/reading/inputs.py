@@ -23,7 +23,7 @@ def pin_inputs(recipe: Recipe) -> Recipe:
 
     def pin(where: str, step: Any) -> Any:
         try:
-            return _pinned(step)
+            return _pin_files(step)
         except TransformError as error:
             problems.add(where, error.what, error.fix)
         except TransferError as error:
@@ -52,7 +52,7 @@ def pin_inputs(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, rules=rules)
 
 
-def _pinned(step: Any) -> Any:
+def _pin_files(step: Any) -> Any:
     """Return a step with the digests of its files; one that a group would fill in is of a rule that claims nothing."""
     pinned = None if names_group(step) else parse_transform(step).pinned()
     return step if pinned is None else dict(pinned)

@@ -30,9 +30,9 @@ def first_recipe(found: Suggestion, commands: tuple[str, str]) -> str:
     plan, run = commands
     safe = replace(
         found,
-        source=_escaped(found.source),
-        target=_escaped(found.target),
-        rules=tuple(replace(rule, data=_escaped(rule.data)) for rule in found.rules),
+        source=_escape_interpolation(found.source),
+        target=_escape_interpolation(found.target),
+        rules=tuple(replace(rule, data=_escape_interpolation(rule.data)) for rule in found.rules),
     )
     sides = [str(o.get("path") or o.get("_target_")) for o in (found.source, found.target)]
     sides = sides[::-1] if found.reverse else sides
@@ -45,12 +45,17 @@ def first_recipe(found: Suggestion, commands: tuple[str, str]) -> str:
     if found.undecided:
         if not found.rules:
             lines[-1] = "mapping:"
-        lines += ["", *_undecided(safe), "", "unmatched: keep # weights without a rule; `error` once all is decided"]
-    lines += [*_left_over(found), *_further(found)]
+        lines += [
+            "",
+            *_write_undecided(safe),
+            "",
+            "unmatched: keep # weights without a rule; `error` once all is decided",
+        ]
+    lines += [*_write_unused(found), *_further(found)]
     return "\n".join([*lines, ""])
 
 
-def _undecided(found: Suggestion) -> Iterator[str]:
+def _write_undecided(found: Suggestion) -> Iterator[str]:
     """Yield a rule for each candidate, commented out, indented as the rules that stand above."""
     names = {rule.name for rule in found.rules}
     yield from (f"  {line}" for line in comment_lines("UNDECIDED: of each, take the # from one line", _WIDTH - 2))
@@ -67,11 +72,11 @@ def _undecided(found: Suggestion) -> Iterator[str]:
         yield f"  # {quote(name)}: {{to: {to}, from: null}}"
 
 
-def _left_over(found: Suggestion) -> list[str]:
+def _write_unused(found: Suggestion) -> list[str]:
     """Return what says that source weights are expected to stay unused: not before all is decided."""
     if not found.unused:
         return []
-    patterns = [_text(escape(name)) for name in _unused_parts(found)]
+    patterns = [_text(escape(name)) for name in _find_unused_parts(found)]
     line = "ignore: [" + ", ".join(patterns) + "]"
     if not _ignores(found):
         text = f"{len(found.unused)} source weights are unused. Once all is decided, list here what may stay so:"
@@ -81,10 +86,10 @@ def _left_over(found: Suggestion) -> list[str]:
 
 def _ignores(found: Suggestion) -> bool:
     """Tell whether the recipe lists what stays unused, so that no plan of it warns of that."""
-    return not found.undecided and len(_unused_parts(found)) <= _MOST_IGNORED
+    return not found.undecided and len(_find_unused_parts(found)) <= _MOST_IGNORED
 
 
-def _unused_parts(found: Suggestion) -> list[str]:
+def _find_unused_parts(found: Suggestion) -> list[str]:
     """Return the outermost parts of the source all of whose weights are unused."""
     used = {w.name for w in found.plan.source_weights if w.fate != "unused"}
     above = {p for name in used for p in _prefixes(name)}
@@ -118,13 +123,13 @@ def _further(found: Suggestion) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return quote(_escaped(text))
+    return quote(_escape_interpolation(text))
 
 
-def _escaped(value: Any) -> Any:
+def _escape_interpolation(value: Any) -> Any:
     """Return the value as it stands in a file in which ``${`` begins an interpolation."""
     if isinstance(value, str):
         return _INTERPOLATION.sub(lambda m: m[1] * 2 + r"\${", value)
     if isinstance(value, Mapping):
-        return {k: _escaped(v) for k, v in value.items()}
-    return [_escaped(v) for v in value] if isinstance(value, list | tuple) else value
+        return {k: _escape_interpolation(v) for k, v in value.items()}
+    return [_escape_interpolation(v) for v in value] if isinstance(value, list | tuple) else value

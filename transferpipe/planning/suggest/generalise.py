@@ -104,13 +104,13 @@ class _TriedDrafts:
         """
         excepts: tuple[str, ...] = ()
         try:
-            outside = [w for unit in self._claimed(draft, ()) for w in unit.weights if w not in left]
+            outside = [w for unit in self._find_claimed(draft, ()) for w in unit.weights if w not in left]
             if outside:
                 layers = list(dict.fromkeys(WeightName(w).layer or w for w in outside))
                 if len(layers) > _MOST_EXCEPTIONS or draft.by_order:
                     return None
                 excepts = tuple(escape(name) for name in layers)
-            units = self._claimed(draft, excepts)
+            units = self._find_claimed(draft, excepts)
             claimed = tuple(w for unit in units for w in unit.weights)
             # Cheap looks first: most drafts claim too much, and asking the planner costs the most.
             if not claimed or any(w not in left or self._needs[w] != draft.pairs[0].transform for w in claimed):
@@ -123,7 +123,7 @@ class _TriedDrafts:
         transform = json.loads(draft.pairs[0].transform or "{}")
         return FoundRule("", draft.to, draft.source, claimed, pairs, draft.by_order, excepts, transform)
 
-    def _claimed(self, draft: Draft, excepts: tuple[str, ...]) -> list[Unit]:
+    def _find_claimed(self, draft: Draft, excepts: tuple[str, ...]) -> list[Unit]:
         key = (draft.to, excepts)
         if key not in self._units:
             patterns = [Pattern(text) for text in excepts]

@@ -288,7 +288,7 @@ def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
         return None
     # A trial must leave no trace: what does not fit here is not a problem of the recipe.
     trial = dataclasses.replace(pairing, problems=Problems(), warnings={}, judged={})
-    found = _asked(trial, ours, theirs)
+    found = _ask_planner(trial, ours, theirs)
     missing = [w for w in ours.weights if w not in found]
     if not found or trial.problems.found or any(WeightName(w).own not in _OPTIONAL for w in missing):
         return None
@@ -301,7 +301,7 @@ def _take(pairing: Pairing, ours: Piece, theirs: Piece) -> Taking | None:
     return found if all(_has_shape(pairing, w, t) for w, t in found.items()) else None
 
 
-def _asked(trial: Pairing, ours: Piece, theirs: Piece) -> dict[str, Taken]:
+def _ask_planner(trial: Pairing, ours: Piece, theirs: Piece) -> dict[str, Taken]:
     """Return what the planner would let the weights of `ours` take of `theirs`."""
     if theirs.is_loose or not ours.is_layer:
         pairs = zip(ours.weights, theirs.weights, strict=False)

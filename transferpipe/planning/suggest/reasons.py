@@ -35,7 +35,7 @@ def describe(
     undecided += [OpenChoice(m.ours.name, m.ours.weights, (m.theirs.name,), "no rule gives exactly this") for m in lost]
     taken = {w for m in found.matches for w in m.theirs.weights}
     fixed = claimed | {w for c in undecided for w in c.weights} | found.fitting | kept_by_hint | sides.target.closed
-    undecided += _turned([w for w in sides.target.catalog if w.name not in fixed], sides, taken)
+    undecided += _find_turned([w for w in sides.target.catalog if w.name not in fixed], sides, taken)
     left_open = {w for choice in undecided for w in choice.weights}
     kept = [w.name for w in sides.target.catalog if w.name not in claimed and w.name not in left_open]
     reasons = _reasons(kept, sides, found.fitting, kept_by_hint)
@@ -165,7 +165,7 @@ def _pattern(names: Sequence[str], weights: set[str], sides: Sides) -> str:
     return "|".join(found)
 
 
-def _turned(weights: Iterable[WeightSpec], sides: Sides, taken: Collection[str]) -> Iterator[OpenChoice]:
+def _find_turned(weights: Iterable[WeightSpec], sides: Sides, taken: Collection[str]) -> Iterator[OpenChoice]:
     """Yield the weights whose sizes something unused in the source has along other axes.
 
     Whether that is meant, and which of equally long axes is which, no shape says: where a layer's class does, the

@@ -60,7 +60,7 @@ def suggest_mapping(sides: Sides, hints: Mapping[str, str | None] | None = None)
     hinted = frozenset(w for i, j in fixed.items() if j is None for w in fits.targets[i].weights)
     pieces = zip(fits.targets, fits.of, strict=True)
     fitting = frozenset(w for piece, others in pieces if others for w in piece.weights)
-    return _planned(sides, rules, replace(found, fitting=fitting), hinted)
+    return _plan_rules(sides, rules, replace(found, fitting=fitting), hinted)
 
 
 def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[str, tuple[Taken, Match]], Matching]:
@@ -86,7 +86,7 @@ def _without_crossings(found: Matching, fits: Fits, sides: Sides) -> tuple[dict[
                 out[pair.target] = tuple(p.source for p in cycle)
         if not out:
             return expected, found
-        found = _moved(found, out)
+        found = _move_matches(found, out)
     return expected, found
 
 
@@ -97,7 +97,7 @@ def _weaker(a: Match, b: Match) -> tuple[Match, ...]:
     return (min(a, b, key=lambda match: match.score),)
 
 
-def _moved(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
+def _move_matches(found: Matching, out: Mapping[str, tuple[str, ...]]) -> Matching:
     matches, undecided = [], list(found.undecided)
     for match in found.matches:
         # Half a layer is no proposal: what stands above or below one that is left out goes with it.
@@ -154,7 +154,7 @@ def _weight_in(match: Match, weight: str, taken: Taken) -> str:
     return taken.names[0] if len(taken.names) == 1 else f"{match.theirs.name}/{inside}".lstrip("/")
 
 
-def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_hint: frozenset[str]) -> Suggestion:
+def _plan_rules(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_hint: frozenset[str]) -> Suggestion:
     """Return the suggestion with its plan; rules that the planner warns of as crossing are left out."""
     left = list(rules)
     while True:
@@ -175,7 +175,7 @@ def _planned(sides: Sides, rules: Sequence[FoundRule], found: Matching, kept_by_
             return Suggestion(*origins, suggested, undecided, plan, sides.reverse)
         weights = {w for r in left if r.name in bad for w in r.weights}
         out = {m.ours.name: (m.theirs.name,) for m in found.matches if weights & set(m.ours.weights)}
-        found = _moved(found, out)
+        found = _move_matches(found, out)
         left = [r for r in left if r.name not in bad]
 
 

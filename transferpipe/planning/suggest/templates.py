@@ -110,7 +110,7 @@ def _shapes_of(pair: Pair) -> Iterator[tuple[Shape, str]]:
     for p, word in enumerate(ours):
         for q, other in enumerate(theirs):
             if word == other and word.isalpha():
-                yield Shape(_replaced(to, p), _replaced(source, q)), word
+                yield Shape(_replace(to, p), _replace(source, q)), word
     for length in range(1, min(len(ours), len(theirs)) + 1):
         if ours[-length:] != theirs[-length:]:
             break
@@ -120,7 +120,7 @@ def _shapes_of(pair: Pair) -> Iterator[tuple[Shape, str]]:
             yield Shape((*to[:-length], "@"), (*source[:-length], "@"), is_tail=True), tail
 
 
-def _replaced(pieces: Pieces, at: int) -> Pieces:
+def _replace(pieces: Pieces, at: int) -> Pieces:
     return (*pieces[:at], "@", *pieces[at + 1 :])
 
 
@@ -138,7 +138,7 @@ def drafts_of(shape: Shape, members: Sequence[tuple[Pair, str]]) -> Iterator[Dra
             if chosen and chosen not in seen:
                 seen.add(chosen)
                 for width in range(3):
-                    to, source = _written(shape, law, [(n[1], n[2]) for n in part], width)
+                    to, source = _write_pattern(shape, law, [(n[1], n[2]) for n in part], width)
                     yield Draft(to, source, chosen)
     if "@" not in shape.to and len(members) > 2:
         ours, theirs = [split(p.to) for p, _ in members], [split(p.source) for p, _ in members]
@@ -172,7 +172,9 @@ def _numbers_at(shape: Shape, pair: Pair) -> tuple[tuple[int, ...], tuple[int, .
     return _numbers(ours), _numbers(theirs)
 
 
-def _written(shape: Shape, law: Law, members: Sequence[tuple[str, tuple[int, ...]]], width: int) -> tuple[str, str]:
+def _write_pattern(
+    shape: Shape, law: Law, members: Sequence[tuple[str, tuple[int, ...]]], width: int
+) -> tuple[str, str]:
     """Return pattern and template.
 
     Args:
@@ -212,7 +214,7 @@ def _number(values: set[int], terms: Sequence[Term], width: int, naming: tuple[I
     Args:
         values: the numbers that stand there.
         terms: what the law does with it.
-        width: as for `_written`.
+        width: as for `_write_pattern`.
         naming: letters for names of groups, and the number of the next group.
     """
     text = _values(values, width)

@@ -35,7 +35,7 @@ def recipe_lines(found: Suggestion, width: int = 80) -> list[str]:
     """Return the lines of the recipe without what is said before it."""
     lines = [*origin_lines(found), "", *mapping_lines(found, width)]
     if found.undecided:
-        lines += ["", *_undecided(found, width), "unmatched: keep # until rules claim what is undecided"]
+        lines += ["", *_write_undecided(found, width), "unmatched: keep # until rules claim what is undecided"]
     if not found.gives_model:
         reason = "" if found.reverse else " # the target gives no model"
         lines += ["", f"save: {{path: {found.output}}}{reason}"]
@@ -107,7 +107,7 @@ def _rule(rule: SuggestedRule, width: int) -> Iterator[str]:
     yield from (f"  {key}: {value}" for key, value in entries.items())
 
 
-def _undecided(found: Suggestion, width: int) -> Iterator[str]:
+def _write_undecided(found: Suggestion, width: int) -> Iterator[str]:
     pair = "{TENSOR: WEIGHT}" if found.reverse else "{TARGET: SOURCE}"
     yield from comment_lines(f"Undecided; decide with hints: {pair}, or write a rule:", width)
     for choice, alike in _series(found.undecided):

@@ -32,17 +32,17 @@ def changes_text(changes: PlanChanges, *, colour: bool = False, width: int = NAR
     lines += _weights(changes, width)
     for title, entries in (
         ("source weights", _fates(changes)),
-        ("frozen", _frozen(changes)),
+        ("frozen", _describe_frozen(changes)),
         ("edits", _edits(changes)),
         ("state", _state(changes)),
         ("warnings", _warnings(changes)),
     ):
-        if found := [_signed(sign, line) for sign, text in entries for line in hang(sign, visible(text), width)]:
+        if found := [_write_sign(sign, line) for sign, text in entries for line in hang(sign, visible(text), width)]:
             lines += [Text(), Text(title, "bold"), *found]
     return render_lines(lines, colour=colour)
 
 
-def _signed(sign: str, line: str) -> Text:
+def _write_sign(sign: str, line: str) -> Text:
     return Text(line, _STYLES.get(sign, ""))
 
 
@@ -50,7 +50,7 @@ def _keys(changes: PlanChanges, width: int) -> Iterator[Text]:
     for key, values in changes.keys.items():
         for sign, value in zip((_GONE, _NEW), values, strict=True):
             if value is not None:
-                yield from (_signed(sign, line) for line in hang(f"{sign} {key}", visible(str(value)), width))
+                yield from (_write_sign(sign, line) for line in hang(f"{sign} {key}", visible(str(value)), width))
 
 
 def _weights(changes: PlanChanges, width: int) -> list[Text]:
@@ -74,7 +74,7 @@ def _fates(changes: PlanChanges) -> Iterator[tuple[str, str]]:
         yield from ((sign, f"{fate}: {collapse(names)}") for fate, names in by_fate.items())
 
 
-def _frozen(changes: PlanChanges) -> Iterator[tuple[str, str]]:
+def _describe_frozen(changes: PlanChanges) -> Iterator[tuple[str, str]]:
     for sign, now in ((_GONE, False), (_NEW, True)):
         if names := {name for name, frozen in changes.frozen.items() if frozen is now}:
             plan: Plan = changes.after if now else changes.before

@@ -81,18 +81,18 @@ def compare_plans(before: Plan, after: Plan) -> PlanChanges:
     return PlanChanges(
         before,
         after,
-        _changed(before, after, _keys),
-        _changed(before, after, _weights),
-        _changed(before, after, lambda p: {f"{w.source}:{w.name}": w.fate for w in p.source_weights}),
+        _find_changed(before, after, _keys),
+        _find_changed(before, after, _weights),
+        _find_changed(before, after, lambda p: {f"{w.source}:{w.name}": w.fate for w in p.source_weights}),
         {name: name in is_frozen for name in weights if (name in was_frozen) != (name in is_frozen)},
-        _changed(before, after, _named_edits),
-        _changed(before, after, lambda p: {m.target: m for m in p.state}),
+        _find_changed(before, after, _name_edits),
+        _find_changed(before, after, lambda p: {m.target: m for m in p.state}),
         tuple(w for w in before.warnings if w not in after.warnings),
         tuple(w for w in after.warnings if w not in before.warnings),
     )
 
 
-def _changed(before: Plan, after: Plan, of: Callable[[Plan], Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+def _find_changed(before: Plan, after: Plan, of: Callable[[Plan], Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
     old, new = of(before), of(after)
     pairs = {name: (old.get(name), new.get(name)) for name in dict.fromkeys([*new, *old])}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -121,7 +121,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int) else json.loads(json.dumps(asdict(value)))
 
 
-def _named_edits(plan: Plan) -> dict[str, Edit]:
+def _name_edits(plan: Plan) -> dict[str, Edit]:
     """Return the edits by their names, with the weight's where one edits several."""
     names = Counter(edit.name for edit in plan.edits)
     return {e.name if names[e.name] == 1 else f"{e.name} {e.at}": e for e in plan.edits}

@@ -192,7 +192,7 @@ def _rows(plan: Plan, only: Collection[str] | None) -> list[PlanRow]:
         # Of a recipe that runs backwards, each rule is called as the one tensor that it writes.
         rule = SAME if weight.rule == weight.target else weight.rule
         groups.setdefault((rule, entry.notes, reason, len(origins)), []).append(entry)
-    rows = [row for group in groups.values() for row in _collapsed(plan, group, owners)]
+    rows = [row for group in groups.values() for row in _collapse_rows(plan, group, owners)]
     rows.sort(key=lambda row: min(place[name] for name in row.names))
     return [*rows, *(_state_row(plan, move) for move in plan.state if only is None)]
 
@@ -253,7 +253,7 @@ class _Owners:
         return _Layer(entries, braces(own), tuple(map(braces, theirs)))
 
 
-def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator[PlanRow]:
+def _collapse_rows(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator[PlanRow]:
     """Yield the rows of weights that have rule, notes and reason in common: as few as stand for them exactly."""
     bundles: dict[tuple[Any, ...], list[_Entry]] = {}
     for entry in group:
@@ -262,7 +262,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
         else:
             origins = [_join(o, o.layer, o.own) for o in entry.origins]
             yield _row(plan, [entry], entry.weight.target, origins)
-    layers = [layer for bundle in bundles.values() for layer in _aligned(bundle, owners)]
+    layers = [layer for bundle in bundles.values() for layer in _align_weights(bundle, owners)]
     bundles.clear()  # of a hundred thousand weights, that is some of the memory
     prefixed: dict[tuple[Any, ...], dict[str, _Layer]] = {}
     others = []
@@ -273,7 +273,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
             prefixed.setdefault(key, {})[moved[2]] = layer
         else:
             others.append(layer)
-    rows = [row for key, found in prefixed.items() for row in _moved_rows(plan, owners, key[0], key[1], found)]
+    rows = [row for key, found in prefixed.items() for row in _find_moved_rows(plan, owners, key[0], key[1], found)]
     rows += _grid_rows(plan, others)
     if len({key[:2] for key in prefixed}) > 1:  # perhaps what stands before the common part counts up as well
         counted = _grid_rows(plan, layers)
@@ -281,7 +281,7 @@ def _collapsed(plan: Plan, group: Sequence[_Entry], owners: _Owners) -> Iterator
     yield from rows
 
 
-def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
+def _align_weights(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
     """Yield weights of one layer together if each has one of its own in each source, or all the same."""
     sides = range(len(bundle[0].origins)) if len(bundle) > 1 else ()
     if all(len({e.origins[k].own for e in bundle}) in (1, len(bundle)) for k in sides):
@@ -290,7 +290,9 @@ def _aligned(bundle: Sequence[_Entry], owners: _Owners) -> Iterator[_Layer]:
         yield from (owners.layer_of([entry]) for entry in bundle)
 
 
-def _moved_rows(plan: Plan, owners: _Owners, ours: str, theirs: str, layers: Mapping[str, _Layer]) -> list[PlanRow]:
+def _find_moved_rows(
+    plan: Plan, owners: _Owners, ours: str, theirs: str, layers: Mapping[str, _Layer]
+) -> list[PlanRow]:
     """Return the rows of layers that are called the same on both sides, apart from what stands before their names."""
     texts = [(text, [layers[name] for name in names]) for text, names in series_of(layers)]
     shown = []
@@ -404,7 +406,7 @@ def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str
     notes = []
     if isinstance(entry, Assignment):
         if not entry.is_copy:  # most are
-            notes += [*_adapted(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
+            notes += [*_adapt_steps(entry), *(str(t) for t in chain_of(entry.merge, entry.transforms))]
         if entry.cast_from != entry.dtype:
             notes.append(f"{entry.cast_from} -> {entry.dtype}")
     notes += [f"edit {e.name}" for e in plan.edits_of.get(entry.target, ())]
@@ -413,7 +415,7 @@ def _notes(plan: Plan, entry: Assignment | Kept, frozen: Collection[str]) -> str
     return ", ".join(notes)
 
 
-def _adapted(entry: Assignment) -> list[str]:
+def _adapt_steps(entry: Assignment) -> list[str]:
     """Return the steps of each source before the merge, once if all have the same."""
     texts = [[str(t) for t in chain_of(None, e.steps)] for e in entry.entries]
     if len(texts) < 2 or not any(texts):

@@ -209,7 +209,7 @@ def fit_chain(
     Raises:
         TransformError: a transform cannot be applied to its inputs, or several inputs meet none that combines them.
     """
-    return tuple(step for step, _ in _fitted(transforms, shapes, goal))
+    return tuple(step for step, _ in _fit_steps(transforms, shapes, goal))
 
 
 def infer(
@@ -225,8 +225,8 @@ def infer(
     Raises:
         TransformError: a transform cannot be applied to its inputs, or several inputs meet none that combines them.
     """
-    for step, shape in _fitted(transforms, shapes, goal):
-        dtypes = (_guarded(step, step.dtype, dtypes),)
+    for step, shape in _fit_steps(transforms, shapes, goal):
+        dtypes = (_guard_answer(step, step.dtype, dtypes),)
         shapes = (shape,)
     return tuple(shapes[0]), dtypes[0]
 
@@ -237,22 +237,22 @@ def goal_before(transforms: Sequence[Transform], goal: Goal) -> Goal:
         return goal
     shape = goal.shape
     for step in reversed(transforms):
-        shape = None if shape is None else _guarded(step, step.shape_before, shape)
+        shape = None if shape is None else _guard_answer(step, step.shape_before, shape)
     return replace(goal, shape=shape)
 
 
-def _fitted(
+def _fit_steps(
     transforms: Sequence[Transform], shapes: Sequence[tuple[int, ...]], goal: Goal
 ) -> Iterator[tuple[Transform, tuple[int, ...]]]:
     """Yield every step of a chain, fitted, with the shape of its result."""
     _check_count(transforms, len(shapes))
     for k, transform in enumerate(transforms, 1):
-        step = _guarded(transform, transform.fit, shapes, goal_before(transforms[k:], goal))
-        shapes = (_guarded(step, step.shape, shapes),)
+        step = _guard_answer(transform, transform.fit, shapes, goal_before(transforms[k:], goal))
+        shapes = (_guard_answer(step, step.shape, shapes),)
         yield step, tuple(shapes[0])
 
 
-def _guarded(transform: Transform, ask: Callable[..., _Answer], *given: Any) -> _Answer:
+def _guard_answer(transform: Transform, ask: Callable[..., _Answer], *given: Any) -> _Answer:
     """Return the answer of a transform; what one of a package raises without meaning to is said of it."""
     try:
         return ask(*given)

@@ -55,7 +55,7 @@ class Goal:
         """
         shape = self.shape
         if shape is not None and len(shape) != rank:
-            what = f"{step}: its result has {rank} axes, where {_sized(shape)} is wanted"
+            what = f"{step}: its result has {rank} axes, where {_write_shape(shape)} is wanted"
             raise TransformError(what, "change the number of axes before it, or write the size")
         size = None if shape is None else shape[axis]
         if size is None:
@@ -64,7 +64,7 @@ class Goal:
         return size
 
 
-def _sized(shape: PartialShape) -> str:
+def _write_shape(shape: PartialShape) -> str:
     sizes = ["?" if size is None else str(size) for size in shape]
     return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 

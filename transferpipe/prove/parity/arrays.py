@@ -45,7 +45,7 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
             check_members(file, archive, file.stat().st_size)
             members = [m for m in archive.infolist() if m.filename.endswith(_NPY)]
             # Of all members together: each of them alone may fit into memory.
-            needed = sum(_declared(archive, m, f"{path}: {m.filename}") for m in members)
+            needed = sum(_check_declared(archive, m, f"{path}: {m.filename}") for m in members)
             free = free_memory()
             if needed > free:
                 what = f"holds {needed:,} bytes of values, and {free:,} bytes of memory are free"
@@ -64,7 +64,7 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> int:
+def _check_declared(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: str) -> int:
     """Return the bytes of an array, once its header was found to agree with the member's size."""
     with archive.open(member) as file:
         head = io.BytesIO(file.read(MOST_HEADER))
@@ -111,7 +111,7 @@ def as_inputs(arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], wh
         what = f"holds {_count(arrays)} ({', '.join(arrays)}), but the model has {_count(names, 'input')}"
         problems.add(where, what, f"write numpy.savez(path, {', '.join(f'{_key(n)}=...' for n in names)})")
         found = {}
-    data = [_fitted(found[s.name], s, where, problems) for s in specs if s.name in found]
+    data = [_fit_dtype(found[s.name], s, where, problems) for s in specs if s.name in found]
     if not problems.found:
         _check_samples(found, specs, where, problems)
     problems.raise_as(RecipeError)
@@ -152,11 +152,11 @@ def _check_names(arrays: Mapping[str, NDArray[Any]], names: Sequence[str], where
             problems.add(where, f"no array for the model's input {name!r}", f"it holds {', '.join(arrays)}")
 
 
-def _fitted(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems) -> NDArray[Any]:
+def _fit_dtype(array: NDArray[Any], spec: InputSpec, where: str, problems: Problems) -> NDArray[Any]:
     """Return the array in the input's dtype, with a note of what keeps it from that."""
     place = f"{where}: {spec.name}"
     if not fits(array.shape, spec.shape):
-        problems.add(place, f"has shape {array.shape}; the model takes {spec.shape}", _transposed(array, spec))
+        problems.add(place, f"has shape {array.shape}; the model takes {spec.shape}", _find_transposition(array, spec))
     # Whole numbers may stand for floats, as labels of pixels do; floats for whole numbers are another input.
     kinds = {"string": "US", "bool": "b"}.get(spec.dtype, "fiub" if "float" in spec.dtype else "iub")
     if array.dtype.kind not in kinds:
@@ -184,7 +184,7 @@ def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(shape) == len(wanted) and all(w in (None, n) for n, w in zip(shape, wanted, strict=True))
 
 
-def _transposed(array: NDArray[Any], spec: InputSpec) -> str:
+def _find_transposition(array: NDArray[Any], spec: InputSpec) -> str:
     """Return the transposition that gives the input's shape, if torch's order of axes explains the difference."""
     last = (0, *range(2, array.ndim), 1)
     if array.ndim > 2 and fits([array.shape[i] for i in last], spec.shape):

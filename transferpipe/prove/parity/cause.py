@@ -79,14 +79,14 @@ class _Search:
     def __init__(self, setup: Setup, entries: Sequence[Compared], first: Compared) -> None:
         self.setup, self.first = setup, first
         self.end, self.count, self.cut = time.monotonic() + _SECONDS, 0, ""
-        self.expected = self._expected()
+        self.expected = self._expect()
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
         self.candidates = self._between()
         self.replayed = self._before_candidates()
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
 
-    def _expected(self) -> NDArray[Any] | None:
+    def _expect(self) -> NDArray[Any] | None:
         setup, first = self.setup, self.first
         if first.name in setup.trace.outputs:
             return setup.reference.outputs.get(first.reference)
@@ -117,7 +117,7 @@ class _Search:
         if not self.candidates or any(call.number > 1 for call in calls):
             return {}
         begin = calls.index(self.candidates[0])
-        return {call.name: partial(_repeated, call.output) for call in calls[:begin]}
+        return {call.name: partial(_repeat_output, call.output) for call in calls[:begin]}
 
     def cause(self) -> str:
         if self.expected is None:
@@ -239,7 +239,7 @@ class _Search:
         if not there or ours == theirs:
             return ""
         at = f"between {self.before} and {self.first.name}" if self.before else f"before {self.first.name}"
-        return f"layers {at}: the original has {_listed(theirs)}, the target {_listed(ours)}"
+        return f"layers {at}: the original has {_list_names(theirs)}, the target {_list_names(ours)}"
 
     def _reference_between(self) -> list[Call]:
         calls = [c for c in self.setup.reference.calls if c.layer is not None]
@@ -255,7 +255,7 @@ class _Search:
             for key, (mine, theirs) in _differing(call.layer, other).items():
                 override = clone(call.layer, {key: getattr(other, key) if "activation" in key else _config(other)[key]})
                 if self._agrees({call.name: override}):
-                    return f"{key} of {call.name}: {_shown(mine)}, the original has {_shown(theirs)}; with that{_SAID}"
+                    return f"{key} of {call.name}: {_show(mine)}, the original has {_show(theirs)}; with that{_SAID}"
         return ""
 
     # What experiments show.
@@ -270,10 +270,10 @@ class _Search:
         return (
             self._first_of(_singles(own))
             or self._by_inputs()
-            or self._scaled()
+            or self._find_scale()
             or self._first_of(self._groups(trials))
             or self._first_of(_singles(rest))
-            or self._combined([*self._groups(trials), *_singles(trials)])
+            or self._combine_faults([*self._groups(trials), *_singles(trials)])
         )
 
     def _first_of(self, options: Sequence[_Option]) -> str:
@@ -292,7 +292,7 @@ class _Search:
                 options.append((words, {t.layer: t.override for t in group}))
         return options
 
-    def _combined(self, options: Sequence[_Option]) -> str:
+    def _combine_faults(self, options: Sequence[_Option]) -> str:
         """Return several faults that together are the cause: what comes nearest is kept, and others are added to it."""
         for _ in range(_MOST_FAULTS - 1):
             if not self.tried:
@@ -312,7 +312,7 @@ class _Search:
         found = (words for words, data in input_trials(self.setup.data) if self._agrees({}, data))
         return next((f"{words}{_SAID}" for words in found), "")
 
-    def _scaled(self) -> str:
+    def _find_scale(self) -> str:
         """Return the factor by which the first differing output is scaled, with or without its bias."""
         got = self._got(self.setup.trace)
         call = self.setup.trace.by_label.get(self.first.name)
@@ -375,7 +375,7 @@ class _Search:
         return result.agrees and result.conclusive
 
 
-def _repeated(output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _repeat_output(output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Stand for a layer whose output is known."""
     return output
 
@@ -425,7 +425,7 @@ def describe_settings(layer: Any) -> str:
 
 
 def _settings_differ(layer: Any, other: Any) -> list[str]:
-    found = [f"{key} is {_shown(a)}, the original's {_shown(b)}" for key, (a, b) in _differing(layer, other).items()]
+    found = [f"{key} is {_show(a)}, the original's {_show(b)}" for key, (a, b) in _differing(layer, other).items()]
     if type(layer).__name__ != type(other).__name__:
         found.insert(0, f"its class is {type(layer).__name__}, the original's {type(other).__name__}")
     return found
@@ -435,7 +435,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple | list) else value
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         inner = value.get("config") or value.get("class_name")
         return inner if isinstance(inner, str) else "a function of its own"
@@ -445,8 +445,8 @@ def _shown(value: Any) -> str:
 def _describe(layer: Any) -> str:
     shown = ("pool_size", "strides", "padding", "activation", "scale", "offset", "rate", "max_value", "axis")
     config = {k: v for k, v in _config(layer).items() if k in shown and v is not None}
-    return f"{type(layer).__name__}({', '.join(f'{k}={_shown(v)}' for k, v in config.items())})"
+    return f"{type(layer).__name__}({', '.join(f'{k}={_show(v)}' for k, v in config.items())})"
 
 
-def _listed(items: Sequence[str]) -> str:
+def _list_names(items: Sequence[str]) -> str:
     return ", ".join(items) or "none"

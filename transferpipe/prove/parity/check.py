@@ -77,7 +77,7 @@ class Case:
     trusted: tuple[str, ...] = ()
 
 
-def _kept(plan: Plan) -> KeptWeights:
+def _keep(plan: Plan) -> KeptWeights:
     lost = tuple(k.target for k in plan.kept if k.reason == "no rule")
     meant = tuple(k.target for k in plan.kept if k.reason != "no rule")
     return KeptWeights(meant, lost, frozenset(a.layer for a in plan.assignments))
@@ -93,7 +93,7 @@ def check_parity(case: Case) -> Parity:
     with settings_kept():
         details = _details(case)
         try:
-            parity = _checked(case)
+            parity = _check(case)
         except CannotRunError as error:
             against = case.check.expected or case.check.source or "the reference"
             parity = Parity(INCONCLUSIVE, against, case.check.inputs or "random", reason=str(error))
@@ -118,9 +118,9 @@ def sha256_of(path: str) -> str:
         return ""
 
 
-def _checked(case: Case) -> Parity:
+def _check(case: Case) -> Parity:
     check, target = case.check, case.target
-    kept = _kept(case.plan)
+    kept = _keep(case.plan)
     if check.expected is not None:
         assert check.inputs is not None
         data = as_inputs(read_arrays(check.inputs, f"{WHERE}.inputs"), target.inputs, f"{WHERE}.inputs: {check.inputs}")
@@ -133,7 +133,7 @@ def _checked(case: Case) -> Parity:
         reference = _as_trace(expected)
         tolerance = tolerance_for(_dtypes(target, case.plan), check.atol, check.rtol)
         inputs, against = f"inputs from {check.inputs}", check.expected
-        given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_rounded(case.plan))
+        given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_find_rounded(case.plan))
         # Tolerances that somebody gives hold as they are: nothing is added to them.
         exact = check.atol is not None or check.rtol is not None
         rounding = {} if exact else _rounding(target, data, trace, given)
@@ -155,7 +155,7 @@ def _against_runner(case: Case, runner: Runner, pairs: Mapping[str, str], kept: 
         runner,
         case.target,
         pairs,
-        Given(check.inputs, case.plan.seed, tolerance, kept, bool(pairs), _rounded(case.plan)),
+        Given(check.inputs, case.plan.seed, tolerance, kept, bool(pairs), _find_rounded(case.plan)),
     )
 
 
@@ -193,7 +193,7 @@ class _Runs:
     reference: Trace
 
 
-def _rounded(plan: Plan) -> Rounded:
+def _find_rounded(plan: Plan) -> Rounded:
     """Return the weights of floats that are made of a source's integers."""
     # Of several sources the coarsest counts: the fewest steps.
     steps = {a.target: [LEVELS[r.dtype] for r in a.sources if r.dtype in LEVELS] for a in plan.assignments}

@@ -68,7 +68,7 @@ def check_finished(
     check = prepared.recipe.verify.parity
     if check is None:
         return None
-    with settings_kept_if_loaded(), _finished_model(prepared, temporaries, values, write) as target:
+    with settings_kept_if_loaded(), _open_finished_model(prepared, temporaries, values, write) as target:
         return require_parity(check_parity(_case(check, target, prepared)))
 
 
@@ -99,7 +99,7 @@ def settings_kept_if_loaded() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _finished_model(
+def _open_finished_model(
     prepared: Prepared, temporaries: Sequence[Path], values: Values, write: Callable[[Path], object]
 ) -> Iterator[KerasRunner]:
     target = prepared.opened.target

@@ -33,7 +33,7 @@ def draw_inputs(specs: Sequence[InputSpec], runner: object, seed: int) -> Iterat
     several = any(None in spec.shape[1:] for spec in specs)
     for image, other in zip(_IMAGE_SIZES, _OTHER_SIZES, strict=True):
         shapes = [_shape(spec, image if len(spec.shape) >= 4 else other) for spec in specs]
-        yield [_drawn(s, shape, runner, (seed, i)) for i, (s, shape) in enumerate(zip(specs, shapes, strict=True))]
+        yield [_draw_input(s, shape, runner, (seed, i)) for i, (s, shape) in enumerate(zip(specs, shapes, strict=True))]
         if not several:
             return
 
@@ -42,7 +42,7 @@ def _shape(spec: InputSpec, size: int) -> tuple[int, ...]:
     return tuple(n if n else (BATCH if i == 0 else size) for i, n in enumerate(spec.shape))
 
 
-def _drawn(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[int, int]) -> NDArray[Any]:
+def _draw_input(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: tuple[int, int]) -> NDArray[Any]:
     # A generator for each input: one input more does not change the others.
     random = np.random.default_rng(seed)
     if spec.dtype == "string":

@@ -168,13 +168,13 @@ class KerasRunner:
 
         tensors = [keras.ops.convert_to_tensor(array) for array in data]
         try:
-            with _watched(self._names, record, overrides or {}, adjust or {}):
-                outputs = self.model(self._packed(tensors), training=False)
+            with _watch_calls(self._names, record, overrides or {}, adjust or {}):
+                outputs = self.model(self._pack(tensors), training=False)
         except _EnoughError:
             return Trace({}, tuple(calls))
-        return Trace(self._named(outputs), tuple(calls))
+        return Trace(self._name_outputs(outputs), tuple(calls))
 
-    def _packed(self, tensors: list[Any]) -> Any:
+    def _pack(self, tensors: list[Any]) -> Any:
         import keras
 
         if not self.inputs:
@@ -182,7 +182,7 @@ class KerasRunner:
         alike = self.model.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
         return keras.tree.pack_sequence_as(alike, tensors)
 
-    def _named(self, outputs: Any) -> dict[str, NDArray[Any]]:
+    def _name_outputs(self, outputs: Any) -> dict[str, NDArray[Any]]:
         import keras
 
         flat = keras.tree.flatten(outputs)
@@ -194,7 +194,7 @@ class KerasRunner:
 
 
 @contextlib.contextmanager
-def _watched(
+def _watch_calls(
     names: Mapping[int, str],
     record: Callable[..., None],
     overrides: Mapping[str, Override],

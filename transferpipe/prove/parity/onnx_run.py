@@ -115,7 +115,7 @@ class OnnxRunner:
         names = [*dict.fromkeys([*self._own, *self._by_layer.values()])]
         runs = [self._session.run(names, part) for part in self._parts(feed)]
         count = max((len(array) for array in feed.values() if array.ndim), default=0)
-        values = {name: _joined([run[i] for run in runs], count) for i, name in enumerate(names)}
+        values = {name: _join_runs([run[i] for run in runs], count) for i, name in enumerate(names)}
         for name in self._own:
             if values[name] is None:
                 what = f"its output {name!r} has no entry for each sample, and it takes a fixed number of samples"
@@ -139,7 +139,7 @@ class OnnxRunner:
         ]
 
 
-def _joined(parts: Sequence[Any], count: int) -> NDArray[Any] | None:
+def _join_runs(parts: Sequence[Any], count: int) -> NDArray[Any] | None:
     """Return one value of several runs as one; None where it has no entry for each sample."""
     arrays = [np.asarray(part) for part in parts]
     if len(arrays) == 1:

@@ -169,7 +169,7 @@ def kept_between(
 
     def feed(names: Collection[str]) -> bool:
         changed = dependent(runner, data, trace, names)
-        return any(_seen_in(layer, trace) in changed for layer in taking)
+        return any(_find_noted_layer(layer, trace) in changed for layer in taking)
 
     if not kept or not taking or not feed(kept):
         return []
@@ -179,7 +179,7 @@ def kept_between(
     return [name for names in groups.values() if feed(names) for name in names]
 
 
-def _seen_in(layer: str, trace: Trace) -> str:
+def _find_noted_layer(layer: str, trace: Trace) -> str:
     """Return the layer whose output was noted: `layer`, or one above it, such as that of a cell in a loop."""
     while layer and ((call := trace.by_label.get(layer)) is None or call.value is None):
         layer = layer.rpartition("/")[0]

@@ -92,7 +92,7 @@ def measure_rounding(
     """
     # Layers that Keras quantized by their integers; what the original rounds and Keras keeps as floats by steps of
     # theirs.
-    parts = [_quantized(name, runner.layers[name]) for name in layers]
+    parts = [_make_part(name, runner.layers[name]) for name in layers]
     parts += _floats(runner, rounded or Rounded(), set(layers))
     if not parts:
         return {}
@@ -101,7 +101,7 @@ def measure_rounding(
     squares: dict[str, list[float]] = {}
     try:
         for _ in range(_DRAWS):
-            with _moved(parts, random):
+            with _move_numbers(parts, random):
                 # Made anew for each draw: every call moves what goes into it by itself.
                 adjust = {p.name: p.adjust(random) for p in parts if p.adjust}
                 other = runner.run(data, adjust=adjust)
@@ -137,11 +137,13 @@ def _integers(layer: Any) -> list[Any]:
     return [v for v, d in dtypes if d in ("int8", "uint8") and len(v.shape) > 1 and "zero" not in v.name]
 
 
-def _quantized(name: str, layer: Any) -> _Part:
+def _make_part(name: str, layer: Any) -> _Part:
     mode = str(layer.quantization_mode)
     if mode == "float8":
         kernels = tuple((v, _move_short) for v in layer.variables if len(v.shape) > 1)
-        return _Part(name, layer, kernels, lambda random: partial(_adjusted, partial(_move_short, random=random)))
+        return _Part(
+            name, layer, kernels, lambda random: partial(_adjust_arguments, partial(_move_short, random=random))
+        )
     # The policy of GPTQ is called gptq/BITS/GROUP.
     packed = mode in ("int4", "awq") or "gptq/4/" in str(layer.dtype_policy.name)
     return _Part(name, layer, tuple((v, _move_halves if packed else _move_integers) for v in _integers(layer)))
@@ -166,12 +168,16 @@ def _floats(runner: KerasRunner, rounded: Rounded, without: set[str]) -> list[_P
             by_layer.setdefault(layer, []).append((value, moved))
         elif rounded.activations:
             by_layer.setdefault(layer, [])
-    adjust = (lambda random: partial(_adjusted, partial(_move_bytes, random=random))) if rounded.activations else None
+    adjust = (
+        (lambda random: partial(_adjust_arguments, partial(_move_bytes, random=random)))
+        if rounded.activations
+        else None
+    )
     return [_Part(name, runner.layers[name], tuple(found), adjust) for name, found in by_layer.items()]
 
 
 @contextlib.contextmanager
-def _moved(parts: Sequence[_Part], random: np.random.Generator) -> Iterator[None]:
+def _move_numbers(parts: Sequence[_Part], random: np.random.Generator) -> Iterator[None]:
     """Move the numbers of the layers, and what their quantizers round; afterwards they are what they were."""
     # Read before the first is moved, so that all can be put back whatever fails.
     old = [(variable, to_numpy(variable), move) for part in parts for variable, move in part.weights]
@@ -197,7 +203,7 @@ def _moving(quantizer: Any, random: np.random.Generator, x: Any, *args: Any, **k
     return keras.ops.convert_to_tensor(_move_integers(to_numpy(values), random)), scale
 
 
-def _adjusted(move: Callable[[NDArray[Any]], NDArray[Any]], args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _adjust_arguments(move: Callable[[NDArray[Any]], NDArray[Any]], args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return a call's arguments with the first one moved, if it holds floats."""
     import keras
 

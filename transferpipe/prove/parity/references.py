@@ -151,7 +151,7 @@ def _check_operations(path: Path) -> None:
         refused += sorted(_operations_run(meta).intersection(_ON_FILES))
         # A model of TensorFlow 1 is restored by a node that the file names, whatever that does.
         restoring = [meta.saver_def.restore_op_name] if meta.saver_def.restore_op_name else []
-        refused += sorted(_reached(graph, restoring, ()).intersection(_ON_FILES).difference(_RESTORING))
+        refused += sorted(_find_reached(graph, restoring, ()).intersection(_ON_FILES).difference(_RESTORING))
         refused += _fillers_from_elsewhere(meta)
         if refused:
             what = f"its graph has the operation {refused[0]}, which reaches beyond the model: it is not run"
@@ -167,13 +167,17 @@ def _fillers_from_elsewhere(meta: Any) -> list[str]:
     assets = {_node_name(asset.tensor_info.name) for asset in _assets_of(meta)}
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
     # Calls too: a function may be given the name that it fills a table from.
-    filling = {name for name in bodies if _FILLING & _reached(graph, (), [name])}
+    filling = {name for name in bodies if _FILLING & _find_reached(graph, (), [name])}
     found = []
     for nodes in (graph.node, *bodies.values()):
         known = {node.name: node for node in nodes}
         for node in nodes:
             given = (
-                node.input[1:2] if node.op in _FILLING else node.input if filling.intersection(_called([node])) else ()
+                node.input[1:2]
+                if node.op in _FILLING
+                else node.input
+                if filling.intersection(_find_called([node]))
+                else ()
             )
             origins = [_origin(known, name) for name in given]
             found += [node.op for origin in origins if origin and origin.name not in assets and _is_text(origin)]
@@ -228,10 +232,10 @@ def _operations_run(meta: Any) -> set[str]:
     for key in _RUN_ON_LOADING:
         if key in meta.collection_def:
             names += meta.collection_def[key].node_list.value
-    return _reached(meta.graph_def, names, meta.object_graph_def.concrete_functions)
+    return _find_reached(meta.graph_def, names, meta.object_graph_def.concrete_functions)
 
 
-def _reached(graph: Any, names: Iterable[str], functions: Iterable[str]) -> set[str]:
+def _find_reached(graph: Any, names: Iterable[str], functions: Iterable[str]) -> set[str]:
     """Return the operations of nodes, of all that these depend on, and of all functions that any of them calls."""
     nodes = {node.name: node for node in graph.node}
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
@@ -242,13 +246,13 @@ def _reached(graph: Any, names: Iterable[str], functions: Iterable[str]) -> set[
         if name in nodes and name not in here:
             here[name] = nodes[name]
             waiting += map(_node_name, nodes[name].input)
-    operations, called, done = set[str](), [*functions, *_called(here.values())], set[str]()
+    operations, called, done = set[str](), [*functions, *_find_called(here.values())], set[str]()
     while called:
         name = called.pop()
         if name in bodies and name not in done:
             done.add(name)
             operations |= {node.op for node in bodies[name]}
-            called += _called(bodies[name])
+            called += _find_called(bodies[name])
     return operations | {node.op for node in here.values()}
 
 
@@ -257,7 +261,7 @@ def _node_name(name: str) -> str:
     return name.lstrip("^").partition(":")[0]
 
 
-def _called(nodes: Iterable[Any]) -> Iterator[str]:
+def _find_called(nodes: Iterable[Any]) -> Iterator[str]:
     """Yield the functions that nodes call: those of their arguments, or the operation itself in TensorFlow 1."""
     for node in nodes:
         yield node.op

@@ -32,7 +32,7 @@ def parity_text(parity: Parity, width: int = 80, every: bool = False) -> str:
     wide = max(20, min(max((len(_label(e)) for e in rows), default=0), width - numbers))
     if rows:
         lines.append(f"  {'output of':<{wide}}  {'difference':>10}  {'tolerance':>9}")
-    shown = range(len(rows)) if every or len(rows) <= _MOST_ROWS else _chosen(rows)
+    shown = range(len(rows)) if every or len(rows) <= _MOST_ROWS else _choose_rows(rows)
     before = -1
     for i in shown:
         if i != before + 1:
@@ -64,7 +64,7 @@ def _label(entry: Compared) -> str:
     return entry.name if entry.reference == entry.name else f"{entry.name} <- {entry.reference}"
 
 
-def _chosen(rows: list[Compared]) -> list[int]:
+def _choose_rows(rows: list[Compared]) -> list[int]:
     """Return the rows worth showing of many: the first few, those around the first difference, the last few."""
     first = next((i for i, e in enumerate(rows) if e.status == "differs"), len(rows) - 1)
     near = {*range(_AROUND), *range(first - _AROUND, first + 2 * _AROUND), *range(len(rows) - _AROUND, len(rows))}

@@ -54,7 +54,7 @@ def trials_of(call: Call, trace: Trace) -> Iterator[Trial]:
         _statistics,
         _gates,
         _kinds,
-        _left_out,
+        _leave_out,
         _siblings,
     ):
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # a layer that only looks like one of Keras's
@@ -120,12 +120,12 @@ def _activation(call: Call, _: Trace) -> Iterator[Trial]:
         if is_layer and key != "activation":
             continue
         for name, function in _activations().items():
-            override = partial(_applied, function) if is_layer else clone(call.layer, {key: function})
+            override = partial(_apply_function, function) if is_layer else clone(call.layer, {key: function})
             words = f"{key.replace('_', ' ')}: with {name} in place of {_current(call.layer, key)}"
             yield Trial(f"{key} {name}", call.name, words, override)
 
 
-def _applied(function: Callable[[Any], Any], args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+def _apply_function(function: Callable[[Any], Any], args: tuple[Any, ...], _: dict[str, Any]) -> Any:
     """Stand for a layer that is a function of its one input."""
     return function(args[0])
 
@@ -156,9 +156,9 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
         # torch pads maps with zeros and a maximum with the lowest value: one fault, of one kind.
         # A common fault: torch pads both sides alike, TensorFlow one more behind where strides do not
         # divide the map.
-        yield Trial("padding both", call.name, words, _padded(layer, -1e30 if "MaxPooling" in name else 0.0))
+        yield Trial("padding both", call.name, words, _pad_input(layer, -1e30 if "MaxPooling" in name else 0.0))
         if "MaxPooling" in name:
-            yield Trial("padding zeros", call.name, f"{words} (with zeros)", _padded(layer, 0.0))
+            yield Trial("padding zeros", call.name, f"{words} (with zeros)", _pad_input(layer, 0.0))
     other = "valid" if padding == "same" else "same"
     yield Trial(
         f"padding {other}",
@@ -168,7 +168,7 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
     )
 
 
-def _padded(layer: Any, fill: float) -> Override:
+def _pad_input(layer: Any, fill: float) -> Override:
     """Return the layer's call on an input that is padded by the half of its kernel on both sides."""
     valid = clone(layer, {"padding": "valid"})
 
@@ -202,7 +202,7 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
     """Rows of a Dense behind a Flatten, arranged for channels that come first, or the other way round."""
     if _class(call) == "Flatten" and len(getattr(call.args[0], "shape", ())) > 2:
         for source, goal, words in ((-1, 1, "first"), (1, -1, "last")):
-            override = partial(_moved, source, goal)
+            override = partial(_move_channels, source, goal)
             yield Trial(f"flatten {words}", call.name, f"flatten order: with the channels of its map {words}", override)
     kernel = _weight(call.layer, "kernel")
     if kernel is None or kernel.ndim != 2:
@@ -230,7 +230,7 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
         )
 
 
-def _moved(source: int, goal: int, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+def _move_channels(source: int, goal: int, args: tuple[Any, ...], _: dict[str, Any]) -> Any:
     """Stand for a Flatten of a map whose channels lie elsewhere."""
     from keras import ops
 
@@ -262,26 +262,26 @@ def _kernel(call: Call, _: Trace) -> Iterator[Trial]:
             # Only sizes that are equal: any other transposition would not have fitted.
             if order != tuple(range(kernel.ndim)) and moved == kernel.shape:
                 words = f"transposition: with its {name} transposed by {list(order)}"
-                yield Trial(f"{name} {order}", call.name, words, _reweighted(call, name, kernel.transpose(order)))
+                yield Trial(f"{name} {order}", call.name, words, _reweight(call, name, kernel.transpose(order)))
         if kernel.ndim > 2:
             axes = tuple(range(kernel.ndim - 2))
             words = f"flipped kernel: with its {name} flipped along its window, as the theano backend keeps it"
-            yield Trial(f"{name} flip", call.name, words, _reweighted(call, name, np.flip(kernel, axes)))
+            yield Trial(f"{name} flip", call.name, words, _reweight(call, name, np.flip(kernel, axes)))
         for axis, which in ((-1, "output"), (-2, "input")):
             # RGB against BGR, where the layer is the first; elsewhere it costs one trial.
             words = f"channel order: with the {which} channels of its {name} reversed"
-            yield Trial(f"{name} {which}", call.name, words, _reweighted(call, name, np.flip(kernel, axis)))
+            yield Trial(f"{name} {which}", call.name, words, _reweight(call, name, np.flip(kernel, axis)))
     bias = _weight(call.layer, "bias")
     if bias is not None:
         words = "bias: with a bias of zeros, so that the original has none or another"
-        yield Trial("bias zero", call.name, words, _reweighted(call, "bias", np.zeros_like(bias)))
+        yield Trial("bias zero", call.name, words, _reweight(call, "bias", np.zeros_like(bias)))
 
 
-def _reweighted(call: Call, name: str, value: NDArray[Any]) -> Override:
-    return clone(call.layer, {}, partial(_taken, {name: value}))
+def _reweight(call: Call, name: str, value: NDArray[Any]) -> Override:
+    return clone(call.layer, {}, partial(_take, {name: value}))
 
 
-def _taken(values: Mapping[str, NDArray[Any]], name: str, value: NDArray[Any]) -> NDArray[Any]:
+def _take(values: Mapping[str, NDArray[Any]], name: str, value: NDArray[Any]) -> NDArray[Any]:
     """Return the value under `name`, or the one that the layer has."""
     return values.get(name, value)
 
@@ -298,14 +298,14 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
         for moved in sorted(orders, key=lambda m: sum(a != b for a, b in m.items())):
             changed = [f"{b} as {a}" for a, b in moved.items() if a != b]
             if changed:
-                override = clone(layer, {}, partial(_taken, {a: held[b] for a, b in moved.items()}))
+                override = clone(layer, {}, partial(_take, {a: held[b] for a, b in moved.items()}))
                 words = f"statistics: with {', '.join(changed)}"
                 yield Trial(f"order {sorted(changed)}", call.name, words, override)
     for values in ({"moving_mean": 0.0, "moving_variance": 1.0}, {"gamma": 1.0, "beta": 0.0}):
         reset = {n: np.full_like(held[n], v) for n, v in values.items() if n in held}
         if reset:
             words = f"statistics: with {' and '.join(f'{n} {values[n]:g}' for n in reset)}, the initial values"
-            yield Trial(f"reset {sorted(reset)}", call.name, words, clone(layer, {}, partial(_taken, reset)))
+            yield Trial(f"reset {sorted(reset)}", call.name, words, clone(layer, {}, partial(_take, reset)))
 
 
 def _gates(call: Call, _: Trace) -> Iterator[Trial]:
@@ -362,7 +362,7 @@ def _kinds(call: Call, _: Trace) -> Iterator[Trial]:
                 yield Trial(f"dilation {rate}", call.name, words, clone(call.layer, {"dilation_rate": rate}))
 
 
-def _left_out(call: Call, _: Trace) -> Iterator[Trial]:
+def _leave_out(call: Call, _: Trace) -> Iterator[Trial]:
     """A layer that does not change the shape, and that the original may not have."""
     if _class(call) in (*_ACTIVATION_LAYERS, "Rescaling", "Normalization", "BatchNormalization", "LayerNormalization"):
         yield Trial(
@@ -391,7 +391,7 @@ def _siblings(call: Call, trace: Trace) -> Iterator[Trial]:
         names = (call.name, other.name)  # one kind for both, so that they are tried exchanged
         words = f"crossed layers: with the weights of {other.name} in {call.name}"
         yield Trial(
-            f"weights {min(names)} {max(names)}", call.name, words, clone(call.layer, {}, partial(_taken, values))
+            f"weights {min(names)} {max(names)}", call.name, words, clone(call.layer, {}, partial(_take, values))
         )
 
 

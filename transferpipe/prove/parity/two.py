@@ -59,7 +59,7 @@ def compare_models(original: Any, model: Any, settings: ParitySettings, plan: Pl
     import_keras()
     with settings_kept():
         try:
-            with _opened(original, "A") as reference, _opened(model, "B") as target:
+            with _open(original, "A") as reference, _open(model, "B") as target:
                 pairs = pairs_of_plan(plan, "source") if plan else _by_name(reference, target)
                 dtypes = [*runner_dtypes(reference), *runner_dtypes(target)]
                 alike = isinstance(reference, KerasRunner) and isinstance(target, KerasRunner)
@@ -72,7 +72,7 @@ def compare_models(original: Any, model: Any, settings: ParitySettings, plan: Pl
 
 
 @contextlib.contextmanager
-def _opened(model: Any, where: str) -> Iterator[Runner]:
+def _open(model: Any, where: str) -> Iterator[Runner]:
     if isinstance(model, str | Path):
         source = open_path(str(model), where)
         check_runnable(source, where)

@@ -51,7 +51,7 @@ def parse_recipe(data: Mapping[str, Any], check_rule: RuleCheck, *, absolute_sav
     _check_leaves(data, "", problems)
     problems.raise_as(RecipeError)  # nothing else can be said of such values: not even shown
     fields = Fields(data, "", problems)
-    written = _written_sources(fields)
+    written = _read_sources(fields)
     aliases = tuple(written)
     freeze, target = fields.texts("freeze"), _parse_target(fields)
     recipe = Recipe(
@@ -97,7 +97,7 @@ def _check_leaves(value: Any, where: str, problems: Problems) -> None:
         problems.add(where, f"the number has {value.bit_length():,} bits", "write smaller values")
 
 
-def _written_sources(fields: Fields) -> dict[str, Any]:
+def _read_sources(fields: Fields) -> dict[str, Any]:
     single, several = fields.raw("source"), fields.mapping("sources")
     if single is not None and several:
         fields.note("sources", "`source` and `sources` are both given", "keep one of them")

@@ -39,13 +39,13 @@ def writer_for(path: str) -> Writer:
     output = output_of(path)
     # A package gives the function itself, our own table a name: a writer is imported only when it is used.
     if callable(output.writer):
-        return _guarded(output)
+        return _guard_writer(output)
     module, _, name = output.writer.partition(":")
     writer: Writer = getattr(importlib.import_module(module), name)
     return writer
 
 
-def _guarded(output: Output) -> Writer:
+def _guard_writer(output: Output) -> Writer:
     """Return the writer of a package, whose failures are said of it."""
     write = output.writer
     assert callable(write)

@@ -102,7 +102,7 @@ def _put_all(
         # Cut where large: several threads then share even a single value.
         pieces += [_Piece(part, place.offset + part.offset - segment.offset) for part in segment.cut(_PIECE)]
     # By where they go: the file is then written from its beginning to its end, as disks like it and flushing needs it.
-    pieces = _joined(sorted(pieces, key=lambda piece: piece.to))
+    pieces = _join_pieces(sorted(pieces, key=lambda piece: piece.to))
     return written, list(zip(pieces, _move_all(descriptor, pieces, content), strict=True))
 
 
@@ -114,7 +114,7 @@ def _check_known(segment: Segment, crc: int) -> None:
         raise FileError(Problem(str(segment.path), what, fix))
 
 
-def _joined(pieces: Sequence[_Piece]) -> list[_Piece]:
+def _join_pieces(pieces: Sequence[_Piece]) -> list[_Piece]:
     """Return small pieces that follow each other in both files as one: thousands of weights so move as a few do."""
     found: list[_Piece] = []
     runs: list[list[_Piece]] = []
@@ -163,7 +163,7 @@ def _put(descriptor: int, place: FilePlace, content: Content, needs_crc: bool) -
 def _move_all(descriptor: int, pieces: Sequence[_Piece], content: Content) -> list[int]:
     """Move the pieces, in the order of the file, and return the CRC-32 of each."""
     found: list[int] = []
-    for run, crcs in _moved_in_order(descriptor, in_runs(pieces, lambda piece: piece.segment.nbytes, _PIECE)):
+    for run, crcs in _move_in_order(descriptor, in_runs(pieces, lambda piece: piece.segment.nbytes, _PIECE)):
         found += crcs
         for piece in run:
             content.moved(piece.segment.nbytes)
@@ -172,7 +172,7 @@ def _move_all(descriptor: int, pieces: Sequence[_Piece], content: Content) -> li
     return found
 
 
-def _moved_in_order(
+def _move_in_order(
     descriptor: int, runs: Sequence[Sequence[_Piece]]
 ) -> Iterator[tuple[Sequence[_Piece], Sequence[int]]]:
     """Yield runs of pieces that were moved, in their order: while one is written, the next is read."""

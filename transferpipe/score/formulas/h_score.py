@@ -33,7 +33,7 @@ def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrink
     for label in np.unique(labels):
         means[labels == label] = rows[labels == label].mean(axis=0)
     if not shrinkage:
-        return _explained(rows, means)
+        return _explain_rows(rows, means)
     shrunk = ledoit_wolf(rows)
     covariance = rows.T @ rows / len(rows)
     size = float(np.trace(covariance)) / len(covariance)
@@ -42,7 +42,7 @@ def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrink
     return float(np.trace(np.linalg.pinv(mixed, hermitian=True) @ between))
 
 
-def _explained(rows: Floats, means: Floats) -> float:
+def _explain_rows(rows: Floats, means: Floats) -> float:
     """Return the H-score of centred rows: the squared size of the class means in an orthonormal basis of the rows."""
     _, sizes, right = np.linalg.svd(rows, full_matrices=False)
     kept = sizes > sizes.max(initial=0.0) * max(rows.shape) * np.finfo(np.float64).eps

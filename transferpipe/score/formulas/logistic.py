@@ -63,7 +63,7 @@ def _minimum(inputs: Floats, onehot: Floats, penalty: float, start: Floats) -> t
             bent: Floats = inputs.T @ (moved - chances * moved.sum(axis=1, keepdims=True)) / len(inputs)
             return bent + strength * step
 
-        step, size = _solved(curve, -slope), 1.0
+        step, size = _solve(curve, -slope), 1.0
         gain = float((slope * step).sum())
         # Below that a step is lost in the rounding of the loss: the slope then decides whether it was reached.
         while size > 1e-10 and _loss(inputs, onehot, strength, here + size * step)[0] > (
@@ -84,7 +84,7 @@ def _loss(inputs: Floats, onehot: Floats, strength: Floats, weights: Floats) -> 
     return float(loss), np.exp(scores - total)
 
 
-def _solved(curve: Callable[[Floats], Floats], wanted: Floats) -> Floats:
+def _solve(curve: Callable[[Floats], Floats], wanted: Floats) -> Floats:
     """Return the step that `curve` turns into `wanted`, nearly: by conjugate gradients."""
     step, left = np.zeros_like(wanted), wanted.copy()
     direction, size = left.copy(), float((left * left).sum())

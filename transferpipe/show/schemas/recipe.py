@@ -143,7 +143,7 @@ def _source(_: Key) -> Schema:
     return {"anyOf": [{"type": ["boolean", "string"]}, _CALL]}
 
 
-def _named(key: Key) -> Schema:
+def _describe_named(key: Key) -> Schema:
     other = {"type": "string"} if key.kind == "named origins" else {"anyOf": [{"type": "null"}, _FILLED_IN]}
     inner = {"anyOf": [{"$ref": f"#/definitions/{key.section}"}, *other.get("anyOf", [other])]}
     return {"type": ["object", "string"], "additionalProperties": inner, "pattern": _OPEN}
@@ -174,8 +174,8 @@ _VALUES: Mapping[Kind, Callable[[Key], Schema]] = {
     "parity": _parity,
     "source": _source,
     "section": _holder,
-    "named": _named,
-    "named origins": _named,
+    "named": _describe_named,
+    "named origins": _describe_named,
     "mapping": _plain("object"),
     "mappings": _plain("array", items={"type": "object"}),
     "defaults": lambda _: {"type": "array"},

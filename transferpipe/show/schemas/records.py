@@ -50,7 +50,7 @@ def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | Non
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _versioned(version: int, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+def _add_version(version: int, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
     return _object({"format_version": {"const": version}, **required}, optional)
 
 
@@ -97,9 +97,9 @@ def manifest_schema() -> Schema:
         "plan_sha256": _SHA256,
         "seal": {**_SHA256, "description": "of everything else here"},
     }
-    optional = {"parity": parity, "edits": _list(_edit()), "fetched": _by_name(_list(_fetched()))}
+    optional = {"parity": parity, "edits": _list(_edit()), "fetched": _by_name(_list(_describe_fetched()))}
     optional["inputs"] = _by_name(_object({"path": _TEXT, "sha256": _SHA256}))
-    return {**_versioned(manifest.FORMAT_VERSION, required, optional), "definitions": definitions}
+    return {**_add_version(manifest.FORMAT_VERSION, required, optional), "definitions": definitions}
 
 
 def _or_text(schema: Schema) -> Schema:
@@ -148,7 +148,7 @@ def _edit() -> Schema:
     return _object({**texts, "elements": _COUNT, "changed": _COUNT, "before": ends, "after": ends})
 
 
-def _fetched() -> Schema:
+def _describe_fetched() -> Schema:
     return _object({"url": _TEXT, "path": _TEXT, "sha256": _SHA256}, {"checked": _TEXT})
 
 
@@ -243,7 +243,7 @@ def sweep_schema() -> Schema:
     shown = {key: _or_null(_TEXT) for key in ("x", "title", "against", "failed")}
     settings = _object({}, {**shown, "about": _by_name(_list(_TEXT))})
     required = {"name": _TEXT, "settings": settings, "variants": _list(_object(entry)), "left_out": _list(left_out)}
-    return _versioned(variant.FORMAT_VERSION, required)
+    return _add_version(variant.FORMAT_VERSION, required)
 
 
 def variant_schema() -> Schema:
@@ -257,7 +257,7 @@ def variant_schema() -> Schema:
         "state": _state(),
         "recipe": {"type": "object"},
     }
-    return _versioned(variant.FORMAT_VERSION, required, {"rung": _rung()})
+    return _add_version(variant.FORMAT_VERSION, required, {"rung": _rung()})
 
 
 def result_schema() -> Schema:
@@ -282,4 +282,4 @@ def result_schema() -> Schema:
 def errors_schema() -> Schema:
     """Return the schema of what a command with ``--json`` prints where it fails."""
     problem = _object({"where": _TEXT, "what": _TEXT, "fix": _TEXT, "place": _TEXT})
-    return _versioned(1, {"error": _TEXT, "status": _COUNT, "problems": _list(problem)})
+    return _add_version(1, {"error": _TEXT, "status": _COUNT, "problems": _list(problem)})

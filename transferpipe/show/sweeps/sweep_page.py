@@ -99,9 +99,9 @@ def sweep_page(record: SweepRecord, board: Leaderboard) -> str:
             *costs,
             "notes",
         ],
-        ranked=[*_ranked(board, costs)],
+        ranked=[*_write_ranked(board, costs)],
         warnings=_warnings(board, record.entries),
-        left_out=[*_left_out(record.left_out)],
+        left_out=[*_describe_left_out(record.left_out)],
         runs_head=[*board.keys, SEED, "control", "status", board.name, "seconds", "warnings", "plan", "run"],
         runs=[Line(_run(board, entry), False, _tokens_of(entry)) for entry in record.entries],
         about=settings.get("about") or {},
@@ -144,7 +144,7 @@ def _drawing(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
     return {"drawing": Markup(drawn), "no_drawing": ""}  # noqa: S704 - matplotlib escapes the texts
 
 
-def _ranked(board: Leaderboard, costs: Sequence[str]) -> Iterator[Line]:
+def _write_ranked(board: Leaderboard, costs: Sequence[str]) -> Iterator[Line]:
     for rank, row in zip(ranks(board), board.rows, strict=True):
         cells = [Cell(rank, "number"), *(Cell(value_under(row, k)) for k in board.keys)]
         cells += [
@@ -173,7 +173,7 @@ def _warnings(board: Leaderboard, entries: Sequence[Entry]) -> list[str]:
     return [f"{text} ({some(labels)})" for text, labels in found.items()]
 
 
-def _left_out(left_out: Iterable[LeftOutVariant]) -> Iterator[str]:
+def _describe_left_out(left_out: Iterable[LeftOutVariant]) -> Iterator[str]:
     for variant in left_out:
         yield f"{label_of(variant.overrides, variant.control)}: {'; '.join(variant.reasons)}"
 

@@ -83,10 +83,10 @@ def frame_of(record: SweepRecord) -> DataFrame:
         instead = "take tp.rank_sweep, whose rows need no pandas"
         raise missing_package("read_sweep", "a DataFrame", "pandas", instead, error) from error
     names, rows = columns_of(record)
-    return pd.DataFrame({name: _typed([row.get(name) for row in rows]) for name in names})
+    return pd.DataFrame({name: _parse_numbers([row.get(name) for row in rows]) for name in names})
 
 
-def _typed(values: Sequence[Any]) -> Sequence[Any]:
+def _parse_numbers(values: Sequence[Any]) -> Sequence[Any]:
     """Return texts as the numbers that they are, if all of them are; whole ones stay whole where none is missing."""
     texts = [value for value in values if value is not None]
     if not all(isinstance(v, str) and number_or_none(v) is not None for v in texts) or not texts:

@@ -63,21 +63,21 @@ def leaderboard_text(
     if not any(row.score for row in board.rows):
         return unscored_text(board, colour=colour, width=width, lines=lines)
     count = len(board.rows)
-    text = _ranked_text(board, range(count), colour, width)
+    text = _write_ranked(board, range(count), colour, width)
     if lines is None or count <= MOST_WHOLE:
         return text
     controls = [i for i, row in enumerate(board.rows) if row.control][:_FEW]
     shown = lines
     while True:
         kept = sorted({*range(min(shown, count)), *controls})
-        text = _ranked_text(board, kept, colour, width)
+        text = _write_ranked(board, kept, colour, width)
         over = len(text.splitlines()) - lines
         if over <= 0 or shown <= _FEW:
             return text
         shown = max(_FEW, shown - max(1, over // 3))  # a row may take several lines
 
 
-def _ranked_text(board: Leaderboard, kept: Sequence[int], colour: bool, width: int) -> str:
+def _write_ranked(board: Leaderboard, kept: Sequence[int], colour: bool, width: int) -> str:
     """Return the table of the rows at the places `kept`, and what is said of all of them."""
     *columns, notes = _columns(board, kept)
     fits = [shown for shown in ([*columns, notes], columns) if sum(c.least + _GAP for c in shown) <= width]

@@ -95,30 +95,30 @@ def notes_of(row: Row, board: Leaderboard) -> list[str]:
     if row.compared and row.score and row.compared.count != row.score.count:
         notes.append(f"ranked by {number_text(row.compared.mean)} over seeds {', '.join(board.seeds)}")
     if row.rung:
-        notes.append(_stopped(row, row.rung))
+        notes.append(_say_what_stopped(row, row.rung))
     if row.same_as is not None:
         notes.append(f"the same plan as {label_of(row.same_as, None)}, counted once")
     notes += [LIKE_THE_BEST] if row.as_good else []
     notes += [RANKED_BY_TEST] if any(e.ranked_by_test for e in row.entries) else []
-    notes += _unconverged(row)
+    notes += _find_unconverged(row)
     notes += [CONSTANT] if row.is_constant else []
     notes += [text for text in map(pruned_text, row.entries) if text]
-    return notes + ([f"{row.failed} failed{_counted_as(row)}: {reason(row)}"] if row.failed else [])
+    return notes + ([f"{row.failed} failed{_say_what_failed_count_as(row)}: {reason(row)}"] if row.failed else [])
 
 
-def _stopped(row: Row, rung: Rung) -> str:
+def _say_what_stopped(row: Row, rung: Rung) -> str:
     where = f"rung {rung.number} of {rung.of}, {rung}"
     return f"stopped at {where}: {row.stop}" if row.stop else f"at {where}: not compared yet"
 
 
-def _counted_as(row: Row) -> str:
+def _say_what_failed_count_as(row: Row) -> str:
     """Return what the failed seeds of a row that has others count as."""
     if not row.score or row.control or row.stale:
         return ""
     return f", counted as {number_text(next(iter(row.filled.values())))}" if row.filled else ", left out"
 
 
-def _unconverged(row: Row) -> list[str]:
+def _find_unconverged(row: Row) -> list[str]:
     """Return in how many seeds of a row the training had not come to its end, and why."""
     if not row.unconverged:
         return []

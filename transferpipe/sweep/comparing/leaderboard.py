@@ -169,13 +169,13 @@ def leaderboard(entries: Sequence[Entry], against: str | None = None, failed: Fa
     rows = _rows(entries, keys)
     if failed == "worst" and alike:
         # Before seeds are chosen: a seed that failed would otherwise be missing for everybody.
-        rows = [_filled(row, _worst(scores, better)) for row in rows]
-    rows = _compared_with(rows, present, against)
+        rows = [_fill_failed(row, _worst(scores, better)) for row in rows]
+    rows = _compare_with(rows, present, against)
     # Means over different seeds differ by the seeds as well.
     seeds = find_shared_seeds([set(row.values) for row in rows if _could_rank(row)])
     rows = [_over(row, seeds) for row in rows]
     if alike:
-        rows = _ranked(rows, seeds, better)
+        rows = _rank_rows(rows, seeds, better)
     rows = _with_tests(rows, seeds)
     rows.sort(key=lambda row: _place(row, better))
     compared_with = tuple(dict.fromkeys(name for row in rows for name in row.against))
@@ -230,12 +230,12 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
     first: dict[Any, Row] = {}
     for i, row in enumerate(rows):
         # Two ways to write one recipe are one setting: counted twice, they would make chance look larger.
-        if _could_rank(row) and first.setdefault(_made_of(row), row) is not row:
-            rows[i] = replace(row, same_as=first[_made_of(row)].setting)
+        if _could_rank(row) and first.setdefault(_make_one_of(row), row) is not row:
+            rows[i] = replace(row, same_as=first[_make_one_of(row)].setting)
     return rows
 
 
-def _made_of(row: Row) -> Any:
+def _make_one_of(row: Row) -> Any:
     """Return what two settings that are one have in common: the plan and the result of every seed."""
     return frozenset((e.seed, e.checksum, e.value) for e in row.entries)
 
@@ -257,7 +257,7 @@ def _worst(scores: Sequence[Mapping[str, Any]], higher_is_better: bool) -> float
     return float(known) if known is not None else min(values) if higher_is_better else max(values)
 
 
-def _filled(row: Row, worst: float | None) -> Row:
+def _fill_failed(row: Row, worst: float | None) -> Row:
     """Return the row with the worst value for each seed that failed: leaving it out would reward what diverges."""
     failed = [e.seed for e in row.entries if e.result and e.result["status"] == FAILED]
     if not failed or worst is None or not _could_rank(row):
@@ -274,7 +274,7 @@ def _over(row: Row, seeds: Sequence[str]) -> Row:
     return replace(row, compared=estimate([values[seed] for seed in seeds]))
 
 
-def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -> list[Row]:
+def _rank_rows(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -> list[Row]:
     """Return the rows with their ranks, their differences from the best, and the interval of that which was picked."""
     ranking = [row for row in rows if row.ranks]
     # By identity: a row holds mappings, so that it has no hash, and equal settings may have equal rows.
@@ -292,14 +292,14 @@ def _ranked(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool) -
         # Those that were stopped on the way were in the running, too.
         picked_from = len(distinct) + _count_stopped(rows)
         spreads = family([[row.values[seed] for seed in seeds] for row in distinct], picked_from)
-        picked = {_made_of(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
+        picked = {_make_one_of(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
         if best in judged:
             table = [[row.values[seed] for seed in seeds] for row in judged]
             found = behind_best(table, judged.index(best))
-            gaps = {_made_of(row): gap for row, gap in zip(judged, found, strict=True) if row is not best}
+            gaps = {_make_one_of(row): gap for row, gap in zip(judged, found, strict=True) if row is not best}
     done = []
     for row in rows:
-        made = _made_of(row)
+        made = _make_one_of(row)
         if row.ranks:
             row = replace(row, rank=places[id(row)], behind=gaps.get(made))
             row = _as_picked(row, picked[made]) if made in picked else row
@@ -338,7 +338,7 @@ def _place(row: Row, higher_is_better: bool) -> tuple[bool, bool, int, bool, flo
     return bool(row.stale), row.score is None, missing, row.other_seeds, value
 
 
-def _compared_with(rows: Sequence[Row], entries: Sequence[Entry], against: str | None) -> list[Row]:
+def _compare_with(rows: Sequence[Row], entries: Sequence[Entry], against: str | None) -> list[Row]:
     """Return the rows with their differences from the controls, and from the variant called `against`."""
     # A control is trained to the end: what was stopped before is not compared with it.
     scored = [e for e in entries if e.value is not None and (e.rung is None or e.rung.is_last)]

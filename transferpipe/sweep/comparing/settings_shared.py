@@ -43,13 +43,13 @@ def find_changed_settings(
     one: Sequence[Entry], other: Sequence[Entry], varying: Sequence[str]
 ) -> dict[str, tuple[str, str]]:
     """Return what is fixed within each sweep and differs between them: by key, the two values."""
-    fixed = [_fixed(entries) for entries in (one, other)]
+    fixed = [_find_fixed(entries) for entries in (one, other)]
     keys = [key for key in dict.fromkeys([*fixed[0], *fixed[1]]) if key not in varying and key != "seed"]
     pairs = {key: (fixed[0].get(key, ""), fixed[1].get(key, "")) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def _fixed(entries: Sequence[Entry]) -> dict[str, str]:
+def _find_fixed(entries: Sequence[Entry]) -> dict[str, str]:
     """Return what all variants have in common."""
     own = [e.overrides for e in entries if not e.control]
     return {k: v for k, v in own[0].items() if all(o.get(k) == v for o in own)} if own else {}

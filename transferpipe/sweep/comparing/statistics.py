@@ -102,7 +102,7 @@ def exact_mean(values: Sequence[float]) -> Fraction:
     >>> exact_mean([0.9800000190734863, 0.9399999976158142]) == exact_mean([0.9599999785423279])
     True
     """
-    return sum((_meant(value) for value in values), Fraction()) / len(values)
+    return sum((_round_to_meant(value) for value in values), Fraction()) / len(values)
 
 
 def meant(value: float) -> float:
@@ -111,7 +111,7 @@ def meant(value: float) -> float:
     >>> meant(0.9599999785423279), meant(0.7000000000000001), meant(0.123456789)
     (0.96, 0.7, 0.123456789)
     """
-    return float(_meant(value))
+    return float(_round_to_meant(value))
 
 
 def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[float]:
@@ -120,7 +120,7 @@ def differences(one: Mapping[str, float], other: Mapping[str, float]) -> list[fl
     >>> differences({"0": 0.98, "1": 0.94}, {"0": 0.96, "1": 0.92})
     [0.02, 0.02]
     """
-    return [float(_meant(one[seed]) - _meant(other[seed])) for seed in one if seed in other]
+    return [float(_round_to_meant(one[seed]) - _round_to_meant(other[seed])) for seed in one if seed in other]
 
 
 def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate | None:
@@ -137,17 +137,17 @@ def difference(one: Mapping[str, float], other: Mapping[str, float]) -> Estimate
 
 
 @lru_cache(maxsize=4096)
-def _meant(value: float) -> Fraction:
+def _round_to_meant(value: float) -> Fraction:
     stored = Fraction(value)
     with np.errstate(over="ignore"):
         single = np.float32(value)
-    if float(single) == value and (found := _meant_in_32_bits(single, stored)) is not None:
+    if float(single) == value and (found := _find_meant_number(single, stored)) is not None:
         return found
     simple = stored.limit_denominator(_MOST_EXAMPLES)
     return simple if abs(simple - stored) <= abs(stored) * _NEARLY else stored
 
 
-def _meant_in_32_bits(single: np.float32, stored: Fraction) -> Fraction | None:
+def _find_meant_number(single: np.float32, stored: Fraction) -> Fraction | None:
     """Return the decimal number of few digits, or else the fraction of few examples, that a float32 stands for."""
     if not np.isfinite(single):
         return None

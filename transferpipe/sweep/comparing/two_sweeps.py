@@ -102,7 +102,7 @@ def compare_sweeps(a: SweepRecord, b: SweepRecord) -> TwoSweeps:
         raise RecipeError(Problem("report", what, "compare sweeps of one score"))
     varying = varying_in(present)
     one, other = (_groups(entries, varying) for entries in present)
-    shared = [_shared(place, one[place], other[place]) for place in one if place in other]
+    shared = [_find_shared(place, one[place], other[place]) for place in one if place in other]
     known = [pair for pair in shared if pair is not None]
     sign = -1 if scores[0][1] else 1
     ordered = sorted(_at_once(known), key=lambda s: sign * (s.b.mean - s.a.mean))
@@ -134,7 +134,7 @@ def _groups(entries: Sequence[Entry], keys: Sequence[str]) -> dict[Place, list[E
 _Pair = tuple[SharedSetting, list[float]]
 
 
-def _shared(place: Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
+def _find_shared(place: Place, one: Sequence[Entry], other: Sequence[Entry]) -> _Pair:
     values = [{e.seed: meant(e.value) for e in group if e.value is not None} for group in (one, other)]
     failed = [sum(1 for e in group if e.result and e.result["status"] == FAILED) for group in (one, other)]
     means = [estimate([*found.values()]) for found in values]

@@ -76,14 +76,14 @@ def compare_unscored(a: SweepRecord, b: SweepRecord) -> TwoUnscored:
     present = [present_in(record) for record in (a, b)]
     keys = [*varying_in(present), SEED]
     one, other = ({place_of(entry, keys): entry for entry in entries} for entries in present)
-    shared = tuple(_shared(place, one[place], other[place]) for place in one if place in other)
+    shared = tuple(_find_shared(place, one[place], other[place]) for place in one if place in other)
     scores = [any(e.value is not None for e in entries) for entries in present]
     scored = next((r.name for r, has in zip((a, b), scores, strict=True) if has), None)
     changed = find_changed_settings(present[0], present[1], keys)
     return TwoUnscored((a.name, b.name), scored, shared, only_in(one, other), changed)
 
 
-def _shared(place: Place, one: Entry, other: Entry) -> SharedVariant:
+def _find_shared(place: Place, one: Entry, other: Entry) -> SharedVariant:
     statuses = [str((e.result or {}).get("status", "pending")) for e in (one, other)]
     files = [{a["path"]: a["sha256"] for a in (e.result or {}).get("artifacts", ())} for e in (one, other)]
     same_files = files[0] == files[1] if statuses == [DONE, DONE] else None

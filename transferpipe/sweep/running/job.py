@@ -76,10 +76,12 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
         _begin(folder)
         try:
             # Which files the score writes shows only by comparing before and after.
-            before = _named(folder)
+            before = _find_named_files(folder)
             result = _attempt(folder, trusted)
             raise_if_interrupted()  # otherwise what a signal was made into would be the variant's result
-            result["wrote"] = sorted(t for t, digest in _named(folder).items() if before.get(t, []) != digest)
+            result["wrote"] = sorted(
+                t for t, digest in _find_named_files(folder).items() if before.get(t, []) != digest
+            )
             result["seconds"] = round(time.perf_counter() - started, 3)
             reports, by = reports_heard()
             if reports:
@@ -97,7 +99,7 @@ def run_variant(folder: Path, trusted: Collection[str] = (), leave: Leave | None
         return result
 
 
-def _named(folder: Path) -> dict[str, list[Any]]:
+def _find_named_files(folder: Path) -> dict[str, list[Any]]:
     try:
         return files_named(read_variant(folder)[0].recipe)
     except FileError:  # the attempt says what is wrong with it
@@ -160,7 +162,7 @@ def read_reported_epochs(result: Result) -> list[EpochReport]:
 def is_finished(folder: Path) -> bool:
     """Tell whether the variant in `folder` is done and its files are there."""
     result = read_result(folder)
-    return result is not None and result["status"] == DONE and not _lost(folder, result)
+    return result is not None and result["status"] == DONE and not _find_lost(folder, result)
 
 
 def why_again(folder: Path) -> str:
@@ -168,10 +170,10 @@ def why_again(folder: Path) -> str:
     result = read_result(folder)
     if result is None:
         return f"{RESULT} is damaged" if (folder / RESULT).exists() else ""
-    return ", ".join(_lost(folder, result))
+    return ", ".join(_find_lost(folder, result))
 
 
-def _lost(folder: Path, result: Result) -> list[str]:
+def _find_lost(folder: Path, result: Result) -> list[str]:
     """Return what is not there any more as it was written, each with what is wrong with it."""
     names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
     missing = [f"{name} is missing" for name in names if not (folder / name).exists()]

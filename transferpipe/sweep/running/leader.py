@@ -44,7 +44,7 @@ class Leader:
     @classmethod
     def here(cls) -> Leader:
         """Return this process."""
-        return cls(_host(), os.getpid(), _started(os.getpid()))
+        return cls(_host(), os.getpid(), _find_start(os.getpid()))
 
     @property
     def mark(self) -> str:
@@ -53,7 +53,7 @@ class Leader:
 
     def is_alive(self) -> bool:
         """Tell whether it lives, as seen from its own computer."""
-        return bool(self.started) and _started(self.pid) == self.started
+        return bool(self.started) and _find_start(self.pid) == self.started
 
     def is_watched_from_here(self) -> bool:
         """Tell whether the process runs on this computer, or is the parent, and is not this one."""
@@ -72,7 +72,7 @@ def _host() -> str:
         return socket.gethostname()
 
 
-def _started(pid: int) -> str:
+def _find_start(pid: int) -> str:
     """Return when a process that is not a zombie was started; empty if there is none, or no /proc to look into."""
     fields = _stat(pid)
     return fields[19] if fields else ""
@@ -148,7 +148,7 @@ class _Started:
 
     def __init__(self, leader: Leader) -> None:
         self._entry = f"{_MARK}={leader.mark}".encode()
-        self._since = int(_started(os.getpid()))
+        self._since = int(_find_start(os.getpid()))
         self._known: set[tuple[int, str]] = set()
 
     def look(self) -> set[int]:

@@ -118,15 +118,15 @@ def open_source(path: Path, format: str | None = None, select: str | None = None
         with refusals_said(path):
             format = detect_format(path)
     if select is None:
-        return _opened(format, path)
+        return _open_guarded(format, path)
     if not format_called(format).selects:
         what = f"{select!r} is to be selected from {path}, but {format} files have no parts"
         selecting = [name for name, known in FORMATS.items() if known.selects]
         raise RecipeError(Problem("select", what, f"leave select out; only {', '.join(selecting)} files have"))
-    return _opened(format, path, select)
+    return _open_guarded(format, path, select)
 
 
-def _opened(format: str, path: Path, *select: str) -> FileSource:
+def _open_guarded(format: str, path: Path, *select: str) -> FileSource:
     """Open the file; what the machine refuses is said in the same words of every format, then and later."""
     with refusals_said(path):
         # Opening is guarded as reading is: the machine's refusals hide in what libraries make of them.
@@ -184,10 +184,10 @@ def format_called(name: str) -> Format:
 
 def _opener(format: str) -> Callable[..., FileSource]:
     opener = format_called(format).opener
-    return opener if format in FORMATS else _guarded(format, opener)
+    return opener if format in FORMATS else _guard_open(format, opener)
 
 
-def _guarded(format: str, opener: Callable[..., FileSource]) -> Callable[..., FileSource]:
+def _guard_open(format: str, opener: Callable[..., FileSource]) -> Callable[..., FileSource]:
     """Return the open function of a package, whose failures are said of the file and the package."""
 
     def guard(function: Callable[..., Any], path: Path) -> Callable[..., Any]:

@@ -48,7 +48,7 @@ def detect_format(path: Path) -> str:
         with contextlib.suppress(Exception):  # one that fails does not know the file
             if any(ask(format, seen) for ask in rounds):
                 return plugin.name
-    raise _refused(seen, list_formats() + "".join(_broken()))
+    raise _describe_refusal(seen, list_formats() + "".join(_find_broken()))
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise FileError(Problem(str(path), f"cannot be read: {error}", "download or save it again")) from error
 
 
-def _broken() -> Iterator[str]:
+def _find_broken() -> Iterator[str]:
     """Yield what is wrong with the formats of packages that could not be asked."""
     for plugin in OUTSIDE.offered():
         fault = OUTSIDE.fault(plugin)
@@ -69,7 +69,7 @@ def _broken() -> Iterator[str]:
             yield f"; {plugin.label} {fault}"
 
 
-def _refused(seen: Seen, listed: str) -> FileError:
+def _describe_refusal(seen: Seen, listed: str) -> FileError:
     """Return what is wrong with a path of which no format says that it is its own."""
     path = seen.path
     if path.is_dir():

@@ -88,7 +88,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 
 def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
-    heads, activation = _told(config, _HEADS, int), _told(config, _ACTIVATION, str)
+    heads, activation = _find_setting(config, _HEADS, int), _find_setting(config, _ACTIVATION, str)
     for layer in catalog.layers:
         own = {w.own_name: w for w in (catalog[n] for n in catalog.layers[layer]) if w.layer == layer}
         weight = own.get("weight") or own.get("gamma")
@@ -108,7 +108,7 @@ def _norm(layer: str, own: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
         kind, keys = "LayerNormalization", _LAYER_NORM
     else:
         kind, keys = "RMSNormalization", _RMS_NORM
-    epsilon = _told(config, keys, float)
+    epsilon = _find_setting(config, keys, float)
     if epsilon is not None:
         yield Node(layer, kind, {"epsilon": epsilon})
 
@@ -122,6 +122,6 @@ def _has(catalog: Catalog, layer: str, names: Iterable[str]) -> bool:
     return any(f"{layer}/{name}" in catalog.layers for name in names)
 
 
-def _told(config: Mapping[str, Any], keys: Iterable[str], kind: type) -> Any:
+def _find_setting(config: Mapping[str, Any], keys: Iterable[str], kind: type) -> Any:
     """Return the first of the settings that is there and of the kind."""
     return next((config[key] for key in keys if type(config.get(key)) is kind), None)

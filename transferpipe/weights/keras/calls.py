@@ -60,7 +60,7 @@ class _Flow:
         if "output_layers" in model["config"] and class_of(model) != "Sequential":
             return _ModelCall(self, model["config"], listed, prefix, given, depth).results()
         for layer in listed:
-            name = _joined(prefix, layer)
+            name = _join(prefix, layer)
             if is_model(layer):
                 given = self.model(layer, name, given, depth + 1)
             elif not (class_of(layer) == "InputLayer" and given):  # the Sequential is called by what stands before it
@@ -106,11 +106,11 @@ class _ModelCall:
         """Note the calls of all layers, and return where the outputs come from."""
         own = [layer for layer in self.listed if not is_model(layer) and layer_name(layer) not in self.inputs]
         for layer in own:  # first all, so that each is known by its number before anything refers to it
-            name = _joined(self.prefix, layer)
+            name = _join(self.prefix, layer)
             for _ in calls_of(layer) or [None]:
                 self.first.setdefault(name, self.flow.call(name, ()))
         for layer in own:
-            name, attends = _joined(self.prefix, layer), class_of(layer) in ATTENTIONS
+            name, attends = _join(self.prefix, layer), class_of(layer) in ATTENTIONS
             for i, call in enumerate(calls_of(layer)):
                 taken = tuple(self._origin(reference) for reference in arguments(call, attends=attends))
                 self.flow.arguments[name][self.first[name] + i] = taken
@@ -122,7 +122,7 @@ class _ModelCall:
         layer = self.layers.get(reference.layer)
         if layer is None:
             return None
-        name, calls = _joined(self.prefix, layer), calls_of(layer)
+        name, calls = _join(self.prefix, layer), calls_of(layer)
         if not is_model(layer):
             return NodeOutput(name, self.first[name] + reference.call, reference.output)
         # The graph that a model is counts as its first call where Keras 2 refers to one, and in the outputs of Keras 3.
@@ -130,10 +130,10 @@ class _ModelCall:
         number = reference.call - 1 if counts and reference.call else reference.call
         if not 0 <= number < len(calls):
             return None
-        outputs = self._nested(layer, name, number, calls[number])
+        outputs = self._nest(layer, name, number, calls[number])
         return outputs[reference.output] if 0 <= reference.output < len(outputs) else None
 
-    def _nested(self, layer: Config, name: str, number: int, call: Any) -> Origins:
+    def _nest(self, layer: Config, name: str, number: int, call: Any) -> Origins:
         key = (name, number)
         if key not in self.nested:
             self.nested[key] = ()  # for a model that takes what it gives
@@ -156,6 +156,6 @@ def _in_order_of_keys(outputs: Any) -> list[TensorReference]:
     return list(references(outputs))
 
 
-def _joined(prefix: str, layer: Config) -> str:
+def _join(prefix: str, layer: Config) -> str:
     own = layer_name(layer) or ""
     return f"{prefix}/{own}" if prefix else own

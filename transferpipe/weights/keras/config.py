@@ -115,7 +115,7 @@ class _Children:
             lists.setdefault(container, []).append(segment)
         for container, segments in lists.items():
             layers = child_layers(parent, "layers" if container in MODEL_LAYERS else container)
-            self._by_place.update((f"{container}/{s}", c) for s, c in _numbered(layers, segments).items())
+            self._by_place.update((f"{container}/{s}", c) for s, c in _number_layers(layers, segments).items())
 
     def find(self, inner: str, name: str | None) -> Config | None:
         """Return the configuration of what is saved under `inner` and called `name`, if it is recorded."""
@@ -139,7 +139,7 @@ class _Children:
         return next((c for c in _below(self._parent["config"]) if name and layer_name(c) == name), None)
 
 
-def _numbered(layers: Iterable[Config], segments: Iterable[str]) -> dict[str, Config]:
+def _number_layers(layers: Iterable[Config], segments: Iterable[str]) -> dict[str, Config]:
     """Return listed layers by the segments under which Keras saves them: counted for each class."""
     by_class: dict[str, list[Config]] = {}
     for layer in layers:

@@ -60,7 +60,7 @@ def _kinds() -> Mapping[str, _Kind]:
 
 
 @cache
-def _listed() -> Mapping[str, tuple[str, ...]]:
+def _list_classes() -> Mapping[str, tuple[str, ...]]:
     """Return the classes, Keras's and KerasHub's, by the segments that Keras makes of them in lists."""
     found: dict[str, tuple[str, ...]] = {segment: (name,) for segment, name in BUILT_IN.items()}
     for name in _kinds():
@@ -138,7 +138,7 @@ def _possible(path: str, saved: Mapping[str, Any], candidates: Mapping[str, tupl
     """Yield the classes that the place of a layer allows."""
     parent, _, segment = path.rpartition("/")
     if parent and parent not in saved:
-        yield from _listed().get(segment) or _listed().get(stem(segment)) or ()
+        yield from _list_classes().get(segment) or _list_classes().get(stem(segment)) or ()
     for holder in candidates.get(parent, ()):
         kind = _kinds().get(holder)
         yield from kind.parts.get(segment.lstrip("_"), ()) if kind else ()

@@ -197,9 +197,9 @@ class _ConfigWalk:
         self.nodes.append(node_of(layer, name, inputs))
         if not makes_parts(class_of(layer)):
             start = len(self.nodes)
-            self.parts(self.held.get(name) or _wrapped(layer, name), depth + 1)
+            self.parts(self.held.get(name) or _find_wrapped(layer, name), depth + 1)
             if class_of(layer) == "Bidirectional":
-                self.nodes[start:] = _directed(self.nodes[start:], layer, name)
+                self.nodes[start:] = _list_directions(self.nodes[start:], layer, name)
         return (name,)
 
     def parts(self, held: Iterable[tuple[str, Config]], depth: int) -> None:
@@ -216,7 +216,7 @@ class _ConfigWalk:
                 self.parts(self.held.get(name, ()), depth + 1)
 
 
-def _directed(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
+def _list_directions(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
     """Return the layers of a Bidirectional with the directions in which they run.
 
     Keras builds the backward layer of the forward one's configuration unless it is given one of its own, and demands
@@ -250,7 +250,7 @@ def _directed(nodes: list[Node], wrapper: Config, name: str) -> list[Node]:
     return found
 
 
-def _wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:
+def _find_wrapped(layer: Config, name: str) -> list[tuple[str, Config]]:
     """Return what a wrapper of unknown content holds, by the attributes that Keras has for it."""
     both = class_of(layer) == "Bidirectional"
     names = {"layer": ("forward_layer", "backward_layer") if both else ("layer",), "cell": ("cell",)}

@@ -71,7 +71,7 @@ def _compute(node: Node, function: LayerFunction, values: Sequence[Array]) -> An
         if isinstance(sections, int) and not 0 < sections <= values[0].shape[told.get("axis", 0)]:
             raise UnknownComputationError
     else:
-        _check_size(values, _grown(told))
+        _check_size(values, _find_growth(told))
     return _OPERATIONS[name](*args, **{**told, **keywords})
 
 
@@ -82,7 +82,7 @@ _KEYS = frozenset([
 ])  # fmt: skip
 
 
-def _grown(settings: Mapping[str, Any]) -> int:
+def _find_growth(settings: Mapping[str, Any]) -> int:
     """Return how many times as many numbers as there were an operation may make of them."""
     repeats = settings.get("repeats", 1)
     times = math.prod(int(n) for n in (repeats if isinstance(repeats, list | tuple) else [repeats]))
@@ -118,20 +118,20 @@ def _arguments(call: Any, name: str, values: Sequence[Array]) -> tuple[list[Any]
         return ([list(values)] if name in _OF_LISTS else list(values)), {}
     args, keywords = (call.get("args", ()), call.get("kwargs")) if isinstance(call, Mapping) else (call, None)
     left = iter(values)
-    found = [_filled(item, left) for item in args], {k: _filled(v, left) for k, v in (keywords or {}).items()}
+    found = [_fill(item, left) for item in args], {k: _fill(v, left) for k, v in (keywords or {}).items()}
     if next(left, None) is not None:
         raise UnknownComputationError
     return found
 
 
-def _filled(item: Any, left: Iterator[Array]) -> Any:
+def _fill(item: Any, left: Iterator[Array]) -> Any:
     if item is None:  # the place of a tensor, unless there is none left
         value = next(left, None)
         if value is None:
             raise UnknownComputationError
         return value
     if isinstance(item, list | tuple):
-        return [_filled(i, left) for i in item]
+        return [_fill(i, left) for i in item]
     if not isinstance(item, Mapping):
         return item
     kind, config = item.get("class_name"), item.get("config")
@@ -182,7 +182,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def _shaped(x: Array, newshape: Sequence[int | None]) -> Array:
+def _shape(x: Array, newshape: Sequence[int | None]) -> Array:
     return x.reshape([-1 if n is None else n for n in newshape])
 
 
@@ -190,11 +190,11 @@ def _cut(x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     return np.array_split(x, indices_or_sections, axis)
 
 
-def _padded(x: Array, pad_width: Any) -> Array:
+def _pad(x: Array, pad_width: Any) -> Array:
     return np.pad(x, [tuple(pair) for pair in pad_width])
 
 
-def _taken(x: Array, indices: Any, axis: int) -> Array:
+def _take(x: Array, indices: Any, axis: int) -> Array:
     return np.take(x, np.asarray(indices), axis)
 
 
@@ -208,7 +208,7 @@ def _axes(axis: Any) -> Any:
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
+def _reduce(function: Callable[..., Array]) -> Callable[..., Array]:
     def reduce(x: Array, axis: Any, keepdims: bool = False) -> Array:
         return function(x, axis=_axes(axis), keepdims=keepdims)
 
@@ -249,7 +249,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "cos": np.cos,
     "sign": np.sign,
     "clip": lambda x, x_min, x_max: np.clip(x, x_min, x_max),
-    "reshape": _shaped,
+    "reshape": _shape,
     "transpose": lambda x, axes: np.transpose(x, axes),
     "swapaxes": np.swapaxes,
     "moveaxis": np.moveaxis,
@@ -257,11 +257,11 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "expanddims": lambda x, axis: np.expand_dims(x, _axes(axis)),
     "flip": lambda x, axis: np.flip(x, _axes(axis)),
     "roll": lambda x, shift, axis: np.roll(x, shift, _axes(axis)),
-    "take": _taken,
+    "take": _take,
     "getitem": _item,
     "repeat": lambda x, repeats, axis: np.repeat(x, repeats, axis),
     "tile": lambda x, repeats: np.tile(x, repeats),
-    "pad": _padded,
+    "pad": _pad,
     "cumsum": lambda x, axis: np.cumsum(x, axis),
     "split": _cut,
     "arraysplit": _cut,
@@ -270,20 +270,20 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "concatenate": lambda x, axis=-1: np.concatenate(x, axis),
     "matmul": np.matmul,
     "einsum": lambda *x, subscripts: np.einsum(subscripts, *x),
-    "mean": _reduced(np.mean),
-    "sum": _reduced(np.sum),
-    "prod": _reduced(np.prod),
-    "max": _reduced(np.max),
-    "amax": _reduced(np.max),
-    "min": _reduced(np.min),
-    "amin": _reduced(np.min),
-    "std": _reduced(np.std),
-    "var": _reduced(np.var),
+    "mean": _reduce(np.mean),
+    "sum": _reduce(np.sum),
+    "prod": _reduce(np.prod),
+    "max": _reduce(np.max),
+    "amax": _reduce(np.max),
+    "min": _reduce(np.min),
+    "amin": _reduce(np.min),
+    "std": _reduce(np.std),
+    "var": _reduce(np.var),
 }
 _OF_LISTS = ("stack", "concatenate")
 
 
-def _folded(function: Callable[[Array, Array], Array]) -> Callable[[Sequence[Array], Mapping[str, Any]], Array]:
+def _fold(function: Callable[[Array, Array], Array]) -> Callable[[Sequence[Array], Mapping[str, Any]], Array]:
     def fold(values: Sequence[Array], _: Mapping[str, Any]) -> Array:
         found = values[0]
         for value in values[1:]:
@@ -307,14 +307,14 @@ def _dot(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
     return found if left else found[:, None]
 
 
-def _attended(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
+def _attend(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
     if settings.get("use_scale") or settings.get("score_mode", "dot") != "dot" or settings.get("use_causal_mask"):
         raise UnknownComputationError
     query, value, key = values if len(values) == 3 else (*values, values[1])
     return _softmax(query @ np.swapaxes(key, -1, -2)) @ value
 
 
-def _pooled(function: Callable[..., Array]) -> Callable[[Sequence[Array], Mapping[str, Any]], Array]:
+def _pool(function: Callable[..., Array]) -> Callable[[Sequence[Array], Mapping[str, Any]], Array]:
     def pool(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
         first = settings.get("data_format") == "channels_first"
         axes = tuple(range(2, values[0].ndim)) if first else tuple(range(1, values[0].ndim - 1))
@@ -323,33 +323,33 @@ def _pooled(function: Callable[..., Array]) -> Callable[[Sequence[Array], Mappin
     return pool
 
 
-def _flattened(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
+def _flatten(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
     x = values[0]
     x = np.moveaxis(x, 1, -1) if settings.get("data_format") == "channels_first" and x.ndim > 2 else x
     return x.reshape(len(x), -1)
 
 
-def _cropped(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
+def _crop(values: Sequence[Array], settings: Mapping[str, Any]) -> Array:
     start, stop = settings["cropping"]
     return values[0][:, start : values[0].shape[1] - stop]
 
 
 _LAYERS: Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Array]] = {
-    "Add": _folded(np.add),
-    "Subtract": _folded(np.subtract),
-    "Multiply": _folded(np.multiply),
-    "Maximum": _folded(np.maximum),
-    "Minimum": _folded(np.minimum),
-    "Average": lambda values, s: _folded(np.add)(values, s) / len(values),
+    "Add": _fold(np.add),
+    "Subtract": _fold(np.subtract),
+    "Multiply": _fold(np.multiply),
+    "Maximum": _fold(np.maximum),
+    "Minimum": _fold(np.minimum),
+    "Average": lambda values, s: _fold(np.add)(values, s) / len(values),
     "Concatenate": lambda values, s: np.concatenate(list(values), s.get("axis", -1)),
     "Dot": _dot,
-    "Attention": _attended,
-    "Flatten": _flattened,
+    "Attention": _attend,
+    "Flatten": _flatten,
     "Reshape": lambda values, s: values[0].reshape([len(values[0]), *s["target_shape"]]),
     "Permute": lambda values, s: np.transpose(values[0], [0, *s["dims"]]),
     "RepeatVector": lambda values, s: np.repeat(values[0][:, None], s["n"], 1),
     "Rescaling": lambda values, s: values[0] * float(s["scale"]) + float(s["offset"]),
-    "Cropping1D": _cropped,
-    **{f"GlobalAveragePooling{n}D": _pooled(np.mean) for n in (1, 2, 3)},
-    **{f"GlobalMaxPooling{n}D": _pooled(np.max) for n in (1, 2, 3)},
+    "Cropping1D": _crop,
+    **{f"GlobalAveragePooling{n}D": _pool(np.mean) for n in (1, 2, 3)},
+    **{f"GlobalMaxPooling{n}D": _pool(np.max) for n in (1, 2, 3)},
 }

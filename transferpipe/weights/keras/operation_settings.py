@@ -90,7 +90,7 @@ def of_today(node: Node) -> Node:
     """Return an operation that tf.keras noted by its function in TensorFlow as Keras 3's that is the same."""
     if "function" not in node.settings:
         return node
-    first, given = _noted_call(node.settings.get(ARGUMENTS), 0)
+    first, given = _read_noted_call(node.settings.get(ARGUMENTS), 0)
     try:
         operation = upgrade_operation(str(node.settings["function"]), first, given)
     except NoSuchOperationError:
@@ -103,13 +103,13 @@ def of_today(node: Node) -> Node:
     return replace(node, layer_class=operation.class_name, settings={**operation.settings, **called})
 
 
-def _noted_call(data: Any, depth: int) -> tuple[Any, Mapping[str, Any]]:
+def _read_noted_call(data: Any, depth: int) -> tuple[Any, Mapping[str, Any]]:
     """Return the first argument of a call of Keras 2, None for a tensor, and its arguments by name."""
     if not isinstance(data, list) or depth > _DEEPEST:
         return None, {}
     if data and isinstance(data[-1], Mapping):
         return (data[0] if len(data) == 2 else None), data[-1]
-    return next((found for item in data if (found := _noted_call(item, depth + 1))[1]), (None, {}))
+    return next((found for item in data if (found := _read_noted_call(item, depth + 1))[1]), (None, {}))
 
 
 def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
@@ -129,13 +129,17 @@ def _operation(node: Node, version: tuple[int, ...] | None) -> LayerFunction:
         if len(constants) == 1 and len(node.inputs) == 1:
             return _with_number(verb, constants[0], is_first=not _tensor_first(node))
         if len(constants) > 1 and len(node.inputs) == 1:  # an array, such as positions
-            return LayerFunction(f"{verb} by numbers", {ARGUMENTS: _shortened(constants)})
+            return LayerFunction(f"{verb} by numbers", {ARGUMENTS: _shorten(constants)})
     if name == "normalize" and type(settings.get("order", 2)) is int:
         axis = spell_axis(settings.get("axis", -1), node)
         return LayerFunction("UnitNormalization", {"axis": axis, "order": settings.get("order", 2)})
     if name in ("concatenate", "concat"):
         return LayerFunction("Concatenate", {"axis": spell_axis(settings["axis"], node)} if "axis" in settings else {})
-    as_layer = _reduction(name, settings, node) or _moved(name, settings, node) or _padded(name, settings, node)
+    as_layer = (
+        _reduction(name, settings, node)
+        or _find_moving_layer(name, settings, node)
+        or _find_padding(name, settings, node)
+    )
     as_layer = as_layer or selection(name, settings, node.settings.get(ARGUMENTS), node)
     if as_layer is not None:
         return as_layer
@@ -212,7 +216,7 @@ def _reduction(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunct
     return LayerFunction(name.capitalize(), {"axis": tuple(places), **keeps})
 
 
-def _moved(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
+def _find_moving_layer(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
     """Return the layer that moves axes, or values, as an operation does."""
     rank = len(node.input_shapes[0]) if len(node.input_shapes) == 1 else None
     order: list[Any] | None = None
@@ -236,7 +240,7 @@ def _moved(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction 
     return None
 
 
-def _padded(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
+def _find_padding(name: str, settings: Mapping[str, Any], node: Node) -> LayerFunction | None:
     """Return the padding of places that an operation is; None if it pads samples, channels, or with another number."""
     pads, mode = settings.get("pad_width"), settings.get("mode", "constant")
     if name != "pad" or not isinstance(pads, list | tuple):
@@ -260,7 +264,7 @@ def _with_number(verb: str, number: float, *, is_first: bool) -> LayerFunction:
     return LayerFunction("Rescaling", {"scale": scale, "offset": offset})
 
 
-def _shortened(numbers: list[float]) -> tuple[Any, ...]:
+def _shorten(numbers: list[float]) -> tuple[Any, ...]:
     """Return numbers, or of very many how many they are and what tells them from others."""
     return tuple(numbers) if len(numbers) <= _MOST else (len(numbers), crc32(repr(numbers).encode()))
 

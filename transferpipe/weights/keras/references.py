@@ -100,7 +100,7 @@ def arguments(call: Any, *, attends: bool) -> list[TensorReference]:
         call: what the configuration says of the call.
         attends: whether the layer is an attention, whose keys are its values unless they are given.
     """
-    own, named = _parted(call)
+    own, named = _part_arguments(call)
     found = list(references(own))
     keys = sorted(named, key=lambda key: (_NAMED.index(key) if key in _NAMED else len(_NAMED), key))
     by_name = {key: list(references(named[key], 1)) for key in keys if key not in _MASKS}
@@ -114,7 +114,7 @@ def arguments(call: Any, *, attends: bool) -> list[TensorReference]:
 _BEFORE_KEY = 2
 
 
-def _parted(call: Any) -> tuple[Any, Mapping[str, Any]]:
+def _part_arguments(call: Any) -> tuple[Any, Mapping[str, Any]]:
     """Return the arguments of a call by place, and those by name."""
     if isinstance(call, Mapping):
         named = call.get("kwargs")

@@ -50,7 +50,7 @@ def selection(name: str, settings: Mapping[str, Any], arguments: Any, node: Node
     ):
         return one_place(settings["axis"], given[-1], shape, keepdims=False)
     if name == "squeeze" and len(shape) > _SAMPLES_AND_CHANNELS:
-        return _squeezed(settings.get("axis"), shape)
+        return _as_flatten(settings.get("axis"), shape)
     return None
 
 
@@ -242,7 +242,7 @@ def _of_row(axis: int, bounds: tuple[Any, Any], shape: Shape) -> LayerFunction |
     return LayerFunction(f"Cropping{rank - 2}D", {"cropping": pairs}) if any(pair) else LayerFunction(NEUTRAL)
 
 
-def _squeezed(axis: Any, shape: Shape) -> LayerFunction | None:
+def _as_flatten(axis: Any, shape: Shape) -> LayerFunction | None:
     """Return the Flatten that leaving out axes of one place is, where a row a sample is left."""
     axes = axis if isinstance(axis, list | tuple) else range(1, len(shape)) if axis is None else [axis]
     if not all(type(a) is int for a in axes):

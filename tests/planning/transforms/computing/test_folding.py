@@ -118,7 +118,7 @@ CASES = [
      lambda fix: ({"of": ["kernel", "variance"], "epsilon": 0.5 if "one for them all" in fix else None}, [K, V])),
     ("FoldBatchNorm.__post_init__: name …; gamma, beta", {"of": ["kernel", "mean"], "epsilon": 0.5}, [K, V],
      lambda fix: ({"of": [p for p in fix.split(";")[0].removeprefix("name ").split(", ") if p != "gamma"], "epsilon": 0.5}, [K, V])),
-    ("FoldBatchNorm._named: name as many sources", {"of": ["kernel", "variance"], "epsilon": 0.5}, [K],
+    ("FoldBatchNorm._name_inputs: name as many sources", {"of": ["kernel", "variance"], "epsilon": 0.5}, [K],
      lambda fix: ({"of": ["kernel", "variance"], "epsilon": 0.5}, [K, V] if "in the order of `of`" in fix else [])),
     ("FoldBatchNorm.shape: name the layer that", {"of": ["kernel", "variance"], "epsilon": 0.5, "axes": [-2]}, [K, V],
      lambda fix: ({"of": ["kernel", "variance"], "epsilon": 0.5, "axes": [-1] if "its axes" in fix else []}, [K, V])),

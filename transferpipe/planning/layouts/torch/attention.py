@@ -43,7 +43,7 @@ def _part(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> t
     return {"reshape": [3, *third]}, {"slice": [number]}, *steps([third], target)
 
 
-def _fused(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+def _cut_third(number: int, steps: Any, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
     """Cut a third out of what is (in, 3*H*D), or (3*H*D, in) where that is the longer axis."""
     # GPT-2's Conv1D keeps (in, out), and fuses three outputs: the longer axis is the one to cut. Square there is none.
     shape = sources[0] or (0,)
@@ -99,7 +99,7 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
                 Adapted((n,), partial(_part, number, _kernel), (_kernel_back,), third=number)
                 for n in ("in_proj_weight", "qkv/weight")
             ),
-            Adapted(("c_attn/weight",), partial(_fused, number, _kernel), third=number),
+            Adapted(("c_attn/weight",), partial(_cut_third, number, _kernel), third=number),
             Adapted(("query_key_value/weight",), partial(_by_head, number, _kernel), third=number),
             *(
                 Adapted((n,), _kernel, (_kernel_back,))
@@ -111,7 +111,7 @@ def _projection(number: int, name: str) -> dict[str, tuple[Adapted, ...]]:
                 Adapted((n,), partial(_part, number, _bias), (_bias_back,), third=number)
                 for n in ("in_proj_bias", "qkv/bias")
             ),
-            Adapted(("c_attn/bias",), partial(_fused, number, _bias), third=number),
+            Adapted(("c_attn/bias",), partial(_cut_third, number, _bias), third=number),
             Adapted(("query_key_value/bias",), partial(_by_head, number, _bias), third=number),
             *(Adapted((n,), _bias, (_bias_back,)) for n in (*(f"{m}/bias" for m in modules), "bias")),
         ),

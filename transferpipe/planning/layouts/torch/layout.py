@@ -160,7 +160,7 @@ class Torch(Layout):
         found = super().find_counterpart(weight, target)
         if found is None:
             return _einsum(target.catalog[weight], target, self)
-        return _recurrent(self, found, weight, target) if found.layer_class in CELLS else _normed(found)
+        return _recurrent(self, found, weight, target) if found.layer_class in CELLS else _add_normed(found)
 
     def find_cell(self, kind: str, own_name: str, inside: str = "", direction: int = 0) -> tuple[Adapted, ...]:
         """Return further ways in which a recurrent cell's weight may be kept; see `onnx_cell`."""
@@ -226,7 +226,7 @@ def _einsum(weight: WeightSpec, target: TargetStructure, layout: Layout) -> Coun
     state = target.by_name.get(weight.layer)
     table = einsum_adapters(state.equation) if state and state.equation else {}
     choices = table.get(weight.own_name)
-    return _normed(Counterpart(weight.layer, "EinsumDense", choices, layout)) if choices else None
+    return _add_normed(Counterpart(weight.layer, "EinsumDense", choices, layout)) if choices else None
 
 
 def _recurrent(layout: Torch, cell: Counterpart, weight: str, target: TargetStructure) -> Counterpart:
@@ -256,7 +256,7 @@ def _is_bidirectional(layer: str, target: TargetStructure) -> bool:
     return len(parts) == 2 and any(part.startswith("forward_") for part in parts)
 
 
-def _normed(found: Counterpart) -> Counterpart:
+def _add_normed(found: Counterpart) -> Counterpart:
     """Add the forms in which torch keeps a weight under a norm: with its length g and direction v, or with u and v."""
     single = [c for c in found.choices if len(c.names) == 1 and c.names[0].endswith("weight")]
     # `torch.nn.utils.weight_norm` and its successor in `parametrizations`, whose original0 is g and original1 is v.

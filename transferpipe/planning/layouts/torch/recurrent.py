@@ -70,7 +70,7 @@ def _gate_biases(gates: str, sides: str = "ih", name: str = "W_{}/bias") -> tupl
     return tuple(name.format(side + gate) for side in sides for gate in gates)
 
 
-def _summed_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+def _sum_biases(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     units = sources[0][0] if sources[0] else 0
     return {"stack": 0}, {"reshape": [2, len(sources) // 2 * units]}, {"sum": {"axis": 0}}
 
@@ -87,12 +87,12 @@ _NOTHING = ({"fill": NOTHING},)
 _LINEARS = (("x2h", "h2h"), ("xh", "hh"), ("i2h", "h2h"), ("ih", "hh"), ("input_to_hidden", "hidden_to_hidden"))
 
 
-def _fused(side: int, steps: Any) -> tuple[Adapted, ...]:
+def _find_fused(side: int, steps: Any) -> tuple[Adapted, ...]:
     """Return a kernel that is one `torch.nn.Linear`, of the input or of the state, by the names that these have."""
     return tuple(Adapted((f"{pair[side]}/weight",), steps) for pair in _LINEARS)
 
 
-def _fused_biases(steps: Any, *alone: Any) -> tuple[Adapted, ...]:
+def _find_fused_biases(steps: Any, *alone: Any) -> tuple[Adapted, ...]:
     """Return the biases of both `torch.nn.Linear`, or that of the input's, or the state's, where the other has none."""
     both = tuple(Adapted(tuple(f"{name}/bias" for name in pair), steps) for pair in _LINEARS)
     sides = [(f"{pair[side]}/bias", alone[side]) for side in (0, 1) for pair in _LINEARS]
@@ -100,9 +100,9 @@ def _fused_biases(steps: Any, *alone: Any) -> tuple[Adapted, ...]:
 
 
 _SIMPLE = {
-    "kernel": (*_both(["weight_ih"], _TRANSPOSE, _TRANSPOSE), *_fused(0, _TRANSPOSE)),
-    "recurrent_kernel": (*_both(["weight_hh"], _TRANSPOSE, _TRANSPOSE), *_fused(1, _TRANSPOSE)),
-    "bias": (*_both(_BIASES, ("sum",), (), _NOTHING), *_fused_biases(("sum",), (), ())),
+    "kernel": (*_both(["weight_ih"], _TRANSPOSE, _TRANSPOSE), *_find_fused(0, _TRANSPOSE)),
+    "recurrent_kernel": (*_both(["weight_hh"], _TRANSPOSE, _TRANSPOSE), *_find_fused(1, _TRANSPOSE)),
+    "bias": (*_both(_BIASES, ("sum",), (), _NOTHING), *_find_fused_biases(("sum",), (), ())),
 }
 
 CELLS: Adapters = {
@@ -111,8 +111,8 @@ CELLS: Adapters = {
         "recurrent_kernel": (*_SIMPLE["recurrent_kernel"], _gates("h", _LSTM)),
         "bias": (
             *_SIMPLE["bias"],
-            Adapted(_gate_biases(_LSTM), _summed_biases),
-            Adapted(_gate_biases(_LSTM, name="b_{}"), _summed_biases),
+            Adapted(_gate_biases(_LSTM), _sum_biases),
+            Adapted(_gate_biases(_LSTM, name="b_{}"), _sum_biases),
             *(Adapted(_gate_biases(_LSTM, side), ({"concat": 0},)) for side in "ih"),
         ),
     },
@@ -121,19 +121,19 @@ CELLS: Adapters = {
         "kernel": (
             *_both(["weight_ih"], _gru_kernel, _gru_kernel_back),
             _gates("i", _GRU),
-            *_fused(0, _gru_kernel),
+            *_find_fused(0, _gru_kernel),
         ),
         "recurrent_kernel": (
             *_both(["weight_hh"], _gru_kernel, _gru_kernel_back),
             _gates("h", _GRU),
-            *_fused(1, _gru_kernel),
+            *_find_fused(1, _gru_kernel),
         ),
         "bias": (
             *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
             Adapted(_gate_biases(_GRU), _rows_of_biases),
             Adapted(_gate_biases(_GRU, name="b_{}"), _rows_of_biases),
             *(Adapted(_gate_biases(_GRU, "ih"[row]), partial(_gru_bias_alone, row)) for row in (0, 1)),
-            *_fused_biases(_gru_bias, partial(_gru_bias_alone, 0), partial(_gru_bias_alone, 1)),
+            *_find_fused_biases(_gru_bias, partial(_gru_bias_alone, 0), partial(_gru_bias_alone, 1)),
         ),
     },
 }

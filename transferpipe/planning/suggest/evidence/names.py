@@ -67,7 +67,7 @@ def find_lawful(fits: Fits, mask: Flags, words: Scores) -> Scores:
     found = np.zeros(mask.shape)
     # Of a law that holds for few of many layers of the same words, it is chance that it does.
     layers = Counter(words_of(name).skeleton for name in fits.pairing.sources[SINGLE].layers)
-    laws = [entry for group in _paired_groups(fits, mask) for entry in _laws_of(fits, mask, group, layers)]
+    laws = [entry for group in _pair_groups(fits, mask) for entry in _laws_of(fits, mask, group, layers)]
     popular: Counter[Law] = Counter()
     for law, follow, _ in laws:
         popular[law] += len(follow)
@@ -91,7 +91,7 @@ def group_by_words(pieces: Sequence[Piece], of: Any) -> dict[Tokens, list[int]]:
     return groups
 
 
-def _paired_groups(fits: Fits, mask: Flags) -> Iterator[tuple[list[int], list[int]]]:
+def _pair_groups(fits: Fits, mask: Flags) -> Iterator[tuple[list[int], list[int]]]:
     """Yield pieces of the target of the same words with those of the source that some of them can take."""
     theirs = group_by_words(fits.sources, mask.any(axis=0))
     for mine in group_by_words(fits.targets, np.ones(len(fits.targets), dtype=bool)).values():

@@ -55,13 +55,13 @@ class FlattenOrder(Transform):
                     raise TransformError(f"{self} has a part of no values", f"leave it out: {_PARTS_EXAMPLE}")
             elif len(part) < 2 or min(part) < 1:
                 # A map without places has no order that could be another.
-                what = f"flatten_order({_listed(part)}) is not the shape of a spatial map"
+                what = f"flatten_order({_join_sizes(part)}) is not the shape of a spatial map"
                 raise TransformError(what, f"give the channels, then every spatial size: {_EXAMPLE}")
 
     def __str__(self) -> str:
         if len(self.parts) == 1 and not isinstance(self.parts[0], int):
-            return f"flatten_order({_listed(self.parts[0])})"
-        texts = [str(part) if isinstance(part, int) else f"[{_listed(part)}]" for part in self.parts]
+            return f"flatten_order({_join_sizes(self.parts[0])})"
+        texts = [str(part) if isinstance(part, int) else f"[{_join_sizes(part)}]" for part in self.parts]
         return f"flatten_order({', '.join(texts)})"
 
     def _counts(self) -> list[int]:
@@ -102,7 +102,7 @@ def _move_channels_last(rows: NDArray[Any], sizes: tuple[int, ...]) -> NDArray[A
     return rows.reshape(*sizes, *rest).transpose(axes).reshape(rows.shape)
 
 
-def _listed(sizes: Sequence[int]) -> str:
+def _join_sizes(sizes: Sequence[int]) -> str:
     return ", ".join(map(str, sizes))
 
 

@@ -78,12 +78,12 @@ class Dequantize(Transform):
         if len(shapes) not in (2, 4):
             what = f"{self} takes the values and their scale, or also zero points and blocks, not {len(shapes)} inputs"
             raise TransformError(what, "name the values first, then their scale")
-        shape = shapes[0] if self.bits == 8 else self._unpacked(shapes)
+        shape = shapes[0] if self.bits == 8 else self._unpack_values(shapes)
         matrix = shape if self.bits == 8 else self._matrix(shapes[0], shape)
-        self._scaled_axes(matrix, shapes)
+        self._find_scaled_axes(matrix, shapes)
         return shape
 
-    def _unpacked(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    def _unpack_values(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         packed = shapes[0]
         if len(packed) != 2:
             what = f"{self}: values of 4 bits have two axes, not the shape {packed}"
@@ -99,11 +99,11 @@ class Dequantize(Transform):
             raise TransformError(what, "take the values of this very layer")
         return rows, columns
 
-    def _scaled_axes(self, shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    def _find_scaled_axes(self, shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """Return the axes of the values that the scale goes along; in blocks, the one that has the blocks is first."""
         scale = shapes[1]
         if len(shapes) == 4:
-            axis = next((a for a in _blocked(self.axes) if _is_blocked(shape, shapes, a)), None)
+            axis = next((a for a in _find_blocked_axes(self.axes) if _is_blocked(shape, shapes, a)), None)
             if axis is not None:
                 return (axis,)
         else:
@@ -138,7 +138,7 @@ class Dequantize(Transform):
         shape = self.shape(shapes)
         if self.bits == 4:
             values = _unpack(values, self._matrix(values.shape, shape)[1])
-        axes = self._scaled_axes(values.shape, shapes)
+        axes = self._find_scaled_axes(values.shape, shapes)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if len(arrays) == 4:
                 blocks = self._blocks_of(arrays[3], scale.shape[axes[0]])
@@ -159,7 +159,7 @@ class Dequantize(Transform):
         return blocks
 
 
-def _blocked(axes: tuple[int, ...] | None) -> tuple[int, ...]:
+def _find_blocked_axes(axes: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the axes that may have the blocks: the first of a Dense, the last of an Embedding."""
     if axes is None:
         return 0, 1

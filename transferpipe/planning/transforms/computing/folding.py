@@ -94,7 +94,7 @@ class FoldBatchNorm(Transform):
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         """See `Transform`."""
-        named = self._named(shapes)
+        named = self._name_inputs(shapes)
         # The result has the shape of what makes it: of kernels the largest, of biases that of the statistics.
         first = next(branch for branch in named if not self.is_kernel or _KERNEL in branch)
         shape = self._kernel_shape(named) if self.is_kernel else first[_MEAN]
@@ -142,7 +142,7 @@ class FoldBatchNorm(Transform):
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
-        named = self._named([np.asarray(array) for array in arrays])
+        named = self._name_inputs([np.asarray(array) for array in arrays])
         shape = self.shape([array.shape for array in arrays])
         total = np.zeros(shape, np.float64)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -164,7 +164,7 @@ class FoldBatchNorm(Transform):
         offsets = [(whole - part) // 2 for whole, part in zip(total.shape, kernel.shape, strict=True)]
         total[tuple(slice(o, o + n) for o, n in zip(offsets, kernel.shape, strict=True))] += kernel * along
 
-    def _named(self, values: Sequence[Any]) -> list[dict[str, Any]]:
+    def _name_inputs(self, values: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the inputs of each branch by what they are."""
         expected = sum(map(len, self.branches))
         if len(values) != expected:

@@ -138,7 +138,7 @@ class ClassNames(NamedRows):
 
     def rows(self, shape: tuple[int, ...]) -> tuple[int, list[int]]:
         """See `Rows`."""
-        return self._find_axis(shape, len(self.source.names())), self._matched()
+        return self._find_axis(shape, len(self.source.names())), self._match_rows()
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""

@@ -202,7 +202,7 @@ class NamedRows(Rows):
         """Return the error of a source that has `found` rows where `listed` are named."""
         return TransformError(what, "give the list of this very source under from")
 
-    def _matched(self) -> list[int]:
+    def _match_rows(self) -> list[int]:
         place = {name: i for i, name in enumerate(self.source.names())}
         # For its refusal: two lists with nothing in common are a mistake, and no new vocabulary.
         self._common()

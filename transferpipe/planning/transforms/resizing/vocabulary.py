@@ -102,10 +102,10 @@ class VocabularyRows(NamedRows):
         """See `Transform`."""
         size = self.size
         if self.padded and size is None:
-            size = goal.size(self, self._padded_axis(shapes[0]), len(shapes[0]))
+            size = goal.size(self, self._find_padded_axis(shapes[0]), len(shapes[0]))
         return replace(self, drawn=self._fit_drawn(goal), size=size)
 
-    def _padded_axis(self, shape: tuple[int, ...]) -> int:
+    def _find_padded_axis(self, shape: tuple[int, ...]) -> int:
         # Of padded sizes none need be equal to the number of tokens, by which the axis is found otherwise.
         if self.axis is None and len(shape) != 1:
             what = f"{self}: with padding, the sizes of {shape} do not tell which axis the tokens lie along"
@@ -120,8 +120,8 @@ class VocabularyRows(NamedRows):
     def rows(self, shape: tuple[int, ...]) -> tuple[int, list[int]]:
         """See `Rows`."""
         listed = self.reserved + len(self.source.names())
-        axis = self._padded_axis(shape) if self.padded else self._find_axis(shape, listed)
-        tokens = [NEW_ROW if i == NEW_ROW else i + self.reserved for i in self._matched()]
+        axis = self._find_padded_axis(shape) if self.padded else self._find_axis(shape, listed)
+        tokens = [NEW_ROW if i == NEW_ROW else i + self.reserved for i in self._match_rows()]
         # Reserved rows stand before the first token on both sides.
         rows = [*range(self.reserved), *tokens]
         size = self.size if self.padded and self.size is not None else len(rows)

@@ -135,14 +135,14 @@ def open_gguf(path: Path) -> FileSource:
     return FileSource(
         path=path,
         format="gguf",
-        catalog=Catalog(specs, str(path), unreadable=unread, reordered=_reordered(header, names)),
+        catalog=Catalog(specs, str(path), unreadable=unread, reordered=_find_reordered(header, names)),
         read_entry=read_entry,
         locate_entry=locate_entry,
         details=_details(header),
     )
 
 
-def _reordered(header: GgufHeader, names: Mapping[str, str]) -> dict[str, str]:
+def _find_reordered(header: GgufHeader, names: Mapping[str, str]) -> dict[str, str]:
     """Return which weights the converter has put into another order than the model's, and into which, by name."""
     architecture = header.facts.get("general.architecture")
     if architecture not in _INTERLEAVED:
@@ -199,10 +199,10 @@ def _nbytes(entry: GgufEntry) -> int:
 
 def _details(header: GgufHeader) -> Mapping[str, str]:
     found = {"architecture": header.facts.get("general.architecture"), "called": header.facts.get("general.name")}
-    kinds = Counter(_named(e.kind) for e in header.entries)
+    kinds = Counter(_name_kind(e.kind) for e in header.entries)
     stored = {"stored as": ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())}
     return {k: f"{v:.120}" for k, v in found.items() if isinstance(v, str)} | stored
 
 
-def _named(kind: int) -> str:
+def _name_kind(kind: int) -> str:
     return _PLAIN.get(kind) or (_PACKED[kind].name if kind in _PACKED else _kind(kind))

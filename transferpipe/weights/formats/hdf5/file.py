@@ -52,12 +52,12 @@ def open_hdf5(file: Path | BinaryIO, label: str) -> h5py.File:
     """
     check_library_allowed()
     try:
-        return h5py.File(_unshared(file) if isinstance(file, Path) else file, "r")
+        return h5py.File(_open_unshared(file) if isinstance(file, Path) else file, "r")
     except H5_ERRORS as error:
         raise FileError(_why_unreadable(error, label)) from error
 
 
-def _unshared(path: Path) -> BinaryIO:
+def _open_unshared(path: Path) -> BinaryIO:
     """Open a file as one that HDF5 does not know by its inode.
 
     Otherwise HDF5 would lock it against its owner for as long as it is open here, and, were it written anew in place,

@@ -195,7 +195,7 @@ class _Reader:
         tree, heap = struct.unpack("<QQ", table)
         members = list(self._members(tree, self._names(heap)))
         made = tuple(m.name for m in sorted(members, key=lambda m: m.offset))
-        return StoredGroup(member.header, None, self._noted(messages), made), members
+        return StoredGroup(member.header, None, self._read_text_attribute(messages), made), members
 
     def _names(self, address: int) -> bytes:
         """Return the bytes of a local heap (III.D)."""
@@ -272,7 +272,7 @@ class _Reader:
         _expect(place != _UNDEFINED and place + nbytes <= self._size)
         return StoredDataset(member.header, shape, dtype, place)
 
-    def _noted(self, messages: list[tuple[int, bytes]]) -> str | None:
+    def _read_text_attribute(self, messages: list[tuple[int, bytes]]) -> str | None:
         """Return the text of the attribute `name`, if there is one."""
         found = {}
         for name, sizes, content in _attributes(messages):

@@ -81,7 +81,7 @@ def read_groups(files: Sequence[StoreFile], config: Config | None) -> tuple[list
         for g in found
     }
     addresses = {g.path: g.address for g in found}
-    order = walk_order(addresses, _listed(groups.values(), configs), _made(files, groups))
+    order = walk_order(addresses, _list_segments(groups.values(), configs), _list_members(files, groups))
     return [groups[p] for p in order], configs
 
 
@@ -121,7 +121,7 @@ def _group(files: Sequence[StoreFile], inner: str, values: tuple[Value, ...]) ->
     return StoreGroup(inner.removesuffix(_VARS).rstrip("/"), name, tuple(ordered), address)
 
 
-def _listed(groups: Iterable[StoreGroup], configs: Mapping[str, Config]) -> dict[str, list[str]]:
+def _list_segments(groups: Iterable[StoreGroup], configs: Mapping[str, Config]) -> dict[str, list[str]]:
     """Return, for every saved list of a model's layers, their segments in the order of the configuration."""
     held: dict[str, dict[str | None, str]] = {}
     for group in groups:
@@ -136,7 +136,7 @@ def _listed(groups: Iterable[StoreGroup], configs: Mapping[str, Config]) -> dict
     return listed
 
 
-def _made(files: Sequence[StoreFile], paths: Iterable[str]) -> dict[str, list[str]]:
+def _list_members(files: Sequence[StoreFile], paths: Iterable[str]) -> dict[str, list[str]]:
     """Return the members of every group above those at `paths`, in the order in which they were made."""
     above = {"/".join(parts[:i]) for p in paths if (parts := p.split("/")) for i in range(len(parts))}
     made: dict[str, dict[str, None]] = {path: {} for path in above}

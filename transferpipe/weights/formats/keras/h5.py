@@ -82,7 +82,7 @@ def _layers(
     classes = _layer_classes(groups, configs, hub)
     own_names = {g.path: _own_names(g, classes.get(g.path), configs.get(g.path)) for g in groups}
     own_names |= {g.path: h.names for g in groups if (h := hub.get(g.path)) and h.names and not own_names[g.path]}
-    doubled = dict(_doubled(groups, classes, own_names, configs))
+    doubled = dict(_find_doubled(groups, classes, own_names, configs))
     saved: list[SavedGroup] = []
     weights: list[WeightSpec] = []
     doubles: list[Double] = []
@@ -103,7 +103,7 @@ def _layers(
     return saved, catalog, {readable[path]: config for path, config in configs.items() if path in readable}
 
 
-def _doubled(
+def _find_doubled(
     groups: Sequence[StoreGroup],
     classes: Mapping[str, str],
     own_names: dict[str, Names | None],

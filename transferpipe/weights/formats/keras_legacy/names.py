@@ -90,12 +90,12 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
     layers = [layer for tree in trees.values() for layer in tree]
     readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
     places = {layer.saved: i for i, layer in enumerate(layers)}
-    stated = _stated_classes(weights)
-    named = [_named(w, owners[k], readable, places, stated) for k, w in enumerate(weights)]
+    stated = _find_stated_classes(weights)
+    named = [_name_weight(w, owners[k], readable, places, stated) for k, w in enumerate(weights)]
     return named, {readable[layer.saved]: layer.serialised for layer in layers}
 
 
-def _stated_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
+def _find_stated_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
     """Return the classes of the layers of Keras 2 that the names of their weights tell.
 
     A kernel called ``depthwise_kernel`` is that of a separable convolution if there is a pointwise one, and of a
@@ -112,7 +112,7 @@ def _stated_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
     }
 
 
-def _named(
+def _name_weight(
     weight: LegacyWeight,
     owner: Owner,
     readable: Mapping[str, str],

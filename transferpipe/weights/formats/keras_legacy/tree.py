@@ -118,7 +118,7 @@ def _children(layer: Config) -> Iterator[tuple[str, Config]]:
             if inner := as_layer(config.get(attribute)):
                 yield attribute, inner
     for attribute in ("cells", "layers"):
-        yield from _listed(attribute, config.get(attribute))
+        yield from _name_layers(attribute, config.get(attribute))
 
 
 def _directions(config: Config) -> Iterator[tuple[str, Config]]:
@@ -127,15 +127,15 @@ def _directions(config: Config) -> Iterator[tuple[str, Config]]:
     if forward:
         name = (layer_name(forward) or "").removeprefix("forward_")
         # The backward one first: Keras 3 saves attributes by name.
-        yield "backward_layer", backward or _renamed(forward, f"backward_{name}")
-        yield "forward_layer", _renamed(forward, f"forward_{name}")
+        yield "backward_layer", backward or _rename(forward, f"backward_{name}")
+        yield "forward_layer", _rename(forward, f"forward_{name}")
 
 
-def _renamed(layer: Config, name: str) -> Config:
+def _rename(layer: Config, name: str) -> Config:
     return {**layer, "config": {**layer["config"], "name": name}}
 
 
-def _listed(attribute: str, layers: Any) -> Iterator[tuple[str, Config]]:
+def _name_layers(attribute: str, layers: Any) -> Iterator[tuple[str, Config]]:
     counts: Counter[str] = Counter()
     for layer in map(as_layer, layers if isinstance(layers, list) else ()):
         if layer:

@@ -98,7 +98,7 @@ def _inner(spec: WeightSpec, source: FileSource) -> list[tuple[WeightSpec, Weigh
 def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[WeightSpec], list[str]]:
     """Return the arrays, and the names of the members that are none."""
     check_members(path, archive, size)
-    noted = _noted_dtypes(path, archive)
+    noted = _read_noted_dtypes(path, archive)
     members = archive.infolist()
     keys = {m.filename: m.filename.removesuffix(_NPY) for m in members if m.filename.endswith(_NPY)}
     names = flat_names(keys.values())
@@ -110,7 +110,7 @@ def _specs(path: Path, archive: zipfile.ZipFile, size: int) -> tuple[list[Weight
     return specs, [m.filename for m in members if m.filename not in keys and m.filename != DTYPES_MEMBER]
 
 
-def _noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:
+def _read_noted_dtypes(path: Path, archive: zipfile.ZipFile) -> Mapping[str, str]:
     if DTYPES_MEMBER not in archive.namelist():
         return {}
     where = f"{path}: {DTYPES_MEMBER}"

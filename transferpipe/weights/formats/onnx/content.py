@@ -188,7 +188,7 @@ class OnnxContent:
         for written in nodes:
             self._count += 1
             self._check_count(self._count)
-            node = _resolved(written, scope.call)
+            node = _resolve_attributes(written, scope.call)
             if node.op == "Constant" and node.output and self._add_constant(node, written, scope):
                 names = tuple(scope.names.get(name, name) for name in node.outputs)
                 self.nodes.append(replace(node, outputs=names))
@@ -358,7 +358,7 @@ def _read_function(read: Read, message: Field) -> Iterator[tuple[_Called, _Funct
     yield (domain, name, overload), _Function(message.begin, name, takes, gives, nodes, defaults)
 
 
-def _resolved(node: GraphNode, call: GraphNode | None) -> GraphNode:
+def _resolve_attributes(node: GraphNode, call: GraphNode | None) -> GraphNode:
     """Return a node of a function with the attributes of the call for which its own stand."""
     if not node.references or call is None:
         return node

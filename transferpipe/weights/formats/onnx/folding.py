@@ -33,7 +33,7 @@ def fold_numbers(
     """
     found: dict[str, Array] = {}
     for node in nodes:
-        compute = partial(_filled, filling=filling) if node.op == "ConstantOfShape" else _OPERATORS.get(node.op)
+        compute = partial(_fill, filling=filling) if node.op == "ConstantOfShape" else _OPERATORS.get(node.op)
         inputs = [found.get(name, known.get(name)) for name in node.inputs if name]
         if compute is None or not inputs or any(value is None for value in inputs):
             continue
@@ -46,16 +46,16 @@ def fold_numbers(
     return found
 
 
-def _filled(node: GraphNode, inputs: Sequence[Array], filling: Callable[[GraphNode], float]) -> Array | None:
+def _fill(node: GraphNode, inputs: Sequence[Array], filling: Callable[[GraphNode], float]) -> Array | None:
     shape = [int(n) for n in inputs[0].reshape(-1)]
     return np.full(shape, filling(node)) if 0 <= math.prod(shape) <= _MOST else None
 
 
-def _reshaped(node: GraphNode, inputs: Sequence[Array]) -> Array:
+def _reshape(node: GraphNode, inputs: Sequence[Array]) -> Array:
     return inputs[0].reshape([int(n) for n in inputs[1].reshape(-1)])
 
 
-def _sliced(node: GraphNode, inputs: Sequence[Array]) -> Array:
+def _slice(node: GraphNode, inputs: Sequence[Array]) -> Array:
     value, starts, ends, *rest = inputs
     axes = rest[0].reshape(-1) if rest else np.arange(starts.size)
     steps = rest[1].reshape(-1) if len(rest) > 1 else np.ones(starts.size, np.int64)
@@ -68,11 +68,11 @@ def _sliced(node: GraphNode, inputs: Sequence[Array]) -> Array:
     return value
 
 
-def _joined(node: GraphNode, inputs: Sequence[Array]) -> Array:
+def _concatenate(node: GraphNode, inputs: Sequence[Array]) -> Array:
     return np.concatenate(inputs, int(node.attributes["axis"]))
 
 
-def _transposed(node: GraphNode, inputs: Sequence[Array]) -> Array:
+def _transpose(node: GraphNode, inputs: Sequence[Array]) -> Array:
     return inputs[0].transpose(node.attributes.get("perm"))
 
 
@@ -81,10 +81,10 @@ def _same(node: GraphNode, inputs: Sequence[Array]) -> Array:
 
 
 _OPERATORS: Mapping[str, Callable[[GraphNode, Sequence[Array]], Array | None]] = {
-    "Reshape": _reshaped,
-    "Slice": _sliced,
-    "Concat": _joined,
-    "Transpose": _transposed,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Concat": _concatenate,
+    "Transpose": _transpose,
     "Cast": _same,
     "Identity": _same,
 }

@@ -126,12 +126,12 @@ def _biases(uses: Mapping[str, Sequence[Use]], names: Mapping[str, str]) -> dict
 def _module(node: GraphNode) -> str:
     """Return the path of the module to which a node belongs; empty if its name tells none."""
     parts = _path(node)
-    return _joined(parts[:-1]) if parts and _OF_NODES.fullmatch(parts[-1]) else ""
+    return _join(parts[:-1]) if parts and _OF_NODES.fullmatch(parts[-1]) else ""
 
 
 def _whole_name(node: GraphNode) -> str:
     """Return the path that a node is called by; empty if its name is not a path."""
-    return _joined(_path(node))
+    return _join(_path(node))
 
 
 def _node_alone(ordinals: Mapping[int, int], node: GraphNode) -> str:
@@ -144,7 +144,7 @@ def _path(node: GraphNode) -> list[str]:
     return [part for part in text.split("/") if part]
 
 
-def _joined(parts: Sequence[str]) -> str:
+def _join(parts: Sequence[str]) -> str:
     # torch repeats the name of a container in that of what it holds: /layer1/layer1.0/conv1.
     kept = [p for p, after in zip(parts, [*parts[1:], ""], strict=False) if not after.startswith(f"{p}.")]
     return "/".join(_split(part) for part in kept)

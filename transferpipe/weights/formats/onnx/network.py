@@ -150,7 +150,7 @@ class _NodeWalk:
         # from: it is not applied to them.
         if node.op in RECURRENT or (spec is not None and node.op != "Gather"):
             taken, values = taken[:1], values[:1]
-        name = self._called_again(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
+        name = self._count_call(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
         self.made |= {output: name for output in node.outputs if output}
         calls = self.arguments.setdefault(name, [])
         self.origins |= {output: NodeOutput(name, len(calls), i) for i, output in enumerate(node.outputs) if output}
@@ -197,7 +197,7 @@ class _NodeWalk:
         self.made[node.output] = name
         self.origins[node.output] = NodeOutput(name)
 
-    def _called_again(self, name: str) -> str:
+    def _count_call(self, name: str) -> str:
         known = self.nodes[name]
         self.nodes[name] = replace(known, calls=known.calls + 1)
         return name

@@ -61,12 +61,12 @@ class PatternReader:
 
     def _bases(self, one: NodeOutput) -> list[NodeOutput]:
         """Return a value, and what it is the half of, or what its mean was taken out of."""
-        node, taken = self.nodes[one.node], self._taken(one)
+        node, taken = self.nodes[one.node], self._take_single(one)
         is_half = node.layer_class == "Mul" and len(taken) == 1 and _number(node) == _HALF
         is_centred = node.layer_class == "Sub" and len(taken) == 2
         return [one, taken[0]] if is_half or is_centred else [one]
 
-    def _taken(self, origin: NodeOutput) -> Taken:
+    def _take_single(self, origin: NodeOutput) -> Taken:
         calls = self.arguments.get(origin.node, ())
         return calls[origin.call] if origin.call < len(calls) else ()
 
@@ -78,7 +78,7 @@ class PatternReader:
             here = waiting.pop()
             if here == base or here.node in found:
                 continue
-            node, taken = self.nodes.get(here.node), self._taken(here)
+            node, taken = self.nodes.get(here.node), self._take_single(here)
             if node is None or not taken or "kernel" in node.settings or node.calls > 1 or len(found) >= _MOST_NODES:
                 return []
             found.append(here.node)

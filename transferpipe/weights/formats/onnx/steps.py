@@ -97,12 +97,12 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
         else:
             levels: Levels = step.data[0]
             assert levels.scale is not None
-            compute = _quantized if step.kind == "quantize" else _dequantized
+            compute = _quantize if step.kind == "quantize" else _dequantize
             value = compute(value, levels, given(levels.scale), given(levels.zero) if levels.zero else None)
     return np.ascontiguousarray(value)
 
 
-def _quantized(value: NDArray[Any], levels: Levels, scale: NDArray[Any], zero: NDArray[Any] | None) -> NDArray[Any]:
+def _quantize(value: NDArray[Any], levels: Levels, scale: NDArray[Any], zero: NDArray[Any] | None) -> NDArray[Any]:
     """Return the whole numbers that floats are rounded to: halves to even ones, what is beyond a limit to the limit.
 
     https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
@@ -119,7 +119,7 @@ def _quantized(value: NDArray[Any], levels: Levels, scale: NDArray[Any], zero: N
     return whole
 
 
-def _dequantized(value: NDArray[Any], levels: Levels, scale: NDArray[Any], zero: NDArray[Any] | None) -> NDArray[Any]:
+def _dequantize(value: NDArray[Any], levels: Levels, scale: NDArray[Any], zero: NDArray[Any] | None) -> NDArray[Any]:
     """Return (x - zero point) * scale: https://onnx.ai/onnx/operators/onnx__DequantizeLinear.html."""
     # x - zero point leaves the range of 8 bits, so it is taken in wider numbers and is exact.
     wide = value.astype(np.int64) if value.dtype.kind in "iu" else value.astype(np.float32)

@@ -305,13 +305,15 @@ def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxT
     elif _RAW in places:
         raw, size = Stretch(path, stamp, found.single[_RAW].begin), found.single[_RAW].value
     else:
-        return _typed(tensor, found.chunks, path, stamp)
+        return _type_values(tensor, found.chunks, path, stamp)
     if size != needed:
         raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs {needed:,}")
     return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, raw)
 
 
-def _typed(tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path: Path, stamp: Stamp) -> OnnxTensor:
+def _type_values(
+    tensor: OnnxTensor, found: Mapping[int, list[tuple[int, int]]], path: Path, stamp: Stamp
+) -> OnnxTensor:
     """Return `tensor` with the numbers that stand for its values; floats lie there as they are in memory."""
     number, chunks = next(iter(found.items()), (_RAW, []))
     size, count = sum(end - begin for begin, end in chunks), math.prod(tensor.shape)

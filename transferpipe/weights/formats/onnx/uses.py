@@ -293,7 +293,7 @@ def _further(
         if not isinstance(order, tuple) or sorted(order) != list(range(len(shape))):
             return None
         return (*steps, TensorStep("transpose", order)), tuple(shape[i] for i in order)
-    target = _reshaped(node, shape, numbers)
+    target = _find_reshaped(node, shape, numbers)
     return ((*steps, TensorStep("reshape", target)), target) if target is not None else None
 
 
@@ -310,7 +310,7 @@ def _levels(node: GraphNode, operands: Mapping[str, Operand]) -> Levels | None:
     return Levels(scale if is_known else None, zero, axis, block, dtype if dtype in LIMITS else "")
 
 
-def _reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
+def _find_reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[int | float, ...]]) -> Shape | None:
     """Return the shape that a node gives which moves no value; None if it is not such a node, or does not say."""
     given = numbers.get(node.inputs[1]) if len(node.inputs) > 1 else node.attributes.get("axes")
     given = node.attributes.get("shape", given) if node.op == "Reshape" else given
@@ -368,12 +368,12 @@ def weight_of(shape: Shape, dtype: str, uses: Sequence[Use]) -> Weight:
     if reason := next((r for use in uses if (r := _unreadable(use.steps))), ""):
         return Weight(shape, dtype, unreadable=reason)
     if computed := next((s.data[0] for use in uses for s in use.steps if s.kind == COMPUTED), ""):
-        found = {_turned(use.axes, [s for s in use.steps if s.kind != COMPUTED]) for use in uses if use.axes}
+        found = {_turn_axes(use.axes, [s for s in use.steps if s.kind != COMPUTED]) for use in uses if use.axes}
         return Weight(shape, dtype, found.pop() if len(found) == 1 else None, computed=computed)
     ways = {(use.steps, use.shape) for use in uses}
     if len(ways) != 1 or (all(s.kind == "transpose" for steps, _ in ways for s in steps) and len(shape) == 2):
-        rounding = _shared_rounding([use.steps for use in uses])
-        axes = {_turned(use.axes, use.steps[len(rounding) :]) for use in uses if use.axes}
+        rounding = _find_shared_rounding([use.steps for use in uses])
+        axes = {_turn_axes(use.axes, use.steps[len(rounding) :]) for use in uses if use.axes}
         return Weight(shape, _dtype_after(rounding, dtype), axes.pop() if len(axes) == 1 else None, rounding)
     ((steps, there),) = ways
     axes = {use.axes for use in uses if use.axes}
@@ -398,7 +398,7 @@ def _unreadable(steps: Sequence[TensorStep]) -> str:
     return ""
 
 
-def _shared_rounding(ways: Sequence[tuple[TensorStep, ...]]) -> tuple[TensorStep, ...]:
+def _find_shared_rounding(ways: Sequence[tuple[TensorStep, ...]]) -> tuple[TensorStep, ...]:
     """Return the steps that round a tensor before the ways to its nodes part; a tied table is taken in two ways."""
     shared: list[TensorStep] = []
     for steps in zip(*ways, strict=False):
@@ -413,7 +413,7 @@ def _dtype_after(steps: Sequence[TensorStep], dtype: str) -> str:
     return next((step.data[0].scale.dtype for step in reversed(steps) if step.kind == "dequantize"), dtype)
 
 
-def _turned(axes: Axes | None, steps: Sequence[TensorStep]) -> Axes | None:
+def _turn_axes(axes: Axes | None, steps: Sequence[TensorStep]) -> Axes | None:
     turns = sum(step.data == (1, 0) for step in steps)
     turned: dict[Axes | None, Axes] = {IN_OUT: OUT_IN, OUT_IN: IN_OUT}
     if any(step.kind != "transpose" for step in steps):

@@ -137,7 +137,7 @@ class PickledBuffers:
             raise FileError(Problem("", what, fix))
         own: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
             "numpy.dtype": PickledDType,
-            **dict.fromkeys(("_codecs.encode", "builtins.bytes", "__builtin__.bytes"), _encoded),
+            **dict.fromkeys(("_codecs.encode", "builtins.bytes", "__builtin__.bytes"), _encode_letters),
             **dict.fromkeys(("builtins.tuple", "builtins.list", "__builtin__.tuple", "__builtin__.list"), _items),
             "jax._src.array._reconstruct_array": self._of_jax,
             "jax._src.device_array.reconstruct_device_array": self._of_jax,
@@ -224,7 +224,7 @@ class PickledBuffers:
             self.far[key] = values
             return key, values.count
         if isinstance(values, str):  # Python 2 had no other bytes
-            values = _encoded((values, "latin1"))
+            values = _encode_letters((values, "latin1"))
         if not isinstance(values, bytes | bytearray):
             raise PickleError(f"has an array whose values are of type {type(values).__name__}")
         key = f"array {len(self.near)}"
@@ -261,7 +261,7 @@ def _text_size(kind: str) -> int:
         return 0
 
 
-def _encoded(given: tuple[Any, ...]) -> bytes:
+def _encode_letters(given: tuple[Any, ...]) -> bytes:
     """Return bytes that a pickle has as text, each a letter of Latin-1."""
     text, *_ = given or ("",)
     try:

@@ -83,7 +83,7 @@ def _open(path: Path, format: str, place: Callable[[BinaryIO, int], BinaryIO], s
                 limited = Limited(there, end, _MOST_NEAR)
                 if not is_apart:  # joblib's arrays stay in the file
                     buffers.file, buffers.machine = limited, machine
-                root = _unpickled(path, limited, machine)
+                root = _unpickle(path, limited, machine)
         except OSError as error:
             raise cannot_be_read(path, error) from error
         return root, buffers.storages(path, unpacked)
@@ -94,7 +94,7 @@ def _open(path: Path, format: str, place: Callable[[BinaryIO, int], BinaryIO], s
     return source
 
 
-def _unpickled(path: Path, file: Limited, machine: Machine) -> Any:
+def _unpickle(path: Path, file: Limited, machine: Machine) -> Any:
     """Return the object, or a list of them where several were pickled into one file, one after the other."""
     roots: list[Any] = []
     try:

@@ -49,7 +49,7 @@ def open_safetensors_index(path: Path) -> FileSource:
     """
     index = _choose(path) if path.is_dir() else path
     if index.name.endswith(_SINGLE):
-        return dataclasses.replace(open_safetensors(index), path=path, parts=(*_listed(path), index))
+        return dataclasses.replace(open_safetensors(index), path=path, parts=(*_find_listed_folder(path), index))
     data = read_mapping(index)
     keys = data.get("weight_map")
     if not isinstance(keys, dict):
@@ -57,12 +57,12 @@ def open_safetensors_index(path: Path) -> FileSource:
     shards = shard_paths(index, keys.values())
     files = {name: read_tensor_file(shard) for name, shard in shards.items()}
     _check_keys(index, keys, files)
-    details = {**_agreed(list(files.values()), _details), **_details(data.get("metadata"))}
+    details = {**_agree_on_metadata(list(files.values()), _details), **_details(data.get("metadata"))}
     source = _source(path, list(files.values()), "safetensors_index", details)
-    return dataclasses.replace(source, parts=(*_listed(path), index, *source.parts))
+    return dataclasses.replace(source, parts=(*_find_listed_folder(path), index, *source.parts))
 
 
-def _listed(path: Path) -> tuple[Path, ...]:
+def _find_listed_folder(path: Path) -> tuple[Path, ...]:
     """Return the folder in which the files were looked for: it changes if there are others some day."""
     return (path,) if path.is_dir() else ()
 
@@ -114,12 +114,12 @@ def _source(path: Path, files: Sequence[TensorFile], format: str, details: dict[
         locate_entry=lambda spec: places[spec.where].locate(spec),
         others=tuple(s for s in specs if not is_weight(s.name)),
         details=details,
-        metadata=_agreed(files, _texts),
+        metadata=_agree_on_metadata(files, _texts),
         parts=tuple(file.path for file in files),
     )
 
 
-def _agreed(files: Sequence[TensorFile], texts_of: Callable[[Any], dict[str, str]]) -> dict[str, str]:
+def _agree_on_metadata(files: Sequence[TensorFile], texts_of: Callable[[Any], dict[str, str]]) -> dict[str, str]:
     """Return what all the files say of themselves, such as whose names and axes they have."""
     first, *others = [texts_of(file.metadata) for file in files] or [{}]
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}

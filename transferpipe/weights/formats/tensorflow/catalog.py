@@ -118,7 +118,7 @@ def found_by_name(bundle: Bundle) -> BundleContents:
     weights = tuple(s for s in specs if s.name not in state)
     others = tuple(s for s in specs if s.name in state)
     optimizer = find_named_optimizer(others, {w.where: w.name for w in weights})
-    return BundleContents(weights, others, _skipped(bundle), optimizer=optimizer)
+    return BundleContents(weights, others, _list_skipped(bundle), optimizer=optimizer)
 
 
 def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectFacts | None = None) -> BundleContents:
@@ -132,7 +132,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
     names = GraphNames(nodes, placed, facts.names, facts.classes)
     entries = _numeric(bundle)
     shapes = {key: e.shape for key, e in entries.items()}
-    kept = _kept(bundle, nodes, placed, entries)
+    kept = _list_kept(bundle, nodes, placed, entries)
     copies = _copies(kept, placed, entries)
     kept = [k for k in kept if k.stored.key not in copies]
     titles = _titles(kept, names)
@@ -154,7 +154,7 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
     network = _network(facts, names) if facts.configs else None
     trained = {w.where: w.name for w in weights}
     optimizer = find_optimizers(nodes, trained, shapes, facts.optimizer_class)
-    return BundleContents(tuple(weights), tuple(others), _skipped(bundle), len(copies), network, optimizer)
+    return BundleContents(tuple(weights), tuple(others), _list_skipped(bundle), len(copies), network, optimizer)
 
 
 def _network(facts: ObjectFacts, names: GraphNames) -> Network:
@@ -194,7 +194,7 @@ def check_names(names: Iterable[str]) -> None:
         raise ValueError(f"the name {deep[:40]!r}... has more than {MOST_DEEP} parts")
 
 
-def _kept(
+def _list_kept(
     bundle: Bundle, nodes: tuple[ObjectNode, ...], placed: tuple[Placed, ...], entries: Mapping[str, BundleEntry]
 ) -> list[_KeptTensor]:
     kept, seen = [], set()
@@ -266,7 +266,7 @@ def _numeric(bundle: Bundle) -> dict[str, BundleEntry]:
     return {key: e for key, e in bundle.entries.items() if e.numpy is not None}
 
 
-def _skipped(bundle: Bundle) -> tuple[str, ...]:
+def _list_skipped(bundle: Bundle) -> tuple[str, ...]:
     return tuple(key for key, e in bundle.entries.items() if e.numpy is None and key != GRAPH_KEY)
 
 

@@ -169,11 +169,11 @@ class _ReadRoles:
                 behind.setdefault(name, []).append(o)
         self._behind = behind
         for o in self.operations:
-            for role, name in self._taken(o):
+            for role, name in self._take(o):
                 if name in origin:
                     self.uses.setdefault(origin[name], []).append((role, o.name))
 
-    def _taken(self, o: GraphOperation) -> Iterator[tuple[str, str]]:
+    def _take(self, o: GraphOperation) -> Iterator[tuple[str, str]]:
         inputs = [name for name in map(plain_input, o.inputs) if name]
         roles = _ROLES.get(o.op, ())
         known = [(role, name) for role, name in zip(roles, inputs, strict=False) if role]

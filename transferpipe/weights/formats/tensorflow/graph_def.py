@@ -198,7 +198,7 @@ def _operation(read: Read, message: Field) -> tuple[GraphOperation, Field | None
     tensor = None
     for part in read_fields(read, message.begin, message.end):
         if part.number in texts:
-            texts[part.number].append(_decoded(read, part))
+            texts[part.number].append(_decode(read, part))
         elif part.number == _ATTRIBUTE and part.kind == BYTES and _text(read, part, 1) == "value":
             values = [f for f in read_fields(read, part.begin, part.end) if f.number == 2 and f.kind == BYTES]
             for value in values:
@@ -210,10 +210,10 @@ def _operation(read: Read, message: Field) -> tuple[GraphOperation, Field | None
 
 def _text(read: Read, message: Field, number: int) -> str:
     fields = read_fields(read, message.begin, message.end)
-    return next((_decoded(read, f) for f in fields if f.number == number), "")
+    return next((_decode(read, f) for f in fields if f.number == number), "")
 
 
-def _decoded(read: Read, part: Field) -> str:
+def _decode(read: Read, part: Field) -> str:
     if part.kind != BYTES or part.value > _MOST_NAME:
         raise ValueError(f"a name is stored as kind {part.kind} with {part.value:,} bytes")
     return read(part.begin, part.value).decode("utf-8")
@@ -271,7 +271,7 @@ def _read(constant: _Constant, spec: WeightSpec, path: Path, stamp: Stamp) -> ND
         return constant.raw.read(spec)
     check_unchanged(path, stamp)
     try:
-        return _repeated(_numbers(constant, path), constant)
+        return _repeat_last(_numbers(constant, path), constant)
     except (OSError, ValueError) as error:
         raise FileError(Problem(f"{path}: {spec.where}", f"cannot be read: {error}", _AGAIN)) from error
 
@@ -295,7 +295,7 @@ def _numbers(constant: _Constant, path: Path) -> NDArray[Any]:
     return decoded
 
 
-def _repeated(numbers: NDArray[Any], constant: _Constant) -> NDArray[Any]:
+def _repeat_last(numbers: NDArray[Any], constant: _Constant) -> NDArray[Any]:
     """Return all values: where fewer are stored, the last one stands for the rest, and none at all for zeros."""
     count = math.prod(constant.shape)
     if numbers.size > count:

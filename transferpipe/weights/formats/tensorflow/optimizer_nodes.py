@@ -103,12 +103,12 @@ def _slots(graph: _StoredGraph, node: ObjectNode) -> Iterator[StoredSlot]:
         if weight:
             yield from graph.slot(slot.name, weight, slot.node)
     held = dict(node.children)
-    owners = [graph.weight(child) for _, child in _listed(graph, held[_OWNERS])] if _OWNERS in held else []
+    owners = [graph.weight(child) for _, child in _list_children(graph, held[_OWNERS])] if _OWNERS in held else []
     python = {} if owners else graph.by_python()
     for name, child in node.children:
         if not slot_kind(name, ""):
             continue
-        variables = _listed(graph, child)
+        variables = _list_children(graph, child)
         if owners:  # a list has no entry for a weight without such a slot
             for number, variable in variables:
                 weight = owners[number] if number < len(owners) else ""
@@ -120,7 +120,7 @@ def _slots(graph: _StoredGraph, node: ObjectNode) -> Iterator[StoredSlot]:
             yield from graph.slot(name, weight, variable) if weight else ()
 
 
-def _listed(graph: _StoredGraph, node: int) -> list[tuple[int, int]]:
+def _list_children(graph: _StoredGraph, node: int) -> list[tuple[int, int]]:
     """Return the numbered children of a list."""
     children = graph.nodes[node].children
     return sorted((int(name), child) for name, child in children if is_number(name))

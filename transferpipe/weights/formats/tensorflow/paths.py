@@ -66,7 +66,7 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[Path, ...]]:
     """
     try:
         names = sorted(e.name.removesuffix(_INDEX) for e in folder.iterdir() if e.name.endswith(_INDEX))
-        named = _named(folder / STATE)
+        named = _find_named_part(folder / STATE)
     except OSError as error:
         raise cannot_be_read(folder, error) from error
     if named in names:
@@ -84,7 +84,7 @@ def _in_folder(folder: Path) -> tuple[Path, tuple[Path, ...]]:
     raise FileError(Problem(str(folder / STATE), what, f"{did_you_mean(named, names)} {fix}".strip()))
 
 
-def _named(state: Path) -> str | None:
+def _find_named_part(state: Path) -> str | None:
     """Return the last part of the path that the file `checkpoint` names; None if there is no such file."""
     if not state.is_file():
         return None
@@ -93,12 +93,12 @@ def _named(state: Path) -> str | None:
         found = _NAMED.search(file.read(_MOST_STATE).decode("latin-1"))
     if not found:
         return None
-    path = _ESCAPED.sub(_unescaped, found[1]).encode("latin-1", "replace").decode("utf-8", "replace")
+    path = _ESCAPED.sub(_unescape, found[1]).encode("latin-1", "replace").decode("utf-8", "replace")
     name = re.split(r"[/\\]", path)[-1]
     return "" if name == "." else name
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     if match[1][0] in "01234567":
         return chr(int(match[1], 8) & 0xFF)
     return {"n": "\n", "t": "\t", "r": "\r"}.get(match[1], match[1])

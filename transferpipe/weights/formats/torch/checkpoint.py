@@ -87,11 +87,11 @@ def open_tree(
         raise type(error)([Problem(p.where or str(path), p.what, p.fix) for p in error.problems]) from error
     unreadable = tuple((k, t) for k, t in part.others if t.unreadable)
     part = dataclasses.replace(part, others=tuple((k, t) for k, t in part.others if not t.unreadable))
-    named = _named(path, part)
+    named = _order_by_part(path, part)
     left = tuple(_unreadable(spec, t) for spec, t in named if t.unreadable)
     tensors = [(spec, t) for spec, t in named if not t.unreadable]
     _check_tensors(path, tensors, storages)
-    tensors, wrapper = _unwrapped(tensors, len(part.weights) - len(left))
+    tensors, wrapper = _unwrap(tensors, len(part.weights) - len(left))
     by_place = {spec.where: tensor for spec, tensor in tensors}
 
     def read_entry(spec: WeightSpec) -> NDArray[Any]:
@@ -186,7 +186,7 @@ def refuse_names(path: Path, names: Iterable[str], fix: str) -> None:
     problems.raise_as(UnsafeError)
 
 
-def _named(path: Path, part: CheckpointPart) -> list[tuple[WeightSpec, TensorView]]:
+def _order_by_part(path: Path, part: CheckpointPart) -> list[tuple[WeightSpec, TensorView]]:
     """Return the entries, first those of the part that holds the weights."""
     found, seen = [], set()
     slashed = any("/" in key for keys, _ in part.weights for key in keys)  # as in flat_names
@@ -202,7 +202,7 @@ def _named(path: Path, part: CheckpointPart) -> list[tuple[WeightSpec, TensorVie
     return found
 
 
-def _unwrapped(
+def _unwrap(
     tensors: list[tuple[WeightSpec, TensorView]], count: int
 ) -> tuple[list[tuple[WeightSpec, TensorView]], dict[str, str]]:
     """Return the entries, the names of the first `count` without what a wrapper puts before them, and the old names."""

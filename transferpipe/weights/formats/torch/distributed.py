@@ -114,7 +114,7 @@ def open_distributed(path: Path, select: str | None = None) -> FileSource:
         stored = {n: StoredBytes(_bytes(*dtypes[n]), None) for n in dtypes}
 
         def unpack(name: str, begin: int, count: int) -> bytes:
-            return _assembled(name, *dtypes[name], parts[name]).tobytes()[begin : begin + count]
+            return _assemble(name, *dtypes[name], parts[name]).tobytes()[begin : begin + count]
 
         return root, Storages(metadata, stored, unpack)
 
@@ -134,7 +134,7 @@ def _read_metadata(
     path: Path, size: int, parts: dict[str, tuple[_StoredPart, ...]]
 ) -> tuple[Entries, dict[str, tuple[DType, tuple[int, ...]]]]:
     """Return the tensors by the keys on the way to them, and dtype and shape of each; fill in their parts."""
-    metadata = _attributes(_unpickled(path, size))
+    metadata = _attributes(_unpickle(path, size))
     tensors, places = metadata.get("state_dict_metadata"), metadata.get("storage_data")
     if not isinstance(tensors, Entries) or not isinstance(places, Entries):
         raise PickleError("does not say which tensors there are, and where")
@@ -154,7 +154,7 @@ def _read_metadata(
     return root, found
 
 
-def _unpickled(path: Path, size: int) -> Any:
+def _unpickle(path: Path, size: int) -> Any:
     def names(name: str) -> Any:
         is_properties = name.startswith("torch.distributed") and name.endswith(".TensorProperties")
         return Function(name, lambda _: _Properties()) if is_properties else meaning_of(name)
@@ -289,7 +289,7 @@ def _put(root: Entries, route: Any, name: str, value: Any) -> None:
     here.pairs.append((keys[-1], value))
 
 
-def _assembled(name: str, dtype: DType, shape: tuple[int, ...], parts: Sequence[_StoredPart]) -> NDArray[Any]:
+def _assemble(name: str, dtype: DType, shape: tuple[int, ...], parts: Sequence[_StoredPart]) -> NDArray[Any]:
     value: NDArray[Any] = np.empty(shape, numpy_dtype(dtype.name))
     for part in parts:
         found = _read_part(name, part)

@@ -83,14 +83,14 @@ def _read(path: Path, size: int, select: str | None) -> tuple[Any, Storages]:
         if select is None and len(trees) > 1:
             what = f"holds the programs {quoted(trees, _MOST_LISTED)}"
             raise FileError(Problem(str(path), what, f"choose one: select: {next(iter(trees))}"))
-        return _chosen(trees), locate_members(path, archive, {key: key for key in keys}, size, root)
+        return _choose_programs(trees), locate_members(path, archive, {key: key for key in keys}, size, root)
     except ZIP_ERRORS as error:
         if isinstance(error, PickleError):
             raise
         raise FileError(Problem(str(path), f"cannot be read: {error}", AGAIN)) from error
 
 
-def _chosen(programs: Mapping[str, Entries]) -> Entries:
+def _choose_programs(programs: Mapping[str, Entries]) -> Entries:
     """Return what the only program holds, or the state dicts of all by the names of their programs."""
     if len(programs) == 1:
         return next(iter(programs.values()))

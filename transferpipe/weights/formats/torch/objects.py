@@ -157,7 +157,7 @@ def _collection(given: tuple[Any, ...]) -> list[Any]:
     return list(given[0]) if given and isinstance(given[0], list | tuple) else []
 
 
-def _reconstructed(given: tuple[Any, ...]) -> Any:
+def _rebuild(given: tuple[Any, ...]) -> Any:
     """Return an object as protocols 0 and 1 make it: of a class, its base, and the value of that."""
     kind, *rest = given or (None,)
     return make_thing(kind, tuple(rest[1:])) if isinstance(kind, Foreign) else Opaque("copyreg._reconstructor")
@@ -222,7 +222,7 @@ _FUNCTIONS: Mapping[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._tensor._rebuild_from_type_v2": _of_type,
     "torch.Size": _shape,
     **dict.fromkeys(("builtins.set", "builtins.frozenset", "__builtin__.set", "__builtin__.frozenset"), _collection),
-    **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _reconstructed),
+    **dict.fromkeys(("copyreg._reconstructor", "copy_reg._reconstructor"), _rebuild),
     **dict.fromkeys(
         tuple(
             f"torch.jit._pickle.{name}"

@@ -160,7 +160,7 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
         return ()
     found = [k for k, v in top.items() if tree.holds(v) and not isinstance(v, TensorView) and _WRAPPERS.fullmatch(k)]
     if len(found) > 1:
-        what = f"the checkpoint holds weights under {_listed(found)}"
+        what = f"the checkpoint holds weights under {_list_entries(found)}"
         raise RecipeError(
             Problem(
                 "select", what, f"choose one: select: {found[0]} under the source, or select={found[0]} for inspect"
@@ -213,7 +213,7 @@ def _average(tree: Tree) -> str:
     if "ema" in found or len(found) == 1:
         return "ema" if "ema" in found else found[0]
     if found:
-        raise RecipeError(Problem("select", f"averages are under {_listed(found)}", "name one of them"))
+        raise RecipeError(Problem("select", f"averages are under {_list_entries(found)}", "name one of them"))
     what = "the checkpoint holds no moving averages, such as ema, model_ema or state_dict_ema"
     raise RecipeError(Problem("select", what, _what_there_is(tree, top, "")))
 
@@ -225,10 +225,10 @@ def _missing(keys: Sequence[str], rest: str) -> str:
 def _what_there_is(tree: Tree, children: dict[str, Any], word: str) -> str:
     holding = [k for k, v in children.items() if tree.holds(v)]
     near = did_you_mean(word, holding, most=1) if word else ""
-    return " ".join(filter(None, (near, f"tensors are under {_listed(holding)}" if holding else "")))
+    return " ".join(filter(None, (near, f"tensors are under {_list_entries(holding)}" if holding else "")))
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_entries(names: Sequence[str]) -> str:
     return listed([f"{n!r:.80}" for n in names], _LISTED)
 
 

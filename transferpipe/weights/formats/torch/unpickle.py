@@ -342,11 +342,11 @@ def _build(m: Machine, _: Any) -> None:
     elif isinstance(target, Thing):  # with __slots__ they are two mappings
         parts = [part for part in (state if isinstance(state, tuple) else (state,)) if isinstance(part, Entries)]
         target.state.pairs.extend(pair for part in parts for pair in part.pairs)
-        target.state.pairs.extend(enumerate(_packed(target, state)))
+        target.state.pairs.extend(enumerate(_unpack_quantized(target, state)))
         m.steps -= len(target.state.pairs)
 
 
-def _packed(target: Thing, state: Any) -> tuple[Any, ...]:
+def _unpack_quantized(target: Thing, state: Any) -> tuple[Any, ...]:
     """Return what the packed weights of a quantized layer hold: TorchScript's class of them, or a pickled object of it.
 
     The pickle of such an object tells the class behind the state.

@@ -97,7 +97,7 @@ def locate_members(path: Path, archive: zipfile.ZipFile, names: Mapping[str, str
         zipfile.BadZipFile: a member has no header.
     """
     members = {key: archive.NameToInfo[name] for key, name in names.items() if name in archive.NameToInfo}
-    stored = {key: _stored(path, member) for key, member in members.items()}
+    stored = {key: _find_stored(path, member) for key, member in members.items()}
     _check_apart(stored, size)
     return Storages(path, stored, _unpacker(path, archive, members), _is_big_endian(path, archive, prefix))
 
@@ -126,7 +126,7 @@ def _is_big_endian(path: Path, archive: zipfile.ZipFile, prefix: str) -> bool:
     return order == b"big"
 
 
-def _stored(path: Path, member: zipfile.ZipInfo) -> StoredBytes:
+def _find_stored(path: Path, member: zipfile.ZipInfo) -> StoredBytes:
     if member.compress_type != zipfile.ZIP_STORED:
         return StoredBytes(member.file_size, None)
     # PyTorch can be told to compute no checksums; it then writes zeros.

@@ -49,7 +49,7 @@ def find_blocks(graph: ModelGraph, named: Mapping[int, Mapping[str, str]]) -> li
         row.append(two & graph.behind(row[-1]))
         # Layers that lie between those of two blocks belong to neither: such blocks run side by side, not in a row.
         if inside[k - 1] & two or not row[-1]:
-            names = [_named(graph, named[number].values()) for number in numbers[k - 1 : k + 1]]
+            names = [_list_names(graph, named[number].values()) for number in numbers[k - 1 : k + 1]]
             raise RepeatError(f"its layers are not a row of blocks: {names[1]} does not lie behind {names[0]}")
     cuts = [list(_cuts(graph, row, k)) for k in range(1, len(row))]
     for k, found in enumerate(cuts):
@@ -68,7 +68,7 @@ def find_blocks(graph: ModelGraph, named: Mapping[int, Mapping[str, str]]) -> li
     raise problem
 
 
-def _named(graph: ModelGraph, names: Collection[str]) -> str:
+def _list_names(graph: ModelGraph, names: Collection[str]) -> str:
     return listed(sorted(names, key=graph.places.__getitem__), 2)
 
 
@@ -115,7 +115,7 @@ def _several_entries(graph: ModelGraph, inside: Sequence[set[str]], numbers: Seq
     """Return the sentence that says what a block takes from the ones before it."""
     later = graph.behind(inside[k + 1]) | (graph.before(inside[k + 1]) & graph.behind(inside[k])) - inside[k]
     entries = {t.layer for v in later for t in graph.taken(v) if t.layer in inside[k]}
-    of = f" (the outputs of {_named(graph, entries)})" if len(entries) > 1 else ""
+    of = f" (the outputs of {_list_names(graph, entries)})" if len(entries) > 1 else ""
     return f"block {numbers[k + 1]} takes more than one output of block {numbers[k]} and those before it{of}"
 
 
@@ -256,7 +256,7 @@ class _Series:
         # What every block takes besides, such as a mask, is not what goes from one to the next.
         entries = self._entries(0) - others
         if len(entries) != 1:
-            names = _named(self.graph, {t.layer for t in self._entries(0)}) if self._entries(0) else "nothing"
+            names = _list_names(self.graph, {t.layer for t in self._entries(0)}) if self._entries(0) else "nothing"
             raise RepeatError(f"block {self.numbers[0]} takes the outputs of {names}, and must take one")
         return next(iter(entries))
 
@@ -274,7 +274,7 @@ class _Series:
         sides = entries[k] - {entry}
         # A block that is put elsewhere must find there whatever it takes.
         if sides != entries[0] - {self._entry_of(0)}:
-            odd = _named(graph, {t.layer for t in sides} or {t.layer for t in entries[0]})
+            odd = _list_names(graph, {t.layer for t in sides} or {t.layer for t in entries[0]})
             raise RepeatError(f"block {number} takes the output of {odd} besides, which the other blocks do not take")
         given = {
             tensor
@@ -284,17 +284,17 @@ class _Series:
             if tensor.layer in part
         } | {tensor for tensor in graph.outputs if tensor.layer in part}
         if len(given) != 1:
-            names = _named(graph, {t.layer for t in given}) if given else "nothing"
+            names = _list_names(graph, {t.layer for t in given}) if given else "nothing"
             raise RepeatError(f"block {number} gives the outputs of {names} to layers outside of it, and must give one")
         exit_ = next(iter(given))
         following = self.parts[k + 1] if k + 1 < len(self.parts) else None
         takers = {taker for taker in graph.takers[exit_.layer] if taker not in part}
         # A block in between would be bypassed there.
         if following is not None and (not takers <= following or exit_ in graph.outputs):
-            where = _named(graph, takers - following) if takers - following else "the outputs of the model"
+            where = _list_names(graph, takers - following) if takers - following else "the outputs of the model"
             raise RepeatError(f"the output of block {number} goes into {where} too, which is not of the next block")
         if len(self.parts) == 1 and (around := (set(graph.takers[entry.layer]) - part) & graph.behind([exit_.layer])):
-            raise RepeatError(f"what block {number} takes goes around it, into {_named(graph, around)}")
+            raise RepeatError(f"what block {number} takes goes around it, into {_list_names(graph, around)}")
         return LayerBlock(number, tuple(sorted(part, key=graph.places.__getitem__)), entry, exit_)
 
 

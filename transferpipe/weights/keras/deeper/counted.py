@@ -78,7 +78,7 @@ def recount(config: Config, rows: Sequence[NumberedRow], others: Sequence[Family
                 raise RepeatError(f"{what} ({name} counts both by {key})")
         changed[key] = wanted.pop()
         for row in counted:
-            lists = _moved_lists(given, key, row)
+            lists = _move_lists(given, key, row)
             _check_turns(name, given, row, lists)
             if not lists:
                 _check_alike(name, row)
@@ -124,7 +124,7 @@ def _names(key: str, path: str) -> bool:
     return any(one.startswith(word) or word.startswith(one) for one in special if len(one) > 2 for word in words)
 
 
-def _moved_lists(given: Config, key: str, row: NumberedRow) -> dict[str, list[Any]]:
+def _move_lists(given: Config, key: str, row: NumberedRow) -> dict[str, list[Any]]:
     """Return the arguments that say something of each layer, in the new order."""
     numbers = sorted(row.stack.weights)
     places = [numbers.index(origin) for origin in row.stack.order]
@@ -212,13 +212,13 @@ def renumber(rows: Sequence[NumberedRow], places: Sequence[tuple[str, str | None
                 start, stop = row.places[old]
                 listed_layers.append((by_name[old], f"{old[:start]}{number}{old[stop:]}"))
     # The file must be numbered as is assumed here, or nothing that follows would be where Keras looks.
-    if _counted(place for place, _ in places) != [place for place, _ in places]:
+    if _count_places(place for place, _ in places) != [place for place, _ in places]:
         raise RepeatError("its file does not number its layers one after the other")
-    segments = _counted(place for place, _ in listed_layers)
+    segments = _count_places(place for place, _ in listed_layers)
     return [Child(segment, place, name) for segment, (place, name) in zip(segments, listed_layers, strict=True)]
 
 
-def _counted(places: Iterable[str]) -> list[str]:
+def _count_places(places: Iterable[str]) -> list[str]:
     """Return the places that Keras gives to layers in this order: counted for each class, in each list."""
     counts: dict[str, int] = {}
     found = []

@@ -75,14 +75,14 @@ class ModelGraph:
 
     def before(self, names: Collection[str]) -> set[str]:
         """Return these layers and all that they depend on."""
-        return _reached(names, lambda name: (tensor.layer for tensor in self.taken(name)))
+        return _find_reached(names, lambda name: (tensor.layer for tensor in self.taken(name)))
 
     def behind(self, names: Collection[str]) -> set[str]:
         """Return these layers and all that depend on them."""
-        return _reached(names, lambda name: self.takers.get(name, ()))
+        return _find_reached(names, lambda name: self.takers.get(name, ()))
 
 
-def _reached(names: Collection[str], following: Any) -> set[str]:
+def _find_reached(names: Collection[str], following: Any) -> set[str]:
     reached, waiting = set(names), list(names)
     while waiting:
         for name in following(waiting.pop()):

@@ -65,7 +65,7 @@ def deepen(config: Config, groups: Sequence[SavedGroup], stacks: Sequence[Number
     # Inner models first: the outer ones copy what became of them.
     for path in sorted(set(model.owners.values()), key=lambda path: -path.count("/")):
         changed[id(model.configs[path])] = model.rewritten(path, changed)
-    return Deeper(_replaced(config, changed), tuple(model.moved("", "", None)))
+    return Deeper(_replace(config, changed), tuple(model.moved("", "", None)))
 
 
 @dataclass
@@ -149,10 +149,10 @@ class _Model:
         Raises:
             RepeatError: they cannot be in these orders.
         """
-        config = _replaced(self.configs[path], changed)
+        config = _replace(self.configs[path], changed)
         # A class of its own makes its layers in its constructor: only its arguments can ask for more.
         if not is_model(config):
-            return self._recounted(path, config)
+            return self._recount(path, config)
         rows, places = self.rows[path], self._places(path)
         graph = read_graph(config)
         # Checked on the model as it is: whether Keras's order is understood shows where the answer is known.
@@ -170,7 +170,7 @@ class _Model:
         self.children[path] = [Child(segment, found[made.origins[name]], name) for name, segment in segments.items()]
         return made.config
 
-    def _recounted(self, owner: str, config: Config) -> Config:
+    def _recount(self, owner: str, config: Config) -> Config:
         """Return a model whose class makes other numbers of layers, and note these."""
         names = {group.path: group.name for group in self.groups}
         holders = [holder for holder, path in self.owners.items() if path == owner]
@@ -220,7 +220,7 @@ class _Model:
         below = [g for g in self.groups if g.path == origin or not origin or g.path.startswith(f"{origin}/")]
         if origin in self.children:
             yield from (Moved(path, origin, name) for group in below if group.path == origin)
-            seen = {f"{origin}/{place}".lstrip("/") for place in self._places(origin)} & self._listed(origin)
+            seen = {f"{origin}/{place}".lstrip("/") for place in self._places(origin)} & self._list_layers(origin)
             held = {group.path for group in below}
             # In the new order, in which Keras will look for them.
             for child in self.children[origin]:
@@ -240,7 +240,7 @@ class _Model:
                 own = next((g.name for g in self.groups if g.path == model), None)
                 yield from self.moved(f"{path}{model[len(origin) :]}".lstrip("/"), model, own)
 
-    def _listed(self, path: str) -> set[str]:
+    def _list_layers(self, path: str) -> set[str]:
         return {f"{path}/{child}".lstrip("/") for child in self._places(path)}
 
 
@@ -317,11 +317,11 @@ def _stack(graph: ModelGraph, rows: Sequence[NumberedRow]) -> BlockStack:
     return BlockStack(tuple(blocks), first.order, places)
 
 
-def _replaced(data: Any, changed: Mapping[int, Any]) -> Any:
+def _replace(data: Any, changed: Mapping[int, Any]) -> Any:
     """Return a copy of a configuration with what changed in it."""
     # By identity: two inner models may have equal configurations, and only one of them changes.
     if id(data) in changed:
         return changed[id(data)]
     if isinstance(data, Mapping):
-        return {key: _replaced(value, changed) for key, value in data.items()}
-    return [_replaced(value, changed) for value in data] if isinstance(data, list) else data
+        return {key: _replace(value, changed) for key, value in data.items()}
+    return [_replace(value, changed) for value in data] if isinstance(data, list) else data

@@ -108,7 +108,7 @@ class _Writer:
         # Names with numbers first: what Keras makes up gives way to them.
         named = [
             {
-                name: _renumbered(name, place, number)
+                name: _put_number(name, place, number)
                 for name in known[origin].layers
                 if (place := stack.places.get(name))
             }
@@ -161,14 +161,14 @@ class _Writer:
         for name, layer in self.graph.layers.items():
             stack = self.inside.get(name)
             if stack is None:
-                found[name] = self._copied(layer, name, {}), name
+                found[name] = self._copy_layer(layer, name, {}), name
             elif id(stack) not in done:  # a Sequential has its blocks where the first of them was
                 done.add(id(stack))
                 for new, old, taken in self.copies[id(stack)]:
-                    found[new] = self._copied(self.graph.layers[old], new, taken), old
+                    found[new] = self._copy_layer(self.graph.layers[old], new, taken), old
         return found
 
-    def _copied(self, layer: Config, name: str, taken: Mapping[Tensor, Tensor]) -> Config:
+    def _copy_layer(self, layer: Config, name: str, taken: Mapping[Tensor, Tensor]) -> Config:
         """Return a copy of a serialised layer under another name, which takes other tensors."""
         # Several copies come of one layer, each with names and inputs of its own.
         result = copy.deepcopy(dict(layer))
@@ -203,5 +203,5 @@ class _Writer:
         return [self.ends(value) for value in data] if isinstance(data, list) else data
 
 
-def _renumbered(name: str, place: tuple[int, int], number: int) -> str:
+def _put_number(name: str, place: tuple[int, int], number: int) -> str:
     return f"{name[: place[0]]}{number}{name[place[1] :]}"

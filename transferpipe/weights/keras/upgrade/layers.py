@@ -203,7 +203,7 @@ def _activation(name: str, value: Any, found: Findings, upgrade_inner: Callable[
         return upgrade_inner(value, found)  # a layer, such as LeakyReLU(0.1)
     new = upgrade_activation(value, found.is_old)
     if new is None:
-        what = f"computes with {_shown(value)}, which is not an activation of Keras"
+        what = f"computes with {_show(value)}, which is not an activation of Keras"
         found.refuse(name, what)
         return "linear"
     if isinstance(new, dict):
@@ -212,7 +212,7 @@ def _activation(name: str, value: Any, found: Findings, upgrade_inner: Callable[
     return new
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         value = value.get("config", value)
     return f"the function {value}" if isinstance(value, str) else "a function of its own"

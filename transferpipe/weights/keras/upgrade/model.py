@@ -167,12 +167,12 @@ def _as_graph(model: Mapping[str, Any], layers: list[Mapping[str, Any]]) -> Conf
     The layers of the merged Sequentials stand beside those behind: that is how Keras 1 saved their weights
     (`Sequential.flattened_layers`).
     """
-    graph, inputs, ends = _merged(layers, 0)
+    graph, inputs, ends = _merge_inputs(layers, 0)
     config = {"name": model["config"].get("name", "model"), "layers": graph}
     return {"class_name": "Model", "config": {**config, "input_layers": inputs, "output_layers": ends}}
 
 
-def _merged(layers: list[Mapping[str, Any]], depth: int) -> tuple[list[Config], list[Any], list[Any]]:
+def _merge_inputs(layers: list[Mapping[str, Any]], depth: int) -> tuple[list[Config], list[Any], list[Any]]:
     """Return the layers of a Sequential that begins by merging others, what goes into them, and what comes out."""
     merge = layers[0]
     graph: list[Config] = []
@@ -197,7 +197,7 @@ def _branch(branch: Mapping[str, Any], depth: int) -> tuple[list[Config], list[A
         return list(config["layers"]), list(config.get("input_layers") or ()), list(config.get("output_layers") or ())
     chain = [held for item in (config["layers"] if is_model(branch) else [branch]) if (held := as_layer(item))]
     if chain and class_of(chain[0]) == "Merge" and depth < _DEEPEST:
-        return _merged(chain, depth)
+        return _merge_inputs(chain, depth)
     shape = chain[0]["config"].get("batch_input_shape") if chain else None
     if chain and shape is not None and class_of(chain[0]) != "InputLayer":
         first = _input(f"{chain[0]['config'].get('name')}_input", chain[0], shape)

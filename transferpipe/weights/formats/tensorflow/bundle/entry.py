@@ -152,22 +152,22 @@ def slice_key(name: str, extents: Extents) -> bytes:
     https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/saved_tensor_slice_util.cc
     """
     escaped = name.encode().replace(b"\x00", b"\x00\xff")  # UTF-8 has no byte 255, which would be escaped too
-    parts = [_unsigned(0), escaped, b"\x00\x01", _unsigned(len(extents))]
+    parts = [_encode_unsigned(0), escaped, b"\x00\x01", _encode_unsigned(len(extents))]
     for start, length in extents:
-        parts += [_signed(start), _signed(-1 if length is None else length)]
+        parts += [_encode_signed(start), _encode_signed(-1 if length is None else length)]
     return b"".join(parts)
 
 
-def _unsigned(value: int) -> bytes:
+def _encode_unsigned(value: int) -> bytes:
     digits = value.to_bytes((value.bit_length() + 7) // 8, "big")
     # Its length first, so that longer numbers sort behind shorter ones (`OrderedCode::WriteNumIncreasing`).
     return bytes([len(digits)]) + digits
 
 
-def _signed(value: int) -> bytes:
+def _encode_signed(value: int) -> bytes:
     """Encode: as many leading ones as there are bytes, a zero, then the number; all bits inverted below zero."""
     if value < 0:
-        return bytes(byte ^ 0xFF for byte in _signed(~value))
+        return bytes(byte ^ 0xFF for byte in _encode_signed(~value))
     length = value.bit_length() // 7 + 1
     # `OrderedCode::WriteSignedNumIncreasing` of tensorflow/core/lib/strings/ordered_code.cc: 7 bits of number a byte.
     marks = ((1 << length) - 1) << (8 * length - length)
