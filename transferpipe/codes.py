@@ -379,8 +379,8 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "square-kernel": WarningKind(
             "Both axes of a kernel are equally long, so its shape fits transposed as well as straight, and its name "
-            "in the "
-            "source does not show which.",
+            "in the source does not show which. So it is with the scale of a normalization over whole maps, all of "
+            "whose axes are equally long.",
             "mapping.fc: fc/kernel (64, 64) is square: its shape does not show whether fc/weight has to be transposed",
             "If the source is torch's, set `layout: torch` in `source`: it transposes what is needed, and the warning "
             "ends. "

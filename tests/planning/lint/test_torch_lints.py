@@ -247,6 +247,23 @@ def written(*layers, shape=(3, 2, 4)):
     return {w.code: w.text for w in plan.warnings if w.where == "save.layout"}
 
 
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("steps", [[], [{"transpose": [1, 2, 0]}]])
+def test_a_normalization_of_maps_with_axes_of_one_length(steps, tmp_path):
+    torch = pytest.importorskip("torch")
+    norm = torch.nn.LayerNorm([4, 4, 4])
+    rng = np.random.default_rng(0)
+    norm.load_state_dict({n: torch.from_numpy(rng.normal(size=(4, 4, 4)).astype("f4")) for n in ("weight", "bias")})
+    torch.save({f"n.{name}": value for name, value in norm.state_dict().items()}, tmp_path / "m.pt")
+    model = keras.Sequential([keras.Input((4, 4, 4)), kl.LayerNormalization([1, 2, 3], epsilon=1e-5, name="n")])
+    mapping = {"n": {"to": "n", "transform": {"gamma": steps, "beta": steps}}}
+    report = tp.transfer({"path": str(tmp_path / "m.pt"), "layout": "torch"}, model, mapping=mapping)
+    x = rng.normal(size=(2, 4, 4, 4)).astype("f4")
+    expected = np.moveaxis(norm(torch.from_numpy(x)).detach().numpy(), 1, -1)
+    assert np.allclose(model(np.moveaxis(x, 1, -1)), expected, atol=1e-4) == bool(steps)
+    assert [w.code for w in report.plan.warnings] == ([] if steps else ["square-kernel"])
+
+
 def test_rows_that_are_written_in_the_order_of_keras():
     assert written(kl.Flatten(), kl.Dense(2, name="fc")) == {
         "flatten-order": (

@@ -83,7 +83,7 @@ def _describe_refusal(seen: Seen, listed: str) -> FileError:
         if stranger := recognise_archive(seen.members):
             return refusal(path, stranger)
         return _unknown(path, "is a zip archive, but neither of Keras nor of NumPy nor of PyTorch", listed)
-    if head.lstrip()[:1] == b"{":
+    if head.lstrip()[:1] == b"{" and not recognise(path, head):
         what = "is JSON that lists no weights"
         return FileError(Problem(str(path), what, f"name the file or folder of the weights; {listed}"))
     if head[_TAR[1] :].startswith(_TAR[0]):

@@ -24,6 +24,7 @@ from transferpipe.files.archives.zip_members import check_count
 from transferpipe.files.json_text import read_mapping
 from transferpipe.plugins import PlugInPoint
 from transferpipe.weights.file_source import FileSource
+from transferpipe.weights.formats.strangers import recognise
 
 # The block of a tar; every other magic number lies within it.
 HEAD = 512
@@ -63,7 +64,8 @@ class Seen:
     @cached_property
     def data(self) -> Mapping[str, Any]:
         """The mapping in a file of JSON; empty for any other file."""
-        return read_mapping(self.path) if self.head.lstrip()[:1] == b"{" else {}
+        is_json = self.head.lstrip()[:1] == b"{" and recognise(self.path, self.head) is None
+        return read_mapping(self.path) if is_json else {}
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ _SIGNATURES: tuple[tuple[bytes, int, str, str], ...] = (
     (b"ML\xefR", 0, "is a program of MLIR, such as StableHLO", _CONVERTED),
     (b"CBM1", 0, "is a model of CatBoost, which has trees and no weights", _NO_WEIGHTS),
     (b"tree\nversion=", 0, "is a model of LightGBM, which has trees and no weights", _NO_WEIGHTS),
+    (b"binf", 0, "is a model of XGBoost, which has trees and no weights", _NO_WEIGHTS),
     (b"\0B<", 0, "is a file of Kaldi", _AS_ARRAYS),
     (b"\xba\x16\x4f\x2f", 0, "is a model of fastText", _AS_ARRAYS),
     (b"RIFF", 0, "is a sound or a picture", _NO_WEIGHTS),
@@ -90,6 +91,11 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     # A version, and the name of what the model is, with its length.
     (re.compile(rb"[\x01-\x3f]\x00{3}.\x00\w{1,60}Spec\x00", re.S), "is a model of CTranslate2", _CONVERTED),
     (re.compile(rb"\d{1,9} \d{1,5}\r?\n\S"), "holds the vectors of words, as word2vec writes them", _AS_ARRAYS),
+    # As JSON, and as UBJSON, where the length of a key stands before it.
+    (re.compile(rb'\{\s*("learner"\s*:|L.{8}learner)\s*\{', re.S), "is a model of XGBoost, which has trees and no "
+     "weights", _NO_WEIGHTS),
+    (re.compile(rb'\s*name\s*:\s*"[^"]*"\s*(input|layers?)\b'), "is the network of a Caffe model, without its weights",
+     _CONVERTED),
     (re.compile(rb"\x04\x00{3}\x01\x00{3}\x03\x00{3}V 1"), "is a file of Torch 7",
      "name the model in a format of PyTorch's"),
 )  # fmt: skip

@@ -206,6 +206,7 @@ class Torch(Layout):
         yield from torch_warnings.lint_epsilons(plan, target, sources)
         yield from torch_warnings.lint_directions(plan, target, sources)
         yield from torch_warnings.lint_fused_gates(plan, target)
+        yield from torch_warnings.lint_normed_maps(plan)
         if self.resets_after:
             yield from torch_warnings.lint_reset_after(plan, target)
             yield from torch_warnings.lint_cells(plan, target)

@@ -140,6 +140,24 @@ def lint_parameters(plan: Plan) -> Iterator[PlanWarning]:
             yield PlanWarning("square-kernel", where_of(a), f"{text} whether it has to be transposed, as it is: {fix}")
 
 
+# Height, width and channels; of a sequence, (steps, values), both frameworks have the same order.
+_MAP = 3
+
+
+def lint_normed_maps(plan: Plan) -> Iterator[PlanWarning]:
+    """Yield a warning of a LayerNormalization of whole maps whose axes are equally long.
+
+    ``nn.LayerNorm([channels, height, width])`` keeps its scale in that order, and Keras has the channels last.
+    """
+    for a in plan.assignments:
+        is_cube = len(a.shape) >= _MAP and len(set(a.shape)) == 1 and a.shape[0] > 1
+        if a.adapter and not a.own_steps and is_cube and a.own in ("gamma", "beta"):
+            order = [*range(1, len(a.shape)), 0]
+            text = f"{a.target} {a.shape} has axes of one length: its shape does not show whether channels come first"
+            fix = f"if the original normalizes (channels, height, width), add {{transpose: {order}}}"
+            yield PlanWarning("square-kernel", where_of(a), f"{text} in {a.sources[0].name}: {fix}")
+
+
 _OF_GATES = re.compile(r"(^|[/_])(weight|bias|w|b)_(ih|hh)(_l\d+)?(_reverse)?$")
 
 
