@@ -17,7 +17,7 @@ from transferpipe.collector import collector_paused
 # How long an example takes is a matter of the machine. The suite tries enough of them to notice what breaks; `.ci/run`
 # tries many more: `pytest --hypothesis-profile=thorough -m hypothesis`.
 settings.register_profile("suite", deadline=None, max_examples=40)
-settings.register_profile("thorough", deadline=None, max_examples=200)
+settings.register_profile("thorough", deadline=None, max_examples=120)
 settings.load_profile("suite")
 os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how it is folded is tested where it is
 # Tests leave nothing in the user's caches, and take nothing of an earlier run; those of the caches switch them on.
