@@ -84,6 +84,12 @@ def old_zoo(keras, tf):
         outputs += [tf.pad(x, [[0, 0], [1, 0], [2, 1]]), tf.pad(x, [[0, 0], [1, 0], [0, 1]], constant_values=3.0)]
         inside = tf.logical_and(x >= 0, x < 0.5)
         outputs += [tf.where(inside, x, tf.zeros_like(x)), tf.where(x > 0, x, -1.0), tf.math.reduce_std(x, axis=-1)]
+        outputs += [tf.matmul(x, x, transpose_b=True), tf.matmul(x, x, transpose_a=True), tf.argmax(x, axis=-1)]
+        outputs += [tf.one_hot(tf.argmin(x, axis=1), 7), tf.cumsum(x, axis=1), x % 0.3]
+        outputs += [tf.gather(x, [1, 0], axis=-1), tf.gather(x, 2, axis=1), tf.math.divide_no_nan(x, tf.nn.relu(x))]
+        outputs += [tf.reduce_logsumexp(x, 1, keepdims=True), tf.nn.log_softmax(x), tf.math.reciprocal(x), tf.tan(x)]
+        outputs += [tf.cast(tf.reduce_any(x > 0, axis=1), "float32"), tf.cast(tf.reduce_all(x > 0, -1), "float32")]
+        outputs += [tf.sinh(x), tf.cosh(x)]
         outputs += [tf.tile(x, [1, 2, 1]), tf.math.reduce_variance(x, 1, keepdims=True), tf.math.erf(x)]
         return keras.Model(inputs, outputs)
 

@@ -246,6 +246,8 @@ def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():
         ("compat.v1.pad", {"paddings": [[0, 0]], "mode": "EDGE"}, "tf.pad in the mode 'edge'"),
         ("split", {"num_or_size_splits": [2, -1]}, r"tf.split into parts of \[2, -1\]"),
         ("nn.bias_add", {"bias": [1.0], "data_format": "NCHW"}, "another axis than the last"),
+        ("gather", {"indices": [0], "batch_dims": 1}, "tf.gather with batch_dims"),
+        ("math.cumsum", {"axis": 1, "exclusive": True}, "tf.math.cumsum with exclusive"),
     ],
 )
 def test_an_operation_that_keras_3_has_in_another_form_is_refused(function, given, says):

@@ -24,7 +24,8 @@ _BINARY = {
     **dict.fromkeys(("__operators__.pow", "math.pow"), "Power"),
     "math.maximum": "Maximum",
     "math.minimum": "Minimum",
-    **dict.fromkeys(("linalg.matmul", "__operators__.matmul"), "Matmul"),
+    "math.divide_no_nan": "DivideNoNan",
+    **dict.fromkeys(("__operators__.mod", "math.floormod"), "Mod"),
     **{f"math.{n}": "".join(map(str.capitalize, n.split("_"))) for n in ("greater", "less", "equal", "not_equal")},
     "math.greater_equal": "GreaterEqual",
     "math.less_equal": "LessEqual",
@@ -37,7 +38,7 @@ _UNARY = {
     **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("abs", "exp", "log", "sqrt", "square", "negative", "tanh")},
     **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("sin", "cos", "floor", "ceil", "sign")},
     **dict.fromkeys(("nn.tanh", "tanh"), (_NUMPY, "Tanh")),
-    **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("log1p", "expm1")},
+    **{f"math.{n}": (_NUMPY, n.capitalize()) for n in ("log1p", "expm1", "reciprocal", "tan", "sinh", "cosh")},
     "math.logical_not": (_NUMPY, "LogicalNot"),
     "ones_like": (_NUMPY, "OnesLike"),
     "zeros_like": (_NUMPY, "ZerosLike"),
@@ -55,12 +56,20 @@ _UNARY = {
 _FLAGS = ("transpose", "adjoint", "keepdims", "conjugate", "a_is_sparse", "b_is_sparse", "antialias", "preserve")
 _REDUCED = {
     **{f"math.reduce_{n}": n.capitalize() for n in ("mean", "sum", "max", "min", "prod")},
+    **{f"math.reduce_{n}": n.capitalize() for n in ("any", "all")},
     "math.reduce_std": "Std",
     "math.reduce_variance": "Var",
 }
 # Operations with settings: where Keras 3 has them, and for each setting TensorFlow's name of it and its default there.
 _WITH_SETTINGS: dict[str, tuple[str, str, dict[str, tuple[str, Any]]]] = {
     "nn.softmax": (_NN, "Softmax", {"axis": ("axis", -1)}),
+    "nn.log_softmax": (_NN, "LogSoftmax", {"axis": ("axis", -1)}),
+    "math.reduce_logsumexp": (_MATH, "Logsumexp", {"axis": ("axis", None), "keepdims": ("keepdims", False)}),
+    # Without an axis TensorFlow takes the first one, and Keras all values in a row.
+    "math.argmax": (_NUMPY, "Argmax", {"axis": ("axis", 0)}),
+    "math.argmin": (_NUMPY, "Argmin", {"axis": ("axis", 0)}),
+    "math.cumsum": (_NUMPY, "Cumsum", {"axis": ("axis", 0)}),
+    "one_hot": (_NN, "OneHot", {"num_classes": ("depth", None)}),
     "nn.leaky_relu": (_NN, "LeakyRelu", {"negative_slope": ("alpha", 0.2)}),
     "nn.gelu": (_NN, "Gelu", {"approximate": ("approximate", False)}),
     "reshape": (_NUMPY, "Reshape", {"newshape": ("shape", None)}),
@@ -279,7 +288,27 @@ def _split(x: Any, given: Config) -> Operation:
     return Operation(_NUMPY, "Split", [x], {"indices_or_sections": parts, "axis": given.pop("axis", 0)})
 
 
+def _matmul(x: Any, given: Config) -> Operation:
+    second = _array(given.pop("b", given.pop("y", None)))
+    turned = [given.pop(f"transpose_{n}", False) is True for n in "ab"]
+    if not any(turned):
+        return Operation(_NUMPY, "Matmul", [_array(x), second])
+    # Keras's product has no such switch.
+    one, two = "ji" if turned[0] else "ij", "kj" if turned[1] else "jk"
+    return Operation(_NUMPY, "Einsum", [_array(x), second], {"subscripts": f"...{one},...{two}->...ik"})
+
+
+def _gather(x: Any, given: Config) -> Operation:
+    if isinstance(x, list):  # numbers, which Keras writes as an array that its own operation does not take
+        raise NoSuchOperationError("tf.gather from numbers")
+    if given.get("batch_dims") == 0:  # noted where nobody gave it
+        del given["batch_dims"]
+    return Operation(_NUMPY, "Take", [x, _array(given.pop("indices", None))], {"axis": given.pop("axis", 0)})
+
+
 _OTHERS = {
+    **dict.fromkeys(("linalg.matmul", "__operators__.matmul"), _matmul),
+    "gather": _gather,
     "nn.bias_add": _add_bias,
     "where": _where,
     "where_v2": _where,
