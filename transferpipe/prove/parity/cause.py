@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transferpipe.prove.parity.compare import activate_like, compare
 from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
+from transferpipe.prove.parity.known_weights import describe_weights
 from transferpipe.prove.parity.result import Compared
 from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
 from transferpipe.text.listing import listed
@@ -54,6 +55,7 @@ _LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activ
 # Faults are undone one after the other, each time starting from the attempts that came nearest: three faults of four
 # bases are what the number of experiments allows.
 _MOST_FAULTS, _MOST_BASES = 3, 4
+_MOST_CLASSES = 4096  # a comparison of each with each
 # Of the largest value. What lower precision, an approximate GELU or another epsilon changes stays below it.
 _SMALL = 2e-3
 _SAID = " the values agree"
@@ -124,9 +126,11 @@ class _Search:
             return self._from_settings() or ""
         known = self._from_settings()
         found = self._by_source_settings() or self._by_call() or self._by_trials()
-        return found or known or f"{self._not_found()}{self.cut}"
+        return found or known or self._by_settings_around() or f"{self._not_found()}{self.cut}"
 
     def _not_found(self) -> str:
+        if known := self._by_known_weights():
+            return known
         odd = next((text for c in self.candidates if c.layer is not None for text in _oddities(c)), None)
         if odd:
             return f"{NOT_FOUND}, but {odd}"
@@ -157,6 +161,17 @@ class _Search:
             if found:
                 return f"settings of {call.name}: {'; '.join(found)}"
         return self._layers_between()
+
+    def _by_settings_around(self) -> str:
+        """Return settings of layers around the first that differs, such as the heads of an attention, which differ."""
+        name = self.first.name.rpartition("/")[0]
+        while name:
+            ours, theirs = self.setup.trace.by_label.get(name), self.setup.settings.get(self.setup.pairs.get(name, ""))
+            ours_layer = ours.layer if ours else getattr(self.setup.target, "layers", {}).get(name)
+            if ours_layer is not None and theirs is not None and (found := _settings_differ(ours_layer, theirs)):
+                return f"settings of {name}: {'; '.join(found)}"
+            name = name.rpartition("/")[0]
+        return ""
 
     def _reference_call(self) -> Call | None:
         """Return the original's call of the layer that is the first to differ, if both are of Keras and known."""
@@ -208,6 +223,15 @@ class _Search:
         return (
             f"{self.first.name} takes another input than in the original{what}; compare what stands before it in both"
         )
+
+    def _by_known_weights(self) -> str:
+        """Return how the weights of the first layer that differs follow from the original's, if that alone differs."""
+        theirs = self._reference_call()
+        if theirs is None or self._takes_otherwise():
+            return ""
+        ours = self.setup.trace.by_label[self.first.name].layer
+        words = describe_weights(ours, theirs.layer, self.setup.settings)
+        return f"weights of {self.first.name}: {words}" if words else ""
 
     def _of_weights(self, theirs: Call) -> str:
         """Return in which weights a layer and its original differ."""
@@ -268,7 +292,8 @@ class _Search:
         own = [t for t in trials if t.layer == self.first.name]
         rest = [t for t in trials if t.layer != self.first.name]
         return (
-            self._first_of(_singles(own))
+            self._by_order_of_outputs()
+            or self._first_of(_singles(own))
             or self._by_inputs()
             or self._find_scale()
             or self._first_of(self._groups(trials))
@@ -330,6 +355,22 @@ class _Search:
             if factor and compare(factor * ours, theirs, self.setup.tolerance_of(self.first.name)).agrees:
                 return f"scale: with {whose} multiplied by {factor:.4g}{_SAID}, at {self.first.name}"
         return ""
+
+    def _by_order_of_outputs(self) -> str:
+        """Return that the first differing output has its last axis, such as classes, in another order."""
+        got, expected = self._got(self.setup.trace), self.expected
+        if got is None or expected is None or got.shape != expected.shape or not 1 < got.shape[-1] <= _MOST_CLASSES:
+            return ""
+        ours, theirs = (v.astype(np.float64).reshape(-1, v.shape[-1]) for v in (got, expected))
+        nearest = [int(np.argmin(np.max(np.abs(ours - column[:, None]), axis=0))) for column in theirs.T]
+        if len(set(nearest)) < len(nearest) or nearest == sorted(nearest):
+            return ""
+        if not compare(got[..., nearest], expected, self.setup.tolerance_of(self.first.name)).agrees:
+            return ""
+        kind = "class order" if self.first.name in self.setup.trace.outputs else "order of channels"
+        moved = [i for i, j in enumerate(nearest) if i != j]
+        told = listed([f"{i} is the target's {nearest[i]}" for i in moved], 3)
+        return f"{kind} of {self.first.name}: of its {len(nearest)}, the original's {told}; so ordered{_SAID}"
 
     def _got(self, trace: Trace) -> NDArray[Any] | None:
         if self.first.name in trace.outputs:

@@ -53,6 +53,7 @@ def trials_of(call: Call, trace: Trace) -> Iterator[Trial]:
         _kernel,
         _statistics,
         _gates,
+        _heads,
         _kinds,
         _leave_out,
         _siblings,
@@ -311,7 +312,10 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
 def _gates(call: Call, _: Trace) -> Iterator[Trial]:
     """Recurrent layers: direction, and the order of the gates along the last axis."""
     layer, name = call.layer, _class(call)
-    count = {"LSTM": 4, "GRU": 3}.get(name)
+    cell = type(getattr(layer, "cell", layer)).__name__
+    # A cell alone stands beside others in a stack; the one in a layer is tried with that.
+    is_alone = name != cell or "/cells/" in call.name
+    count = {"LSTMCell": 4, "ConvLSTMCell": 4, "GRUCell": 3}.get(cell) if is_alone else None
     if hasattr(layer, "go_backwards"):
         now = bool(layer.go_backwards)
         yield Trial(
@@ -322,6 +326,13 @@ def _gates(call: Call, _: Trace) -> Iterator[Trial]:
         )
     if not count:
         return
+    if any(w.name == "bias" and len(w.shape) == 2 for w in layer.weights):  # GRU with reset_after
+
+        def exchange(name: str, value: NDArray[Any]) -> NDArray[Any]:
+            return value[::-1] if name == "bias" else value
+
+        words = "biases: with those of the input and of the state exchanged"
+        yield Trial("biases exchanged", call.name, words, clone(layer, {}, exchange))
     called = {4: ("input", "forget", "cell", "output"), 3: ("update", "reset", "candidate")}[count]
     for order in itertools.permutations(range(count)):
         if order == tuple(range(count)):
@@ -334,6 +345,33 @@ def _gates(call: Call, _: Trace) -> Iterator[Trial]:
 
         words = f"gate order: with its gates read as {', '.join(called[i] for i in order)}"
         yield Trial(f"gates {order}", call.name, words, clone(layer, {}, change))
+
+
+def _heads(call: Call, _: Trace) -> Iterator[Trial]:
+    """Attention whose kernels are divided among another number of heads, which no shape of other frameworks says."""
+    layer = call.layer
+    if _class(call) != "MultiHeadAttention" or layer.get_config().get("value_dim") != layer.get_config()["key_dim"]:
+        return
+    config = layer.get_config()
+    heads, size = config["num_heads"], config["key_dim"]
+    for count in (n for n in range(1, heads * size + 1) if heads * size % n == 0 and n != heads):
+        new = {"num_heads": count, "key_dim": heads * size // count, "value_dim": heads * size // count}
+        words = f"heads: with {count} of {heads * size // count} in place of {heads} of {size}"
+        yield Trial(f"heads {count}", call.name, words, _with_heads(layer, new))
+
+
+def _with_heads(layer: Any, changes: Mapping[str, Any]) -> Override:
+    made: list[Any] = []
+
+    def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not made:
+            new = type(layer).from_config({**layer.get_config(), **changes})
+            new(*args, **kwargs)  # builds it
+            new.set_weights([v.reshape(w.shape) for w, v in zip(new.weights, layer.get_weights(), strict=True)])
+            made.append(new)
+        return made[0](*args, **kwargs)
+
+    return call
 
 
 def _kinds(call: Call, _: Trace) -> Iterator[Trial]:

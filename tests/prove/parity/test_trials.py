@@ -1,0 +1,93 @@
+"""What is tried of a layer whose output differs: each trial undoes its fault, as the original itself computes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from twins import filled
+
+from transferpipe.prove.parity.keras_trace import KerasRunner
+from transferpipe.prove.parity.known_weights import describe_weights
+from transferpipe.prove.parity.trials import trials_of
+
+
+def net(shape, *stack):
+    return filled(keras.Sequential([keras.Input(shape), *stack]))
+
+
+def attention(heads):
+    entry = keras.Input((5, 8))
+    return filled(keras.Model(entry, layers.MultiHeadAttention(heads, 8 // heads, name="l")(entry, entry)))
+
+
+def moved(value, parts):
+    """Return a weight whose blocks of gates are ordered otherwise."""
+    blocks = np.split(value, len(parts), -1)
+    return np.concatenate([blocks[i] for i in parts], -1)
+
+
+FAULTS = {  # what builds the original, what builds the target, a change of each weight, the layer, the kind of trial
+    "biases": (
+        lambda: net((4, 3), layers.GRU(3, name="l")),
+        None,
+        lambda w: w[::-1] if len(w) == 2 else w,
+        "l",
+        "biases exchanged",
+    ),
+    "gates of maps": (
+        lambda: net((3, 4, 4, 2), layers.ConvLSTM2D(2, 3, name="l")),
+        None,
+        lambda w: moved(w, (0, 1, 3, 2)),
+        "l",
+        "gates (0, 1, 3, 2)",
+    ),
+    "gates in a stack": (
+        lambda: net((4, 3), layers.RNN([layers.LSTMCell(3), layers.LSTMCell(3)], name="l")),
+        None,
+        lambda w: moved(w, (0, 2, 1, 3)),
+        "l",
+        "gates (0, 2, 1, 3)",
+    ),
+    "heads": (lambda: attention(2), lambda: attention(4), lambda w: w, "l", "heads 2"),
+}
+
+
+@pytest.mark.parametrize(("build", "other", "fault", "layer", "kind"), FAULTS.values(), ids=FAULTS)
+def test_a_trial_undoes_its_fault(build, other, fault, layer, kind):
+    original, target = build(), (other or build)()
+    values = zip(target.weights, original.get_weights(), strict=True)
+    target.set_weights([fault(value.reshape(weight.shape)) for weight, value in values])
+    x = np.random.default_rng(2).normal(size=(2, *original.input_shape[1:])).astype("float32")
+    runner = KerasRunner(target, "target")
+    trace = runner.run([x])
+    undone = {
+        call.name: trial.override for call in trace.calls for trial in trials_of(call, trace) if trial.kind == kind
+    }
+    assert any(name.split("/")[0] == layer for name in undone)
+    expected = original(x).numpy()
+    assert not np.allclose(next(iter(trace.outputs.values())), expected, atol=1e-3)
+    np.testing.assert_allclose(next(iter(runner.run([x], undone).outputs.values())), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (lambda w: w * 2, "kernel is the original's multiplied by 2"),
+        (lambda w: w.T, "kernel is the original's transposed by [1, 0]"),
+        (lambda w: w[[1, 0, 2]], "kernel is the original's with the 3 entries of axis 0 in another order"),
+        (lambda w: w[:, [1, 0, 2]], "kernel is the original's with the 3 entries of axis 1 in another order"),
+        (lambda w: np.sort(w), "kernel holds the original's values in another order"),
+        (lambda w: w * 0, "kernel is all zero"),
+        (lambda w: w.astype("float16"), "kernel is the original's, rounded as narrower floats are"),
+        (lambda w: w + np.eye(3), "kernel differs from the original's in 3 of 9 elements"),
+        (lambda w: w + 1, ""),
+        ("b", "kernel is the original's b/kernel"),
+    ],
+)
+def test_known_weights_are_described_by_the_original_s(fault, words):
+    original, target = (net((3,), layers.Dense(3, name="a"), layers.Dense(3, name="b")) for _ in range(2))
+    target.set_weights(original.get_weights())
+    (kernel, _), (other, _) = (layer.weights for layer in target.layers)
+    kernel.assign(other.numpy() if fault == "b" else fault(kernel.numpy()))
+    held = {layer.name: layer for layer in original.layers}
+    assert describe_weights(target.layers[0], original.layers[0], held) == words
