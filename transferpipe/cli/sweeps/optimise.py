@@ -29,6 +29,7 @@ from transferpipe.execute.epoch_reports import Judge, judged
 from transferpipe.execute.prepare import prepare
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.reading.read_recipe import read_recipe
+from transferpipe.show.sweeps.score_table import number_text
 from transferpipe.show.sweeps.sweep_words import in_short
 from transferpipe.sweep.record import entries_in
 from transferpipe.sweep.running.job import (
@@ -120,7 +121,8 @@ def _report_trial(trials: _Trials, label: str, result: Result) -> float | None:
     if result["status"] == PRUNED:
         last = read_reported_epochs(result)[-1]
         print(
-            visible(f"{label}  pruned at epoch {last.epoch} ({last.value:.4f})  {result['seconds']:.1f} s"), flush=True
+            visible(f"{label}  pruned at epoch {last.epoch} ({number_text(last.value)})  {result['seconds']:.1f} s"),
+            flush=True,
         )
         return None
     score = result.get("score")
@@ -128,7 +130,7 @@ def _report_trial(trials: _Trials, label: str, result: Result) -> float | None:
         print(visible(f"{label}  FAILED: {in_short(result.get('problems', ()))}"), flush=True)
         return None
     value = float(score["value"])
-    print(visible(f"{label}  {score['name']} {value:.4f}  {result['seconds']:.1f} s"), flush=True)
+    print(visible(f"{label}  {score['name']} {number_text(value)}  {result['seconds']:.1f} s"), flush=True)
     return _sign(trials, value, score.get("higher_is_better", True))
 
 

@@ -9,6 +9,8 @@ from transferpipe.text.fold import hang
 from transferpipe.text.table import PLAIN_WIDTH
 from transferpipe.text.visible import visible
 
+LARGE = 1e8  # from here on, four decimals would be twenty digits
+
 
 def score_text(score: Mapping[str, Any], width: int = PLAIN_WIDTH) -> str:
     """Return the score, then each control beside it, then what may be said of them."""
@@ -33,8 +35,14 @@ def score_title(score: Mapping[str, Any]) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a number with four decimals; a small one, such as a difference of activations, with three digits."""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"
+    """Return a number with four decimals; a small one, such as a difference of activations, and a large one in short.
+
+    >>> number_text(0.25), number_text(-0.0), number_text(1e-5), number_text(-1.5e22)
+    ('0.2500', '0.0000', '1.00e-05', '-1.5000e+22')
+    """
+    if abs(value) >= LARGE:
+        return f"{value:.4e}"
+    return f"{value or 0.0:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.2e}"
 
 
 def _cost(score: Mapping[str, Any]) -> list[str]:

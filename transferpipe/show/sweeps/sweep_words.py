@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from transferpipe.score.training.convergence import DOUBTS, cure_for
-from transferpipe.show.sweeps.score_table import number_text
+from transferpipe.show.sweeps.score_table import LARGE, number_text
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import Leaderboard, Row
 from transferpipe.sweep.comparing.statistics import Estimate
@@ -73,7 +73,7 @@ def estimate_text(found: Estimate, signed: bool = False) -> str:
         return f"{sign}{number_text(found.mean)}"
     spread = number_text(found.half_width)
     # Beside an interval with four decimals, more of a mean would be noise.
-    mean = number_text(found.mean) if "e" in spread else f"{found.mean:.4f}"
+    mean = number_text(found.mean) if "e" in spread or abs(found.mean) >= LARGE else f"{found.mean:.4f}"
     return f"{sign}{mean} ± {spread}"
 
 
@@ -235,7 +235,8 @@ def _of_the_best(board: Leaderboard) -> list[str]:
     if ranked and len(board.seeds) < 2 and board.kind == "measured":  # other seeds would measure the same
         return ["measured once, nothing trained, so without an interval: close numbers may part on other examples"]
     if ranked and len(board.seeds) < 2:
-        return ["one seed only: no interval, so the ranking may be noise: add seeds, such as seed=range(5)"]
+        fix = "add seeds, such as seed=range(5), after a search by a sweep over its best values"
+        return [f"one seed only: no interval, so the ranking may be noise: {fix}"]
     if len(ranked) < 2:
         return []
     lines = [
