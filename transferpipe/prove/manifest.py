@@ -13,6 +13,7 @@ from typing import Any
 from transferpipe.errors import FileError, Problem
 from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
+from transferpipe.planning.reading.check_plan import check_plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.weights.spec import Catalog
 
@@ -158,8 +159,10 @@ def read_plan(path: Path) -> Plan:
     file = path / PLAN if path.is_dir() else path
     data = read_json(file)
     try:
-        return plan_from_data(data)
-    except (KeyError, TypeError, ValueError) as error:
+        plan = plan_from_data(data)
+        check_plan(plan)
+        return plan
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"is not a plan: {type(error).__name__}: {error}"
         fix = "give what `transferpipe plan --json` prints, the plan.json of a run, or its folder"
         raise FileError(Problem(str(file), what, fix)) from error

@@ -23,6 +23,7 @@ from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, take_ave
 from transferpipe.planning.layouts.export import Held
 from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
+from transferpipe.planning.reading.check_plan import check_plan
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.progress import Progress
 from transferpipe.prove.compare import ExpectedWeight, comparison_of, digest_weight, is_placed, match_weights
@@ -175,7 +176,9 @@ def _load(folder: Path) -> _Again:
         what = "is not as the run wrote it: its digest differs"
         raise VerificationError([Problem(str(folder / name), what, _BACK) for name in changed])
     try:
-        return _Again(plan_from_data(data), manifest, verdict_from_data(manifest["verdict"]))
+        plan = plan_from_data(data)
+        check_plan(plan)
+        return _Again(plan, manifest, verdict_from_data(manifest["verdict"]))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _not_ours(folder / PLAN, error) from error
 

@@ -25,6 +25,8 @@ from transferpipe.sweep.variant import FORMAT_VERSION, VARIANT, Planned, read_va
 SWEEP, TABLE = "sweep.json", "sweep.csv"
 EPOCHS = "epochs.csv"
 
+_ABOUT = "about"  # what the page says of the sweep, by heading
+
 
 @dataclass(frozen=True)
 class LeftOutVariant:
@@ -113,7 +115,7 @@ def read_record(folder: Path) -> SweepRecord:
     try:
         entries = [_entry(v) for v in data["variants"]]
         left_out = [_read_left_out(v) for v in data.get("left_out", ())]
-        settings = dict(data.get("settings") or {})
+        settings = _read_settings(data.get("settings") or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"is not what this version of transferpipe writes: {error}"
         raise FileError(Problem(str(folder / SWEEP), what, "run the sweep again, in another folder")) from error
@@ -126,6 +128,14 @@ def _check_texts(*texts: Any) -> None:
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"{text!r} is not a text")
+
+
+def _read_settings(data: Mapping[str, Any]) -> dict[str, Any]:
+    settings = dict(data)
+    _check_texts(*settings, *(v for k, v in settings.items() if k != _ABOUT and v is not None))
+    about = dict(settings.get(_ABOUT) or {})
+    _check_texts(*about, *(text for texts in about.values() for text in tuple(texts)))
+    return {**settings, _ABOUT: about} if about else {k: v for k, v in settings.items() if k != _ABOUT}
 
 
 def _read_left_out(data: Mapping[str, Any]) -> LeftOutVariant:

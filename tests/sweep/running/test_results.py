@@ -65,6 +65,18 @@ def test_a_sweep_that_is_damaged_is_said_to_be(tmp_path, damage):
     assert [entry.key for entry in read_record(tmp_path / "again").entries] == ["v1"]
 
 
+@pytest.mark.parametrize(
+    "settings", [[1], {"x": 1}, {"title": {}}, {"about": "x"}, {"about": {"recipe": 1}}, {"about": {"recipe": [{}]}}]
+)
+def test_settings_of_a_sweep_that_are_none(tmp_path, settings):
+    data = {"format_version": FORMAT_VERSION, "name": "s", "variants": [VARIANT]}
+    (tmp_path / "sweep.json").write_text(json.dumps({**data, "settings": settings}))
+    with pytest.raises(FileError, match="is not what this version of transferpipe writes"):
+        read_record(tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps({**data, "settings": {"x": "seed", "about": {"recipe": ["a"]}}}))
+    assert read_record(tmp_path).settings == {"x": "seed", "about": {"recipe": ["a"]}}
+
+
 @pytest.mark.follows("read_variant: run the sweep again")
 def test_a_variant_that_is_damaged_is_written_again(tmp_path):
     planned = Planned(Variant({"seed": 1}, {"seed": "1"}), "p1", "key", (1, 0))
