@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -259,6 +260,20 @@ DIGITS = (
 score: {_target_: transferpipe.score.head_training, labels: [5, 6], epochs: 1}
 """
 )
+
+
+def test_a_score_of_ours_needs_no_preset(cli, refuses, here, monkeypatch):
+    module = types.ModuleType("transferpipe.score.width")
+    text = "from transferpipe.score.result import Score\n\ndef width(model, times=1):\n"
+    exec(text + "    return Score(times * model.output_shape[-1], 'width', True, 'measured', 0.0)", vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(transferpipe.score, "width", module.width, raising=False)
+    refuses(2, [*RUN, "score=width"], "there is no score called 'width'")
+    monkeypatch.setattr(transferpipe.score, "__all__", [*transferpipe.score.__all__, "width"])
+    answer = cli(*RUN, "score=width", "+score.times=2")
+    assert answer.status == 0, answer.err
+    assert json.loads((here / "out" / "score.json").read_text())["value"] == 6.0
+    refuses(2, [*RUN, "score=digits_data"], "there is no score called 'digits_data'")  # exported, but no score
 
 
 def test_a_preset_takes_its_seed_from_the_recipe(cli, here):

@@ -103,6 +103,13 @@ def load_outside_score(dotted: str, where: str) -> Callable[..., Any] | None:
     return OUTSIDE.load(name, where) if package == _SCORES and name not in _exports(_SCORES) else None
 
 
+def is_score(name: str) -> bool:
+    """Tell whether `name` is a score: one of ours, which is a function of a module of its own name, or a package's."""
+    if name in _exports(_SCORES):
+        return getattr(_reach(f"{_SCORES}.{name}", "score"), "__module__", None) == f"{_SCORES}.{name}"
+    return name in OUTSIDE.names()
+
+
 def check_name(dotted: str, where: str, trusted: Collection[str] = ()) -> None:
     """Refuse what can be refused of the name `dotted` before Keras, or a module of the user's, is imported.
 

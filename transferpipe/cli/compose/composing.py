@@ -31,7 +31,7 @@ from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
 from transferpipe.recipe.model import UNMATCHED
 from transferpipe.recipe.parsing.origins import OF_A_FILE
-from transferpipe.recipe.trust import OUTSIDE
+from transferpipe.recipe.trust import OUTSIDE, is_score
 from transferpipe.text.listing import listed
 
 _RECIPE = "recipe"
@@ -180,17 +180,20 @@ class Composer:
     def words(self, overrides: Sequence[str]) -> list[str]:
         """Return the overrides as Hydra reads them as they are meant here."""
         none = {**dict.fromkeys(_NO_SCORE, f"{SCORE}=none"), **dict.fromkeys(_NO_RULES, f"{MAPPING}=none")}
-        return [word for o in overrides for word in self._stand_for_plugin(_as_text(none.get(o, o)))]
+        return [word for o in overrides for word in self._stand_for_preset(_as_text(none.get(o, o)))]
 
-    def _stand_for_plugin(self, override: str) -> tuple[str, ...]:
-        """Return what stands for the choice of a score that an installed package adds."""
+    def _stand_for_preset(self, override: str) -> tuple[str, ...]:
+        """Return what stands for the choice of a score that has no preset, such as one of an installed package."""
         group, _, name = override.partition("=")
         if group != SCORE or not name.isidentifier() or (conf_folder() / SCORE / f"{name}.yaml").is_file():
             return (override,)
         note_other("what installed packages add")
-        if name not in OUTSIDE.names() or name in self.options(SCORE):
+        if name in self.options(SCORE) or not is_score(name):
             return (override,)
-        return f"{SCORE}=callable", f"{SCORE}._target_=transferpipe.score.{name}"
+        target = f"transferpipe.score.{name}"
+        if name in OUTSIDE.names():  # which may return a plain number, and then the preset's keys say what it means
+            return f"{SCORE}=callable", f"{SCORE}._target_={target}"
+        return (f"{SCORE}={{_target_: {target}}}",)
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """Return the recipe that the overrides select and change.
