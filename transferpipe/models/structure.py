@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from transferpipe.planning.structure import LayerState, TargetStructure, loaded_flags
+from transferpipe.planning.structure import FORGETS_ITS_FLAG, LayerState, TargetStructure, loaded_flags
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config, is_layer_config, layer_configs
 from transferpipe.weights.keras.layer_classes import NEVER_TRAINED
@@ -76,9 +76,22 @@ def file_structure(source: FileSource) -> TargetStructure:
         recorded = is_recorded(found)
         trainable = bool(found["config"].get("trainable", True)) if found is not None and recorded else True
         layer_class = found["class_name"] if found is not None else classes.get(name)
+        trainable |= not name and layer_class == FORGETS_ITS_FLAG
         state = LayerState(name, layer_class, trainable, recorded)
         layers.append(with_settings(state, found["config"] if found is not None else {}))
     # The root, then outer before inner: flags are inherited downwards.
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if _trains(w, source.catalog))
-    return TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
+    structure = TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
+    return dataclasses.replace(structure, held_on=frozenset(_held_on(structure)))
+
+
+def _held_on(structure: TargetStructure) -> Iterator[str]:
+    """Yield the weights of which one layer that holds them is off, and the one that makes them is not.
+
+    In a file these are what `SpectralNormalization` wraps, which makes the variable: the inner one of the two layers.
+    """
+    for double in structure.catalog.doubles:
+        owners = [o for n in structure.catalog.names_of(double.name) if (o := structure.holder(n)) is not None]
+        if not all(o.trainable for o in owners) and max(owners, key=lambda o: o.name.count("/")).trainable:
+            yield double.name

@@ -42,6 +42,7 @@ from transferpipe.planning.structure import LayerState, TargetStructure
 from transferpipe.recipe.model import RepeatedLayers
 from transferpipe.weights.file_source import FileSource, SavedGroup
 from transferpipe.weights.keras.config import Config
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
 
@@ -257,6 +258,13 @@ class ModelTarget:
             layers.append(with_settings(state, settings))
         walked = self.walked
         order = loading_order(self.model, walked)
+        off = {state.name for state in layers if not state.trainable}
+        # What several layers hold, one of which is off.
+        doubled = {
+            double.name
+            for double in walked.catalog.doubles
+            if any(WeightName(name).layer in off for name in walked.catalog.names_of(double.name))
+        }
         structure = TargetStructure(
             self.label,
             self.catalog,
@@ -264,6 +272,7 @@ class ModelTarget:
             walked.trainable,
             walked.fixed,
             walked.switched_off,
+            frozenset(n for n in walked.trainable if n in doubled and getattr(walked.values[n], "trainable", False)),
             loadable=walked.loadable,
             trained_beside=frozenset(n for n, layer in walked.layers.items() if getattr(layer, "lora_enabled", False)),
             loading_order=order,

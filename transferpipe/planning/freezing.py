@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.model import Freezing, PlanWarning
-from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
+from transferpipe.planning.structure import BATCH_NORMALIZATION, LayerState, TargetStructure
 from transferpipe.recipe.model import Recipe
 from transferpipe.text.listing import listed
 from transferpipe.weights.name import WeightName, ancestors
@@ -52,7 +52,10 @@ def plan_freezing(
     # A cell holds all that its recurrent layer holds, and only the layer's own flag is recorded.
     chosen |= {holder.name for name in chosen if (holder := target.flag_keeper(name)) is not None}
     flags = frozen_flags(target, chosen)
-    return effective(target, flags, tuple(n for n in flags if not flags[n] and target.by_name[n].trainable))
+    # A layer that is off need not keep all that it holds from training: it is switched off again.
+    idle = {owner.name for weight in target.held_on for owner in _owners(weight, target) if not owner.trainable}
+    again = {n for n in idle if chosen.intersection((n, *ancestors(n)))}
+    return effective(target, flags, tuple(n for n in flags if n in again or flags[n] != target.by_name[n].trainable))
 
 
 def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, bool]:
@@ -63,11 +66,18 @@ def frozen_flags(target: TargetStructure, chosen: Collection[str]) -> dict[str, 
     }
 
 
-def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool]) -> bool:
-    if not target.layers:
+def _owners(weight: str, target: TargetStructure) -> list[LayerState]:
+    """Return the layers that hold a weight, by any of its names."""
+    return [owner for name in target.catalog.names_of(weight) if (owner := target.holder(name)) is not None]
+
+
+def _is_on(weight: str, target: TargetStructure, flags: Mapping[str, bool], switched_off: Collection[str]) -> bool:
+    if not target.layers or not flags.get("", True):
         return flags.get("", True)
-    owners = [target.holder(name) for name in target.catalog.names_of(weight)]  # one that is off takes it along
-    return flags.get("", True) and all(owner is None or flags[owner.name] for owner in owners)
+    owners = [owner.name for owner in _owners(weight, target)]
+    if weight in target.held_on:
+        return not any(name in switched_off for name in owners)
+    return all(flags[name] for name in owners)  # one that is off takes it along
 
 
 def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: tuple[str, ...]) -> Freezing:
@@ -75,7 +85,7 @@ def effective(target: TargetStructure, flags: Mapping[str, bool], switched_off: 
     frozen, trainable, parameters = [], 0, 0
     for weight in target.catalog:
         parameters += weight.size
-        if not _is_on(weight.name, target, flags):
+        if not _is_on(weight.name, target, flags, switched_off):
             frozen.append(weight.name)
         elif weight.name in target.trainable_weights:
             trainable += weight.size

@@ -15,6 +15,9 @@ BATCH_NORMALIZATION = "BatchNormalization"
 # (attention, ConvLSTM, layers and models of the user's own) are loaded with parts that are trainable.
 _HANDS_DOWN = frozenset({"LSTM", "GRU", "SimpleRNN"})
 
+FORGETS_ITS_FLAG = "Sequential"
+"""Writes its own flag and does not read it (`Sequential.from_config`): only what it holds can be frozen."""
+
 
 @dataclass(frozen=True)
 class LayerState:
@@ -50,6 +53,8 @@ class TargetStructure:
         trainable_weights: weights that training changes while their layers are trainable (not moving statistics).
         fixed: weights that a layer saves in a way of its own, so that they can be kept but not assigned.
         switched_off: weights of trainable layers that only the flag of their own variable keeps from training.
+        held_on: weights that train although one of several layers that hold them is off: its flag was set before the
+            variable was there, which keeps the flag of the layer that made it.
         loadable: those of `fixed` that their layers take on loading, so that they can be assigned after all.
         trained_beside: layers with LoRA on, whose factors train and are in no file: Keras merges them on saving.
         loading_order: the weights of each of the model's own layers in the order of Keras's `layer.weights`, where
@@ -63,6 +68,7 @@ class TargetStructure:
     trainable_weights: frozenset[str] = frozenset()
     fixed: frozenset[str] = frozenset()
     switched_off: frozenset[str] = frozenset()
+    held_on: frozenset[str] = frozenset()
     loadable: frozenset[str] = frozenset()
     trained_beside: frozenset[str] = frozenset()
     loading_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

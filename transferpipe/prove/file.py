@@ -31,6 +31,7 @@ from transferpipe.values.layout import as_keras, is_arranged, places_in
 from transferpipe.values.seen import SeenNumbers
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import WeightSpec
 
 UNRECORDED = "not recorded for"
@@ -170,12 +171,19 @@ def _open_adapted(path: Path, target: TargetStructure, plan: Plan) -> tuple[File
     return as_keras(source, places), places
 
 
+def _layer(weight: str) -> str:
+    return WeightName(weight).layer
+
+
 def _prove_freezing(source: FileSource, plan: Plan, problems: Problems) -> str:
     """Check what the file's own configuration makes trainable against the plan."""
     if source.config is None:
         return "not recorded: the format holds no configuration"
     structure = file_structure(source)
-    unrecorded = [n for n in plan.freezing.layers if n and not structure.keeps_flag(n)]
+    # Those that were frozen when they were built count, too, but for what a frozen root holds.
+    root = structure.by_name.get("")
+    before = () if root is not None and not root.trainable else map(_layer, plan.freezing.frozen_weights)
+    unrecorded = [n for n in dict.fromkeys((*plan.freezing.layers, *before)) if n and not structure.keeps_flag(n)]
     if unrecorded:
         return f"{UNRECORDED} {counted(len(unrecorded), 'layer')} inside others, the first {unrecorded[0]}"
     structure = structure.switched(find_loaded_off(source.config, structure, FileTarget(source)))

@@ -11,7 +11,7 @@ from transferpipe.planning.lint.kept_layers import find_replaced_heads
 from transferpipe.planning.lint.layouts import lint_layouts
 from transferpipe.planning.model import Assignment, PlanWarning, place_of_rule
 from transferpipe.planning.plan import Plan
-from transferpipe.planning.structure import BATCH_NORMALIZATION, TargetStructure
+from transferpipe.planning.structure import BATCH_NORMALIZATION, FORGETS_ITS_FLAG, TargetStructure
 from transferpipe.planning.transforms import parse_transforms
 from transferpipe.planning.transforms.arranging.axes import Transpose
 from transferpipe.recipe.outputs import output_of, outputs_of
@@ -235,10 +235,10 @@ def _warn_of_frozen_and_divided(plan: Plan, target: TargetStructure) -> Iterator
 
 
 def _warn_of_unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterator[PlanWarning]:
-    if not plan.freezing.layers:
-        return
     weights_only = [p for p in plan.save if not output_of(p).holds_architecture]
     if plan.save and len(weights_only) == len(plan.save):  # else one of the files is a model, which holds it
+        if not plan.freezing.layers:
+            return
         text = f"{weights_only[0]} holds weights only, not which layers are frozen"
         yield PlanWarning("freeze-not-saved", "save", text)
         return
@@ -254,14 +254,17 @@ def _warn_of_unrecorded_freezing(plan: Plan, target: TargetStructure) -> Iterato
 
 
 def _find_lost_on_loading(plan: Plan, target: TargetStructure) -> list[str]:
-    """Return the layers that are frozen and have no recorded flag of their own.
+    """Return the layers that are frozen, now or when they were built, and have no recorded flag of their own.
 
     Below a root that is off nothing trains whatever their flags say, but for the moving statistics of a
     BatchNormalization, which asks its own flag alone.
     """
     root = target.by_name.get("")
     off = "" in plan.freezing.layers or (root is not None and not root.trainable)
-    lost = [n for n in plan.freezing.layers if n and not target.keeps_flag(n)]
+    off = off and not (root is not None and root.layer_class == FORGETS_ITS_FLAG)
+    holding = {WeightName(weight).layer for weight in plan.freezing.frozen_weights}
+    before = [layer.name for layer in target.layers if not layer.trainable and layer.name in holding]
+    lost = [n for n in dict.fromkeys((*plan.freezing.layers, *before)) if n and not target.keeps_flag(n)]
     return [n for n in lost if not off or target.by_name[n].layer_class == BATCH_NORMALIZATION]
 
 
