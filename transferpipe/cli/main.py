@@ -83,7 +83,7 @@ def _guard(words: list[str]) -> int:
 
 
 def _explain(failure: OSError | MemoryError | TransferError | SystemExit) -> TransferError | None:
-    """Return the error to show for a failure that is no defect of ours; None where it may be one."""
+    """Return the error to show for a failure that lies outside of this program; None where it may lie in it."""
     if isinstance(failure, SystemExit):  # of the user's code: nothing was finished, whatever status it names
         return RecipeError(Problem("the recipe's Python code", f"ended the program by SystemExit: {failure}"))
     return failure if isinstance(failure, TransferError) else explain_machine_error(failure)

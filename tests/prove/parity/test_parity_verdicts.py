@@ -159,21 +159,44 @@ class Subclassed(keras.Model):
         return self.b(self.a(x))
 
 
-def test_subclassed_models_run_on_inputs_that_are_given():
+class Tokens(Subclassed):
+    def __init__(self):
+        super().__init__()
+        self.table = layers.Embedding(5, 3, name="table")
+
+    def build(self, shape):
+        super().build((*shape, 3))
+
+    def call(self, x):
+        return super().call(self.table(x))
+
+
+@pytest.mark.parametrize("called", [True, False])
+def test_subclassed_models_run_on_floats_of_the_shape_that_they_were_built_for(called):
     def build(activation=None):
         model = Subclassed(activation)
-        model.build((None, 3))
+        model(np.zeros((1, 3), "float32")) if called else model.build((None, 3))
         return model
 
     source, twin, other = filled(build()), build(), build("relu")
     for model in (twin, other):
         model.set_weights(source.get_weights())
-    found = tp.parity(source, twin)
+    # What is given may have any size that the model takes.
+    inputs = {"x": np.random.default_rng(0).normal(size=(4, 2, 3)).astype("float32")}
+    for more in ({}, {"inputs": inputs}):
+        assert tp.parity(source, twin, **more).verdict == "pass"
+        found = tp.parity(source, other, **more)
+        assert (found.verdict, found.first) == ("fail", "a")
+
+
+def test_subclassed_models_of_tokens_run_on_inputs_that_are_given():
+    models = [Tokens() for _ in range(2)]
+    for model in models:
+        model(np.zeros((1, 2), "int32"))
+    models[1].set_weights(filled(models[0]).get_weights())
+    found = tp.parity(*models)
     assert (found.verdict, "does not say what inputs it takes" in found.reason) == ("inconclusive", True)
-    inputs = {"x": np.random.default_rng(0).normal(size=(4, 3)).astype("float32")}
-    assert tp.parity(source, twin, inputs=inputs).verdict == "pass"
-    found = tp.parity(source, other, inputs=inputs)
-    assert (found.verdict, found.first) == ("fail", "a")
+    assert tp.parity(*models, inputs={"x": np.arange(10, dtype="int32").reshape(5, 2) % 5}).verdict == "pass"
 
 
 def test_tokens_lie_below_the_vocabulary_and_texts_come_from_it():

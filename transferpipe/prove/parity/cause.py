@@ -292,8 +292,8 @@ class _Search:
         own = [t for t in trials if t.layer == self.first.name]
         rest = [t for t in trials if t.layer != self.first.name]
         return (
-            self._by_order_of_outputs()
-            or self._first_of(_singles(own))
+            self._first_of(_singles(own))
+            or self._by_order_of_outputs()
             or self._by_inputs()
             or self._find_scale()
             or self._first_of(self._groups(trials))

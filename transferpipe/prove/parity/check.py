@@ -25,6 +25,7 @@ from transferpipe.prove.parity.compare import (
 from transferpipe.prove.parity.inputs import (
     LayoutError,
     adapted,
+    built_for,
     describe_matching,
     draw_inputs,
     fill_tokens,
@@ -206,7 +207,7 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
     Raises:
         CannotRunError: one of them cannot be run on it.
     """
-    specs = target.inputs or reference.inputs
+    specs = _specs(reference, target, given)
     data, trace, words = _run_target(target, reference, specs, given)
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)
@@ -214,6 +215,12 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
     if found.verdict == PASS and given.inputs is None and _may_differ_elsewhere(reference, target):
         return _compare_at_extremes(reference, target, pairs, given, data) or found
     return found
+
+
+def _specs(reference: Runner, target: Runner, given: Given) -> Sequence[InputSpec]:
+    """Return what the target takes, where one of the two says it; given inputs need not be what it was built for."""
+    found = target.inputs or reference.inputs
+    return found if found or given.inputs is not None or not isinstance(target, KerasRunner) else built_for(target)
 
 
 def _may_differ_elsewhere(reference: Runner, target: Runner) -> bool:
@@ -232,7 +239,7 @@ def _compare_at_extremes(
 
     Nothing is returned where nothing differs, or where the models do not take such inputs.
     """
-    extreme = make_extreme(data, target.inputs or reference.inputs, target)
+    extreme = make_extreme(data, _specs(reference, target, given), target)
     words = f"random inputs (seed {given.seed}), large and padded with zeros"
     try:
         found = _compare_run(reference, target, pairs, given, _Run(extreme, run_model(target, extreme), words))
@@ -242,7 +249,7 @@ def _compare_at_extremes(
 
 
 def _compare_run(reference: Runner, target: Runner, pairs: Mapping[str, str], given: Given, run: _Run) -> Parity:
-    specs = target.inputs or reference.inputs
+    specs = _specs(reference, target, given)
     try:
         theirs = adapted(run.data, specs, reference.inputs, reference.framework == "onnx")
     except LayoutError as error:

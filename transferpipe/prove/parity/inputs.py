@@ -94,6 +94,19 @@ def make_extreme(data: Sequence[NDArray[Any]], specs: Sequence[InputSpec], runne
     return [_extreme(a, s, runner) for a, s in zip(data, specs, strict=True)]
 
 
+def built_for(runner: KerasRunner) -> tuple[InputSpec, ...]:
+    """Return the floats for which a model of a class of the user's own was built.
+
+    Nothing is returned where it takes several arrays, of which nobody knows what they are, or has a layer of tokens.
+    """
+    if any(map(_limit, runner.layers.values())):
+        return ()
+    shape = (runner.model.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, list | tuple) or len(shape) < 2 or not all(isinstance(n, int | None) for n in shape):
+        return ()
+    return (InputSpec("input", (None, *shape[1:]), "float32"),)
+
+
 def _extreme(array: NDArray[Any], spec: InputSpec, runner: object) -> NDArray[Any]:
     if "mask" in spec.name or array.dtype.kind not in "fViu" or not array.size:
         return array
