@@ -147,6 +147,22 @@ def test_both_names_of_a_tied_tensor_of_torch_change(here):
         np.testing.assert_array_equal(found[f"{name}.weight"], value)
 
 
+@pytest.mark.parametrize("before", ["", "module."])
+def test_a_checkpoint_gets_a_state_dict_that_its_model_loads(before, here):
+    """With the names inside of it, and without the `module.` of a model that was trained on several devices."""
+    torch = pytest.importorskip("torch")
+    state = {f"{before}{n}.weight": torch.ones(*s) for n, s in {"wte": (5, 3), "other": (2, 2)}.items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}, here / "t.pt")
+    table = draw(5, 3)
+    np.savez("tuned.npz", **{"tokens/embeddings": table, "head/kernel": table.T})
+    assert run_tied("t.pt", "reverse=true", "target.path=tuned.npz", "hydra.run.dir=back") == 0
+    found = load_file(here / "back/model.safetensors")
+    assert found.keys() == {"wte.weight", "other.weight"}
+    np.testing.assert_array_equal(found["wte.weight"], table)
+    np.testing.assert_array_equal(found["other.weight"], np.ones((2, 2)))
+    assert verify_run(here / "back").verdict.weights == "pass"
+
+
 def test_a_sum_goes_back_whole_into_the_first_and_an_order_into_its_own(here):
     """As torch's two biases of an LSTM, and the gates of a GRU."""
     save_file({"a.weight": draw(3, 2), "b.weight": draw(3, 2)}, here / "t.safetensors", metadata={"format": "pt"})

@@ -85,10 +85,13 @@ def test_matrices_stay_as_the_reference_has_them(keras_file, here):
     same(load_file("out/m.safetensors"), wanted)
 
 
-def test_it_takes_after_a_file_of_torch_itself(keras_file, here):
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+def test_it_takes_after_a_file_of_torch_itself(is_checkpoint, keras_file, here):
+    """The names of a checkpoint are those of the state dict in it."""
     torch = pytest.importorskip("torch")
     wanted = torch_tensors("float16")
-    torch.save({name: torch.zeros(value.shape, dtype=torch.float16) for name, value in wanted.items()}, "ref.pt")
+    state = {name: torch.zeros(value.shape, dtype=torch.float16) for name, value in wanted.items()}
+    torch.save({"epoch": 3, "net": {"state_dict": state}} if is_checkpoint else state, "ref.pt")
     run(keras_file, like={"path": "ref.pt"})
     same(load_file("out/m.safetensors"), wanted)
 

@@ -38,7 +38,8 @@ def take_after(recipe: Recipe, opened: Opened) -> tuple[Recipe, Opened, tuple[Ex
         what = f"{origin.path} is not a file of named tensors that could be written alike (format {file.format})"
         raise RecipeError(Problem(LIKE, what, "give a .safetensors, .npz or PyTorch file"))
     separator = "." if has_dots(file) else "/"
-    reference = Reference(file.catalog, recipe.save.names, separator)
+    selected = str(file.details.get("selected", ""))
+    reference = Reference(file.catalog, recipe.save.names, separator, selected)
     found = plan_export(layout, target.structure, recipe.save.names, separator, reference)
     tensors = fill(found, reference)
     catalog = target.structure.catalog

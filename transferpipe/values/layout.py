@@ -86,11 +86,11 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
     if not has_dots(source):
         return written
     # A file that does not say its format is judged by its names.
-    layout = layout_by_names([_key(spec) for spec in source.catalog])
+    layout = layout_by_names([_key(spec, source) for spec in source.catalog])
     format = source.details.get("format") or (layout.tag if layout and layout.tag else written.format)
     if any(weight.name not in source.catalog for weight in written.catalog):  # `save.names` has given them names
         return dataclasses.replace(written, format=format)
-    keys = {spec.name: _key(spec) for spec in source.catalog}
+    keys = {spec.name: spec.name.replace("/", ".") for spec in source.catalog}
     names = {key: name for name, key in keys.items()}
     weights = tuple(dataclasses.replace(w, name=keys[w.name]) for w in written.catalog)
     return WrittenModel(
@@ -104,16 +104,21 @@ def as_in_file(written: WrittenModel, source: FileSource) -> WrittenModel:
 
 def has_dots(source: FileSource) -> bool:
     """Tell whether the names of a file of named tensors have dots where its catalog shows slashes, as torch's have."""
-    places = [_key(spec) for spec in source.catalog]
+    places = [_key(spec, source) for spec in source.catalog]
     # Two tensors of one place could not be told apart under it.
-    if source.groups or source.format not in NAMED or len(set(places)) < len(places):
+    if not places or source.groups or source.format not in NAMED or len(set(places)) < len(places):
         return False
-    return places == [spec.name.replace("/", ".") for spec in source.catalog]
+    names = [spec.name.replace("/", ".") for spec in source.catalog]
+    # What stands before all names is no part of them, such as the `module.` of a model trained on several devices.
+    before = places[0].removesuffix(names[0])
+    return (not before or before.endswith(".")) and places == [f"{before}{name}" for name in names]
 
 
-def _key(spec: WeightSpec) -> str:
-    # The members of an npz archive have it, and names in it do not.
-    return spec.where.removesuffix(".npy")
+def _key(spec: WeightSpec, source: FileSource) -> str:
+    """Return what the file calls a tensor, inside of what was selected of it, such as a checkpoint's state dict."""
+    above = source.details.get("selected", "")
+    # The members of an npz archive have the suffix, and names in it do not.
+    return spec.where.removesuffix(".npy").removeprefix(f"{above.replace('/', '.')}." if above else "")
 
 
 def _value(exported: Exported, values: Values) -> NDArray[Any]:
@@ -127,7 +132,7 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
     These rules know the names of the layout: what the file calls otherwise is first called so again.
     """
     names = {key: tensor.name for key, tensor in _tensors_of(plan, target).items()}
-    there = {names[_key(spec)]: spec for spec in source.catalog if _key(spec) in names}
+    there = {names[_key(spec, source)]: spec for spec in source.catalog if _key(spec, source) in names}
     specs = (dataclasses.replace(spec, name=name) for name, spec in there.items())
     # The same rules as for a source: what is read for the proof is read as others will read it.
     held = plan_import(plan.save_layout, target, catalog_of(specs, source.catalog.label))

@@ -29,17 +29,20 @@ class Reference:
         catalog: its tensors.
         renamings: those of `save.names`.
         separator: what joins the parts of its names.
+        selected: the part of the file that was selected, as a checkpoint's `model/state_dict`: no name begins with it.
     """
 
     catalog: Catalog
     renamings: Sequence[Renaming] = ()
     separator: str = "."
+    selected: str = ""
 
     @cached_property
     def specs(self) -> Mapping[str, WeightSpec]:
         """Its tensors by their names as they stand in the file."""
         # `numpy.savez` calls the member of an array NAME.npy.
-        return {spec.where.removesuffix(".npy"): spec for spec in self.catalog}
+        above = f"{self.selected.replace('/', '.')}." if self.selected else ""
+        return {spec.where.removesuffix(".npy").removeprefix(above): spec for spec in self.catalog}
 
     @cached_property
     def _evidence(self) -> Mapping[str, AxesEvidence]:
