@@ -29,7 +29,7 @@ LEARNED_SETTINGS = frozenset({"vocabulary", "vocabulary_size", "idf_weights", "b
 
 def lookups_of(catalog: Catalog) -> dict[str, Node]:
     """Return the lookup layers that a file or model tells of, by their names; not those that they hold themselves."""
-    nodes = catalog.network.nodes if catalog.network and catalog.network.framework == "keras" else ()
+    nodes = catalog.network.nodes if catalog.network and catalog.network.has_layers else ()
     found = {node.name: node for node in nodes if node.layer_class in KINDS}
     return {name: node for name, node in found.items() if not any(a in found for a in ancestors(name))}
 

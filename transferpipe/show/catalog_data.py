@@ -95,7 +95,7 @@ def settings_of(node: Node, catalog: Catalog) -> dict[str, Any]:
         del found["data_format"]
     if function.activation not in (None, LINEAR):
         found["activation"] = function.activation
-    if network.framework != "keras" or not function.known:
+    if not network.has_layers or not function.known:
         return found
     plain = layer_function(dataclasses.replace(node, settings={}), network)
     return {k: v for k, v in found.items() if k not in plain.settings or plain.settings[k] != v}

@@ -67,6 +67,16 @@ class Network:
     results: tuple[NodeOutput, ...] = ()
     arguments: Mapping[str, tuple[tuple[NodeOutput, ...], ...]] = field(default_factory=dict)
 
+    @property
+    def has_layers(self) -> bool:
+        """Whether the nodes are layers of Keras, with its settings and its rules of what they hold and pass on."""
+        return self.framework == "keras"
+
+    @property
+    def has_operators(self) -> bool:
+        """Whether the nodes are operators of ONNX, where an activation or a turn of axes is a node of its own."""
+        return self.framework == "onnx"
+
     def taken_by(self, name: str) -> tuple[tuple[NodeOutput, ...], ...]:
         """Return what goes into every call of a node."""
         if name in self.arguments:

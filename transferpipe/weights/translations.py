@@ -32,6 +32,6 @@ def layer_function(node: Node, network: Network) -> LayerFunction:
 def output_function(node: Node, network: Network, output: int) -> LayerFunction | None:
     """Return what one output of a node that cuts a value into several is; None for any other node."""
     try:
-        return keras_output_function(node, output) if network.framework == "keras" else None
+        return keras_output_function(node, output) if network.has_layers else None
     except _ODD:
         return None

@@ -163,7 +163,7 @@ class Arrangement:
     @cached_property
     def sizes(self) -> Mapping[str, tuple[int | None, ...]]:
         """The sizes of the maps that go into the layers of Keras, as far as they are known."""
-        return spatial_sizes(self.network) if self.network.framework == "keras" else {}
+        return spatial_sizes(self.network) if self.network.has_layers else {}
 
     @cached_property
     def _weighted(self) -> Mapping[str, str]:
@@ -249,7 +249,7 @@ class Arrangement:
                 steps.append(GraphStep(own, LayerFunction(OUTPUTS, last)))
                 break
         # Its node says which of its outputs are used, unless that is not clear; then nothing is compared.
-        if not steps and self.network.framework == "onnx" and function.kind in ("LSTM", "GRU", "SimpleRNN"):
+        if not steps and self.network.has_operators and function.kind in ("LSTM", "GRU", "SimpleRNN"):
             steps.append(GraphStep(own, LayerFunction(OUTPUTS, known=False)))
         if function.activation != LINEAR:
             known = function.activation is not None

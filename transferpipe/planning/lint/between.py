@@ -285,7 +285,7 @@ class BetweenComparison(ComparedSides):
                 continue
             known = (theirs.known and ours.known) and theirs.kind == ours.kind
             # In a graph an activation is always an operator of its own, behind a linear one.
-            in_graph = connected and self.source.network.framework == "onnx"
+            in_graph = connected and self.source.network.has_operators
             alike = theirs.activation == ours.activation
             if not known or (s, t) in self._followed or (alike and not in_graph):
                 continue
@@ -301,7 +301,7 @@ class BetweenComparison(ComparedSides):
 
     def _lacks_activation(self, pair: ComparedPair, two: str | None) -> bool:
         """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
-        graph = self.source.network.framework == "onnx" and pair.target_function.activation == LINEAR
+        graph = self.source.network.has_operators and pair.target_function.activation == LINEAR
         return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
 
 
@@ -327,7 +327,7 @@ def _computes(step: GraphStep, network: Network) -> bool:
     node = network.by_name.get(step.node)
     is_layer = node is not None and node.settings.keys().isdisjoint((OPERATION, ARGUMENTS))
     is_layer |= step.function.kind == "Lambda"
-    return step.function.known or (is_layer and network.framework == "keras" and not _PASSES.search(step.function.kind))
+    return step.function.known or (is_layer and network.has_layers and not _PASSES.search(step.function.kind))
 
 
 def describe(steps: Iterable[GraphStep]) -> str:

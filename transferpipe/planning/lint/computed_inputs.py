@@ -162,7 +162,7 @@ class ComputedInputs:
         return self._judge(into, [dict(_leaves(side, name, side.takes(name))) for side, name in sides])
 
     def _judge(self, into: list[list[NodeOutput]], shapes: list[dict[str, tuple[int | None, ...]]]) -> bool | None:
-        if {side.graph.network.framework for side in self._sides} != {"keras"} or len(into[0]) != len(into[1]):
+        if not all(side.graph.network.has_layers for side in self._sides) or len(into[0]) != len(into[1]):
             return None
         written = [_write_values(side, origins) for side, origins in zip(self._sides, into, strict=True)]
         return self._agree(into, shapes[0]) if shapes[0] == shapes[1] and written[0] != written[1] else None

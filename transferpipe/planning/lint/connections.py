@@ -110,7 +110,7 @@ class _Feeds:
     @property
     def _is_graph(self) -> bool:
         """Whether the side is a graph of operators, each of which does less than a layer."""
-        return self.side.network.framework == "onnx"
+        return self.side.network.has_operators
 
     def into(self, name: str) -> list[tuple[Form | None, ...]]:
         """Return what goes into each call of a node, input by input; None for what cannot be compared."""
@@ -346,7 +346,7 @@ def _times(count: int) -> str:
 def _take_otherwise(theirs: Sequence[Form | None], ours: Sequence[Form | None], source: Arrangement) -> bool:
     """Tell whether one call takes something else on both sides, or a layer of Keras takes more on one."""
     if len(theirs) != len(ours):
-        return source.network.framework == "keras" and bool(theirs) and bool(ours)
+        return source.network.has_layers and bool(theirs) and bool(ours)
     return any(_differ(a, b) for a, b in zip(theirs, ours, strict=True))
 
 

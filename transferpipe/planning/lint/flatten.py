@@ -72,7 +72,7 @@ def _rows_taken(
             continue
         if a.adapter:
             network = sources[a.sources[0].source].network
-            is_graph = network is not None and network.framework == "onnx"
+            is_graph = network is not None and network.has_operators
             first = (
                 _channels_first(network, a.sources[0].name, row) if network and is_graph else [True] * len(row.parts)
             )

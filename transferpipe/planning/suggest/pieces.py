@@ -233,7 +233,7 @@ def _source_layers(pairing: Pairing) -> Iterator[Piece]:
         is_whole = name in stacks and seen.get(outer) == weights  # a stack of one layer, which is taken by its own name
         if len(weights) <= _MOST_BELOW and not is_whole:
             yield Piece(name, tuple(weights))
-    if catalog.network is not None and catalog.network.framework == "onnx":
+    if catalog.network is not None and catalog.network.has_operators:
         yield from _operators(catalog, catalog.network)
 
 

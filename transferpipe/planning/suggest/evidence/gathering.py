@@ -81,7 +81,7 @@ def _settings(fits: Fits, places: tuple[Place, Place], mask: Flags) -> Scores:
     found = np.zeros(mask.shape)
     networks = [place.catalog.network for place in places]
     # Only Keras's own names and spellings of settings can be compared as text.
-    if not all(n is not None and n.framework == "keras" for n in networks):
+    if not all(n is not None and n.has_layers for n in networks):
         return found
     mine = [_settings_of(p.name, networks[0]) for p in fits.targets]
     other = [_settings_of(p.name, networks[1]) for p in fits.sources]

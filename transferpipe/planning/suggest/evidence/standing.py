@@ -34,7 +34,7 @@ def compare_surroundings(places: tuple[Place, Place], kinds: tuple[list[int], li
     """Find pairs that have the same layers around them, those without weights too, near and less near."""
     networks = [place.catalog.network for place in places]
     # Layers without weights are called otherwise elsewhere, or are no layers.
-    if not all(n is not None and n.connected and n.framework == "keras" for n in networks):
+    if not all(n is not None and n.connected and n.has_layers for n in networks):
         return np.zeros(mask.shape)
     found = np.zeros(mask.shape)
     ours, theirs = surroundings(places, kinds)
