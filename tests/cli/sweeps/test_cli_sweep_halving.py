@@ -49,7 +49,7 @@ def test_the_better_half_goes_on_and_rows_say_where_the_others_stopped(cli, here
         "rung     1 of 3: 4 settings, 2 epochs",
         "halved   2 of 4 settings go on; 2 stopped",
         "rung     2 of 3: 2 settings, 4 epochs",
-        "halved   1 of 2 settings go on; 1 stopped",
+        "halved   1 of 2 settings goes on; 1 stopped",
         "rung     3 of 3, the last: 1 setting, 8 epochs",
     ]
     table = {row["score.tag"]: row for row in rows(here / OUT)}

@@ -129,6 +129,8 @@ def test_settings_of_one_plan_count_once():
     without = leaderboard([*same[0], *planned([0.4, 0.55], "x", "p3", "p4"), *planned([0.9, 0.8], "y", "q", "r")])
     assert [row.behind for row in board.rows if row.same_as is None] == [row.behind for row in without.rows]
     assert board.rows[2].behind == board.rows[1].behind
+    other = [replace(e, state={"score": "another"}) for e in same[1]]  # such as another learning rate
+    assert [row.same_as for row in leaderboard([*same[0], *other]).rows] == [None, None]
 
 
 def test_a_seed_that_failed_counts_as_the_worst():

@@ -7,6 +7,7 @@ import yaml
 
 from transferpipe.errors import RecipeError
 from transferpipe.show.curves import curves
+from transferpipe.show.sweeps.halving_words import decision_text
 from transferpipe.show.sweeps.sweep_words import cautions, notes_of, said
 from transferpipe.sweep.comparing.entry import Entry
 from transferpipe.sweep.comparing.leaderboard import leaderboard
@@ -74,6 +75,7 @@ def test_what_failed_everywhere_ends_and_one_failed_seed_counts_as_the_worst():
     assert names(decide(at_rung(table), 0.3)) == ["w", "y", "z"]
     assert names(decide(at_rung(table), 0.3, "drop")) == ["y", "z"]  # w, of one seed, is not compared with x and z
     assert next(e for e in decide(at_rung(table), 0.3).stopped if e.overrides["a"] == "y").stop.place is None
+    assert decision_text(decide(at_rung(table), 0.3)).startswith("halved   1 of 4 settings goes on; 3 stopped")
 
 
 def test_the_variant_that_others_are_compared_with_goes_on():

@@ -30,4 +30,5 @@ def decision_text(decision: Decision) -> str:
     """Return the line after a rung was run."""
     stopped = decision.ended
     tied = f", {decision.tied} of them tied with the best there" if decision.tied else ""
-    return f"halved   {decision.went_on} of {counted(decision.compared, 'setting')} go on; {stopped} stopped{tied}"
+    on = f"{decision.went_on} of {counted(decision.compared + decision.failed, 'setting')}"
+    return f"halved   {on} {'goes' if decision.went_on == 1 else 'go'} on; {stopped} stopped{tied}"

@@ -35,7 +35,7 @@ class Row:
         behind: the difference from the best row; the intervals of all rows hold at once.
         stale: what of its recipe, score or inputs is not the same any more.
         filled: by seed, what counts in place of the score of one that failed.
-        same_as: the setting of the row with the same plans and results before it, with which it counts as one.
+        same_as: the setting of the row with the same plans, score and results before it, with which it counts as one.
     """
 
     setting: Mapping[str, str]
@@ -236,8 +236,9 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
 
 
 def _make_one_of(row: Row) -> Any:
-    """Return what two settings that are one have in common: the plan and the result of every seed."""
-    return frozenset((e.seed, e.checksum, e.value) for e in row.entries)
+    """Return what two settings that are one have in common: the plan, the score and the result of every seed."""
+    # Two ways to train may come to one accuracy by chance, of few images: those are two settings.
+    return frozenset((e.seed, e.checksum, e.state.get("score"), e.value) for e in row.entries)
 
 
 def _could_rank(row: Row) -> bool:

@@ -104,6 +104,11 @@ class Decision:
         return len({_setting(e.overrides) for e in self.stopped})
 
     @property
+    def failed(self) -> int:
+        """How many of these have no score, and were compared with none."""
+        return len({_setting(e.overrides) for e in self.stopped if e.stop and e.stop.place is None})
+
+    @property
     def tied(self) -> int | None:
         """How many settings that were stopped are statistically tied with the best; None where that is unknown."""
         stops = {_setting(e.overrides): e.stop for e in self.stopped if e.stop}

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.text.collapse import counted
 
 Over = Literal["epochs", "data"]
 OVER: tuple[Over, ...] = ("epochs", "data")
@@ -41,7 +42,7 @@ class Rung:
         return self.number == self.of
 
     def __str__(self) -> str:
-        return f"{self.at:g} epochs" if self.over == "epochs" else f"{self.at:.4g} of the training examples"
+        return counted(int(self.at), "epoch") if self.over == "epochs" else f"{self.at:.4g} of the training examples"
 
     def apply(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Return `recipe`, as it is without halving, with a score that trains as far as this.
