@@ -10,6 +10,7 @@ import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.interruption import Terminated, interruption, interruptions
+from transferpipe.prove.manifest import with_seal
 from transferpipe.sweep.record import read_record
 from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result, run_variant
 from transferpipe.sweep.variant import FORMAT_VERSION, Planned, Variant, read_variant, write_variant
@@ -104,4 +105,4 @@ def test_a_signal_that_comes_while_a_result_gets_its_name_leaves_it(tmp_path, mo
     with interruptions(signal.SIGTERM):
         result = run_variant(tmp_path)
         assert interruption() is Terminated  # for whoever runs the next one
-    assert json.loads((tmp_path / RESULT).read_text()) == {**result, "format_version": FORMAT_VERSION}
+    assert json.loads((tmp_path / RESULT).read_text()) == with_seal({**result, "format_version": FORMAT_VERSION})
