@@ -182,6 +182,7 @@ OPERATORS = {
         SCALES, None, [kl.UpSampling2D(2, interpolation="bilinear")],
     ),
     "a scale": ([("Mul", ["a", "n"], "b", {})], scalar(2), [kl.Rescaling(2.0)], [kl.Rescaling(3.0)]),
+    "an addend": ([("Add", ["n", "a"], "b", {})], scalar(1), [kl.Rescaling(1.0, 1.0)], [kl.Rescaling(1.0, -1.0)]),
     "a shift": ([("Sub", ["a", "n"], "b", {})], scalar(1), [kl.Rescaling(1.0, -1.0)], [kl.Rescaling(1.0, 1.0)]),
     "mish": (
         [("Softplus", ["a"], "s", {}), ("Tanh", ["s"], "t", {}), ("Mul", ["a", "t"], "b", {})], {},

@@ -220,8 +220,12 @@ class _NodeWalk:
         has_bias = before.settings.get("is_product") or (before.layer_class in _SCALED and "kernel" in before.settings)
         is_bias = node.op in SHIFTS and len(taken) == 1 and has_bias
         is_bias = is_bias and (node.op == "Add" or node.input in self.made)  # a bias less the product is no bias
+        addend = next((n for n in node.inputs if n in self.constants), None)
         # Only if nothing takes the product without its bias.
-        return bool(is_bias and not self.followers.get(taken[0]) and any(n in self.constants for n in node.inputs))
+        if not is_bias or addend is None or self.followers.get(taken[0]):
+            return False
+        kernel = before.settings.get("kernel", ())  # a bias has a number for each channel
+        return len(self.numbers.get(addend, ())) != 1 or not kernel or 1 in kernel
 
     def _node(self, node: GraphNode, name: str, taken: Sequence[str], spec: WeightSpec | None) -> Node:
         settings: dict[str, Any] = {k: v for k, v in node.attributes.items() if k not in _NOTED}

@@ -235,13 +235,20 @@ def _role(
     if node.op == "Gather":
         return "weight" if place == 0 else ""
     if node.op in SHIFTS:
-        is_bias = _other(node, place) in products and (node.op == "Add" or place == 1)
+        product = products.get(_other(node, place))
+        is_bias = product and (node.op == "Add" or place == 1) and not _is_one_number(node, place, product, ways)
         return "bias" if is_bias else ""
     if place == 0 and node.op in _FROM_LEFT and len(ways[node.input][2]) == _MATRIX:
         # Where both are of the file, the first is multiplied by the second: a table of queries, for one.
         return "weight" if not {*node.inputs[1:2]} & ways.keys() else ""
     roles = _ROLES.get(node.op, ())
     return roles[place - 1] if 0 < place <= len(roles) else ""
+
+
+def _is_one_number(node: GraphNode, place: int, product: GraphNode, ways: Mapping[str, _Way]) -> bool:
+    """Tell whether what is added is one number, and the product has several channels: a bias has one for each."""
+    kernels = [ways[name][2] for name in product.inputs[:2] if name in ways]
+    return math.prod(ways[node.inputs[place]][2]) == 1 and bool(kernels) and 1 not in kernels[-1]
 
 
 def _factor(node: GraphNode, role: str) -> tuple[TensorStep, ...]:
