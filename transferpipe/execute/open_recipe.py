@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Collection, Hashable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -286,7 +287,7 @@ def open_file(origin: Origin, where: str) -> FileSource:
     assert origin.path is not None
     found = find(origin.path, where, origin.sha256)
     path = found.path
-    key = (path.resolve(), str(path), found.url, found.sha256, origin.format, origin.select)
+    key = (os.path.realpath(path), str(path), found.url, found.sha256, origin.format, origin.select)
     known = _FILES.get(key)
     if known and known[1] == stamps_of(known[0].files):
         return known[0]

@@ -164,3 +164,9 @@ def test_the_traceback_comes_when_it_is_asked_for(here, capsys):
 
     assert main(["plan", "recipe=onw", "--traceback"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status, words", [(2, ["diff", "loop.npz"]), (4, ["init", "loop.npz"])])
+def test_a_link_to_itself(refuses, here, status, words):
+    (here / "loop.npz").symlink_to("loop.npz")
+    refuses(status, [*words, "weights.safetensors"], "loop.npz: cannot be read: ")
