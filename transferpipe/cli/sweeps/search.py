@@ -95,8 +95,11 @@ def search(config: DictConfig, axes: Axes, seed: int, folder: Path, attempt: Try
         done = _take_up(optuna, study, place)
         study.sampler = getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=_seed_of(seed, len(study.trials)))
         for number in range(done, settings.n_trials):
+            # A trial has its place from the first, so that one whose process is killed at once is found again, too.
+            if not any(trial.state == optuna.trial.TrialState.WAITING for trial in study.trials):
+                study.enqueue_trial({}, user_attrs={_PLACE: place})
             trial = study.ask(space)
-            trial.set_user_attr(_PLACE, place)
+            trial.set_user_attr(_PLACE, place)  # one that waited may be of another folder
             with _report_interruption(optuna, study, trial):
                 values = {key: str(value) for key, value in trial.params.items()}
                 outcome = attempt(number, values, functools.partial(_report, trial))
@@ -118,7 +121,7 @@ def _take_up(optuna: Any, study: Any, place: str) -> int:
     for trial in study.trials:
         if trial.state == states.RUNNING and trial.user_attrs.get(_PLACE) == place:
             study.tell(trial.number, state=states.FAIL)
-            study.enqueue_trial(trial.params)
+            study.enqueue_trial(trial.params, user_attrs={_PLACE: place})
             cut_off = [*cut_off, trial.number]
             study.set_user_attr(_CUT_OFF, cut_off)
     return sum(1 for trial in study.trials if trial.state != states.WAITING and trial.number not in cut_off)

@@ -71,3 +71,14 @@ def test_a_trial_whose_process_was_killed_is_tried_again_but_no_trial_of_others(
     assert list(asked) == [3, 4]
     assert study.load().trials[theirs.number].state == optuna.trial.TrialState.RUNNING
     assert study.load().trials[killed.number].state == optuna.trial.TrialState.FAIL
+
+
+def test_a_trial_whose_process_was_killed_as_it_was_asked_for_is_tried_again(study, monkeypatch):
+    optuna = pytest.importorskip("optuna")
+    study(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.trial.Trial, "set_user_attr", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            study(4)
+    assert list(study(4)) == [1, 2, 3]
+    assert not study.load().get_trials(states=[optuna.trial.TrialState.RUNNING])
