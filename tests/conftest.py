@@ -17,7 +17,7 @@ from transferpipe.collector import collector_paused
 # How long an example takes is a matter of the machine. The suite tries enough of them to notice what breaks; `.ci/run`
 # tries many more: `pytest --hypothesis-profile=thorough -m hypothesis`.
 settings.register_profile("suite", deadline=None, max_examples=40)
-settings.register_profile("thorough", deadline=None, max_examples=120)
+settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("suite")
 os.environ["COLUMNS"] = "200"  # what is printed is looked for in one line; how it is folded is tested where it is
 # Tests leave nothing in the user's caches, and take nothing of an earlier run; those of the caches switch them on.
@@ -33,6 +33,10 @@ LONG = {
     "every shipped recipe, run": (
         *("test_shipped_recipes.py", "test_vision_recipes.py", "test_surgery_recipes.py", "test_merge_recipes.py"),
         "test_readme.py::test_the_commands_shown_run",
+    ),
+    "whole commands, most of which go wrong": (
+        *("cli/test_cli_hints.py", "cli/test_cli_bad_models.py", "cli/test_cli_newcomers.py", "cli/test_cli_flags.py"),
+        *("test_imports.py", "planning/lint/test_settings.py", "execute/test_suspicious_values.py"),
     ),
     "trainings": (
         *("score/training/", "score/test_finetune.py", "score/test_head_training.py", "cli/test_cli_scores.py"),

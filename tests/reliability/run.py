@@ -45,7 +45,7 @@ MEASUREMENTS = {
     "structures-guided": Measurement(guided.measure_guided, 0, 10_000),
     "damaged": Measurement(damaged.measure_damaged, 8, 300),
     "together": Measurement(together.measure_together, 2, 100),
-    **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 8, 10_000) for name in hostile.CORPORA},
+    **{f"hostile-{name}": Measurement(partial(hostile.measure_hostile, name), 5, 10_000) for name in hostile.CORPORA},
     "sweeps": Measurement(sweeps.measure_sweeps, 2, 30),
     **{f"sweeps-{name}": Measurement(partial(sweeps.measure_engine, name), 0, 30) for name in sweeps.ENGINES},
     "sweeps-optuna": Measurement(sweeps.measure_searches, 0, 30),
