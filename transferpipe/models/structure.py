@@ -83,10 +83,10 @@ def file_structure(source: FileSource) -> TargetStructure:
     layers.sort(key=lambda layer: (layer.name != "", layer.name.count("/")))
     trained = frozenset(w.name for w in source.catalog if _trains(w, source.catalog))
     structure = TargetStructure(source.label, source.catalog, loaded_flags(layers), trained)
-    return dataclasses.replace(structure, held_on=frozenset(_held_on(structure)))
+    return dataclasses.replace(structure, held_on=frozenset(_find_held_on(structure)))
 
 
-def _held_on(structure: TargetStructure) -> Iterator[str]:
+def _find_held_on(structure: TargetStructure) -> Iterator[str]:
     """Yield the weights of which one layer that holds them is off, and the one that makes them is not.
 
     In a file these are what `SpectralNormalization` wraps, which makes the variable: the inner one of the two layers.

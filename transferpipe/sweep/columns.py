@@ -45,7 +45,7 @@ def columns_of(record: SweepRecord) -> tuple[tuple[str, ...], list[Row]]:
     names = {key: f"{key}=" if key in FIXED else key for key in keys}
     rows: list[Row] = [{**_settings(e, names), **_facts_of(e)} for e in record.entries]
     rows += [
-        {**_settings(v, names), "control": v.control, "status": LEFT_OUT, "problems": _joined(v.reasons)}
+        {**_settings(v, names), "control": v.control, "status": LEFT_OUT, "problems": _join(v.reasons)}
         for v in record.left_out
     ]
     return (*names.values(), SEED, *FIXED), rows
@@ -89,12 +89,12 @@ def _facts_of(entry: Entry) -> Row:
         "seconds": result.get("seconds"),
         "plan": entry.checksum,
         "folder": entry.key,
-        "problems": _joined(result.get("problems", ())),
-        "stale": _joined(entry.stale),
+        "problems": _join(result.get("problems", ())),
+        "stale": _join(entry.stale),
         "rung": f"{entry.rung.number} of {entry.rung.of}: {entry.rung}" if entry.rung else None,
         "stopped": str(entry.stop) if entry.stop else pruned,
-        "notes": _joined(score.get("notes", ())),
-        "warnings": _joined(entry.warnings),
+        "notes": _join(score.get("notes", ())),
+        "warnings": _join(entry.warnings),
     }
 
 
@@ -105,10 +105,10 @@ def _all_known(judged: Sequence[bool | None]) -> bool | None:
 
 def _one_or_all(numbers: Sequence[int]) -> int | str | None:
     """Return the number of the only training, or of several all of them as a text."""
-    return numbers[0] if len(numbers) == 1 else _joined(map(str, numbers))
+    return numbers[0] if len(numbers) == 1 else _join(map(str, numbers))
 
 
-def _joined(texts: Iterable[str]) -> str | None:
+def _join(texts: Iterable[str]) -> str | None:
     return "; ".join(texts) or None
 
 

@@ -125,12 +125,12 @@ def judge(setup: Setup) -> Parity:
         return replace(
             parity, reason=f"the inputs hardly change {weak[0].name}, so that its comparison says little; {FILE_ADVICE}"
         )
-    if untested := _untested(setup, [e.name for e, _ in counted], (*tainted, *kept, *lost)):
+    if untested := _find_untested(setup, [e.name for e, _ in counted], (*tainted, *kept, *lost)):
         return replace(parity, reason=_of_untested(untested, setup.against))
     return replace(parity, verdict=PASS)
 
 
-def _untested(setup: Setup, compared: Sequence[str], new: Collection[str]) -> list[str]:
+def _find_untested(setup: Setup, compared: Sequence[str], new: Collection[str]) -> list[str]:
     """Return the outputs that weights move which nothing that was compared tests, but for those of kept weights."""
     left = [name for name in setup.trace.outputs if name not in compared and name not in new]
     if not left or not isinstance(setup.target, KerasRunner):

@@ -48,7 +48,7 @@ def _relation(mine: NDArray[Any], other: NDArray[Any], layers: Mapping[str, Any]
         return "is all zero"
     if name := next((n for n, value in _values(layers) if np.array_equal(mine, value)), ""):
         return f"is the original's {name}"
-    return _arranged(mine, other) or _computed(mine, other)
+    return _find_arrangement(mine, other) or _find_arithmetic(mine, other)
 
 
 def _values(layers: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -60,7 +60,7 @@ def _values(layers: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
                 yield f"{name}/{_own_name(layers[name], weight)}", value
 
 
-def _arranged(mine: NDArray[Any], other: NDArray[Any]) -> str:
+def _find_arrangement(mine: NDArray[Any], other: NDArray[Any]) -> str:
     if not np.array_equal(np.sort(mine, axis=None), np.sort(other, axis=None)):
         return ""
     for order in itertools.permutations(range(mine.ndim)):
@@ -68,17 +68,17 @@ def _arranged(mine: NDArray[Any], other: NDArray[Any]) -> str:
         if moved.shape == mine.shape and np.array_equal(mine, moved):
             return f"is the original's transposed by {list(order)}"
     for axis in reversed(range(mine.ndim)):
-        if np.array_equal(_sorted_along(mine, axis), _sorted_along(other, axis)):
+        if np.array_equal(_sort_along(mine, axis), _sort_along(other, axis)):
             return f"is the original's with the {mine.shape[axis]} entries of axis {axis} in another order"
     return "holds the original's values in another order"
 
 
-def _sorted_along(value: NDArray[Any], axis: int) -> NDArray[Any]:
+def _sort_along(value: NDArray[Any], axis: int) -> NDArray[Any]:
     rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1)
     return rows[np.lexsort(rows.T)]
 
 
-def _computed(mine: NDArray[Any], other: NDArray[Any]) -> str:
+def _find_arithmetic(mine: NDArray[Any], other: NDArray[Any]) -> str:
     norm = float(np.sum(other * other))
     factor = float(np.sum(mine * other)) / norm if norm else 0.0
     if factor and np.max(np.abs(mine - factor * other)) <= _EXACT * np.max(np.abs(mine)):

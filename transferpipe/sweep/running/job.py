@@ -181,11 +181,11 @@ def _find_lost(folder: Path, result: Result) -> list[str]:
     # Compared by content, so that a model that was overwritten is not ranked under its old score.
     changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
     if not missing and result["status"] == DONE:
-        changed += _changed_records(folder)
+        changed += _find_changed_records(folder)
     return missing + [f"{name} is not what was written" for name in changed]
 
 
-def _changed_records(folder: Path) -> list[str]:
+def _find_changed_records(folder: Path) -> list[str]:
     try:
         manifest = read_json(folder / MANIFEST)
     except FileError:

@@ -151,7 +151,7 @@ def _source(content: OnnxContent) -> FileSource:
     places = {s.where for s in mine}
     called = {s.where: s.name for s in mine if s.where != s.name}
     taken = {s.name for s in mine}
-    operands = operands_of(content.nodes) - _learned_states(content)
+    operands = operands_of(content.nodes) - _find_learned_states(content)
     catalog = Catalog(
         tuple(mine),
         str(content.path),
@@ -188,7 +188,7 @@ def _source(content: OnnxContent) -> FileSource:
     )
 
 
-def _learned_states(content: OnnxContent) -> set[str]:
+def _find_learned_states(content: OnnxContent) -> set[str]:
     """Return the initial states of recurrent operators that are not zeros, with which every exporter begins.
 
     Keras's layers begin with zeros too, so that only others are weights that a model may miss.

@@ -111,7 +111,7 @@ def find_uses(
         operands.follow(node)
         if node.inputs and constant.issuperset(filter(None, node.inputs)):
             constant.update(node.outputs)
-        if (way := _handed_on(node, ways, numbers, operands.found)) or (way := _computed(node, ways, constant)):
+        if (way := _hand_on(node, ways, numbers, operands.found)) or (way := _find_computed(node, ways, constant)):
             ways[node.output] = way
             continue
         if is_product(node) and node.output:
@@ -138,7 +138,7 @@ def find_uses(
 _Way = tuple[str, tuple[TensorStep, ...], Shape]
 
 
-def _handed_on(
+def _hand_on(
     node: GraphNode,
     ways: Mapping[str, _Way],
     numbers: Mapping[str, tuple[int | float, ...]],
@@ -152,7 +152,7 @@ def _handed_on(
     return (origin, *further) if further is not None and len(steps) < _MOST_STEPS else None
 
 
-def _computed(node: GraphNode, ways: Mapping[str, _Way], constant: Set[str]) -> _Way | None:
+def _find_computed(node: GraphNode, ways: Mapping[str, _Way], constant: Set[str]) -> _Way | None:
     """Return the tensor that a node changes with nothing but tensors of the file: the largest that it takes."""
     if node.op not in _ELEMENTWISE or node.output not in constant:
         return None
