@@ -260,7 +260,10 @@ class _WeightsComparison:
         if shape_a != shape_b or note:
             status = SHAPE
         else:
-            sides = self._find_counterpart(assignment, given), self._hold(self._there.source, weight.name, weight)
+            sides = (
+                self._find_counterpart(assignment, given),
+                self._make_stored(self._there.source, weight.name, weight),
+            )
             # Even of another dtype, values are compared: a cast that changed nothing is worth knowing.
             difference = self._comparer.compare(*self._a_and_b(*sides))
             status = DTYPE if dtype_a != dtype_b else CHANGED if difference else EQUAL
@@ -276,7 +279,7 @@ class _WeightsComparison:
             note=note,
         )
 
-    def _hold(self, source: Source, name: str, spec: WeightSpec) -> StoredValue:
+    def _make_stored(self, source: Source, name: str, spec: WeightSpec) -> StoredValue:
         return StoredValue(spec.shape, spec.dtype, lambda: source.read(name), source.locate(name))
 
     def _find_counterpart(self, assignment: Assignment, shape: tuple[int, ...]) -> StoredValue:
@@ -285,7 +288,7 @@ class _WeightsComparison:
         # Read as it lies in its file, a stretch at a time: nothing is computed of it.
         if assignment.is_copy:
             name = assignment.sources[0].name
-            return self._hold(source, name, source.catalog[name])
+            return self._make_stored(source, name, source.catalog[name])
 
         def read() -> NDArray[Any]:
             whole = chain_of(assignment.merge, assignment.transforms)

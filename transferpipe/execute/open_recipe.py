@@ -234,7 +234,7 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
         file = open_file(origin, "target.path")
         if is_to_build(file, recipe):
             _refuse_bare(file, origin, "target.path")
-            target = build_of_file(_refuse_forbidden_configuration(file, trusted), describe_origin(origin), recipe.seed)
+            target = build_of_file(_check_configuration(file, trusted), describe_origin(origin), recipe.seed)
             file = held_in_memory(target, file) if origin.repeat else file
         elif not origin.repeat:
             target = _file_target(file, trusted)
@@ -252,9 +252,7 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
 def _open_repeated_target(file: FileSource, origin: Origin, recipe: Recipe, trusted: Collection[str]) -> FileTarget:
     """Return a file of repeated layers as the target: as a model where one is to be saved, else its weights alone."""
     as_model = any(output.has_groups or output.is_model for output in outputs_of((recipe.save.path, *recipe.save.also)))
-    repeated = repeat_layers(
-        _refuse_forbidden_configuration(file, trusted) if as_model else file, origin.repeat, as_model
-    )
+    repeated = repeat_layers(_check_configuration(file, trusted) if as_model else file, origin.repeat, as_model)
     return FileTarget(repeated.source, repeats=origin.repeat, no_model=repeated.no_model)
 
 
@@ -264,10 +262,10 @@ def _file_target(file: FileSource, trusted: Collection[str]) -> FileTarget:
     known = _TARGETS.get(key)
     if known is not None and known.source is file:  # what is kept keeps its file, so that no other has its number
         return known
-    return _TARGETS.keep(key, FileTarget(_refuse_forbidden_configuration(file, trusted)))
+    return _TARGETS.keep(key, FileTarget(_check_configuration(file, trusted)))
 
 
-def _refuse_forbidden_configuration(source: FileSource, trusted: Collection[str]) -> FileSource:
+def _check_configuration(source: FileSource, trusted: Collection[str]) -> FileSource:
     """Return a file whose configuration may be copied.
 
     Raises:

@@ -62,7 +62,7 @@ def check_recipe_file(path: Path) -> bool:
         raise UnsafeError(_too_many(path))
     try:
         seen: list[yaml.Event] = []
-        _check_events(_keep(yaml.parse(text, Loader=LOADER), seen), path)
+        _check_events(_note_events(yaml.parse(text, Loader=LOADER), seen), path)
     except yaml.YAMLError as error:
         raise RecipeError(yaml_problem(error, path)) from error
     words = [str(event.value) for event in seen if isinstance(event, yaml.ScalarEvent)]
@@ -86,7 +86,7 @@ def _has_too_many(text: str) -> bool:
     return False
 
 
-def _keep(events: Iterator[yaml.Event], seen: list[yaml.Event]) -> Iterator[yaml.Event]:
+def _note_events(events: Iterator[yaml.Event], seen: list[yaml.Event]) -> Iterator[yaml.Event]:
     for event in events:
         seen.append(event)
         yield event

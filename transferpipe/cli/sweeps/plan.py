@@ -188,7 +188,7 @@ def plan_rung(
         TransferError: one cannot be planned.
     """
     means = _Means(base.composer, trusted, texts_written(found.folder))
-    again = [_lengthen(p.variant, rung) for p in found.variants if not p.variant.control]
+    again = [_move_to_rung(p.variant, rung) for p in found.variants if not p.variant.control]
     variants, broken = _plan_variant(means, again, on_progress)
     for _, error in broken:
         raise error
@@ -200,7 +200,7 @@ def at_rung(variant: Variant, rung: Rung) -> Variant:
     return replace(variant, recipe=rung.apply(variant.recipe), rung=rung)
 
 
-def _lengthen(variant: Variant, rung: Rung) -> Variant:
+def _move_to_rung(variant: Variant, rung: Rung) -> Variant:
     """Return a variant of the last rung as it is trained at an earlier one."""
     last, score = variant.rung, dict(variant.recipe["score"])
     if last and last.over == "data" and last.at < 1:

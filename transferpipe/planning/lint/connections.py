@@ -152,7 +152,7 @@ class _Feeds:
             # A Normalization has weights, and is compared with the Rescaling that may do its work.
             has_weights = self.side.has_weights(node.name) and node.layer_class != "Normalization"
             if has_weights or node.layer_class == "InputLayer" or len(taken) != 1:
-                form, size = self._end_of_walk(origin, taken, depth)
+                form, size = self._describe_end(origin, taken, depth)
                 for number in outputs[::-1] if form is not None else ():
                     form = (f"output {number}", form)
                 return form, size
@@ -175,7 +175,7 @@ class _Feeds:
             return int(all_outputs and not is_path)
         return origin.output
 
-    def _end_of_walk(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
+    def _describe_end(self, origin: NodeOutput, taken: tuple[NodeOutput, ...], depth: int) -> tuple[Form | None, int]:
         """Return the form of what a node gives that has weights, is an input, or takes several values or none."""
         name = self.names.get(origin.node)
         if name is not None:

@@ -81,14 +81,14 @@ class _Search:
     def __init__(self, setup: Setup, entries: Sequence[Compared], first: Compared) -> None:
         self.setup, self.first = setup, first
         self.end, self.count, self.cut = time.monotonic() + _SECONDS, 0, ""
-        self.expected = self._expect()
+        self.expected = self._find_expected()
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
         self.candidates = self._between()
         self.replayed = self._before_candidates()
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
 
-    def _expect(self) -> NDArray[Any] | None:
+    def _find_expected(self) -> NDArray[Any] | None:
         setup, first = self.setup, self.first
         if first.name in setup.trace.outputs:
             return setup.reference.outputs.get(first.reference)

@@ -78,7 +78,7 @@ class Case:
     trusted: tuple[str, ...] = ()
 
 
-def _keep(plan: Plan) -> KeptWeights:
+def _find_kept(plan: Plan) -> KeptWeights:
     lost = tuple(k.target for k in plan.kept if k.reason == "no rule")
     meant = tuple(k.target for k in plan.kept if k.reason != "no rule")
     return KeptWeights(meant, lost, frozenset(a.layer for a in plan.assignments))
@@ -121,7 +121,7 @@ def sha256_of(path: str) -> str:
 
 def _check(case: Case) -> Parity:
     check, target = case.check, case.target
-    kept = _keep(case.plan)
+    kept = _find_kept(case.plan)
     if check.expected is not None:
         assert check.inputs is not None
         data = as_inputs(read_arrays(check.inputs, f"{WHERE}.inputs"), target.inputs, f"{WHERE}.inputs: {check.inputs}")

@@ -53,7 +53,7 @@ class Fields:
             self.note(key, "a value is required", f"give one: {self.at(key)}=...")
         return None
 
-    def _type(self, key: str, types: tuple[type, ...], name: str) -> Any:
+    def _check_type(self, key: str, types: tuple[type, ...], name: str) -> Any:
         value, default = self.raw(key), self._rows[key].default
         if value is None:
             return default
@@ -64,16 +64,16 @@ class Fields:
 
     def text(self, key: str) -> str | None:
         """Return a string."""
-        value = self._type(key, (str,), "text")
+        value = self._check_type(key, (str,), "text")
         return str(value) if value is not None else None
 
     def flag(self, key: str) -> bool:
         """Return true or false."""
-        return bool(self._type(key, (bool,), "true or false"))
+        return bool(self._check_type(key, (bool,), "true or false"))
 
     def integer(self, key: str) -> int:
         """Return an integer of at least 0."""
-        value = self._type(key, (int,), "an integer")
+        value = self._check_type(key, (int,), "an integer")
         if value < 0:
             self.note(key, f"must be at least 0, not {value}")
         return int(value)
@@ -93,7 +93,7 @@ class Fields:
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """Return a mapping; empty where the key is missing."""
-        value: Mapping[str, Any] = self._type(key, (Mapping,), "a mapping")
+        value: Mapping[str, Any] = self._check_type(key, (Mapping,), "a mapping")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

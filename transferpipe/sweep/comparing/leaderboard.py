@@ -230,12 +230,12 @@ def _rows(entries: Sequence[Entry], keys: Sequence[str]) -> list[Row]:
     first: dict[Any, Row] = {}
     for i, row in enumerate(rows):
         # Two ways to write one recipe are one setting: counted twice, they would make chance look larger.
-        if _could_rank(row) and first.setdefault(_make_one_of(row), row) is not row:
-            rows[i] = replace(row, same_as=first[_make_one_of(row)].setting)
+        if _could_rank(row) and first.setdefault(_identify_setting(row), row) is not row:
+            rows[i] = replace(row, same_as=first[_identify_setting(row)].setting)
     return rows
 
 
-def _make_one_of(row: Row) -> Any:
+def _identify_setting(row: Row) -> Any:
     """Return what two settings that are one have in common: the plan, the score and the result of every seed."""
     # Two ways to train may come to one accuracy by chance, of few images: those are two settings.
     return frozenset((e.seed, e.checksum, e.state.get("score"), e.value) for e in row.entries)
@@ -293,14 +293,14 @@ def _rank_rows(rows: Sequence[Row], seeds: Sequence[str], higher_is_better: bool
         # Those that were stopped on the way were in the running, too.
         picked_from = len(distinct) + _count_stopped(rows)
         spreads = family([[row.values[seed] for seed in seeds] for row in distinct], picked_from)
-        picked = {_make_one_of(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
+        picked = {_identify_setting(row): e for row, e in zip(distinct, spreads, strict=True) if places[id(row)] == 1}
         if best in judged:
             table = [[row.values[seed] for seed in seeds] for row in judged]
             found = behind_best(table, judged.index(best))
-            gaps = {_make_one_of(row): gap for row, gap in zip(judged, found, strict=True) if row is not best}
+            gaps = {_identify_setting(row): gap for row, gap in zip(judged, found, strict=True) if row is not best}
     done = []
     for row in rows:
-        made = _make_one_of(row)
+        made = _identify_setting(row)
         if row.ranks:
             row = replace(row, rank=places[id(row)], behind=gaps.get(made))
             row = _as_picked(row, picked[made]) if made in picked else row

@@ -106,7 +106,7 @@ def _imports_in(path: Path, _: int, __: int) -> Sequence[str]:
             base = ".".join(filter(None, [_package(path, node.level), node.module]))
             # Whether the name is a module or something in one shows only when it is looked for.
             found += [base, *(f"{base}.{alias.name}" if base else alias.name for alias in node.names)]
-        elif isinstance(node, ast.Call) and node.args and _find_called(node.func) in _IMPORTING:
+        elif isinstance(node, ast.Call) and node.args and _name_called(node.func) in _IMPORTING:
             said = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
             if isinstance(said, str):
                 inner = said.lstrip(".")
@@ -114,7 +114,7 @@ def _imports_in(path: Path, _: int, __: int) -> Sequence[str]:
     return tuple(name for name in dict.fromkeys(found) if name)
 
 
-def _find_called(function: ast.expr) -> str:
+def _name_called(function: ast.expr) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 

@@ -182,7 +182,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 }
 
 
-def _shape(x: Array, newshape: Sequence[int | None]) -> Array:
+def _reshape(x: Array, newshape: Sequence[int | None]) -> Array:
     return x.reshape([-1 if n is None else n for n in newshape])
 
 
@@ -249,7 +249,7 @@ _OPERATIONS: Mapping[str, Callable[..., Any]] = {
     "cos": np.cos,
     "sign": np.sign,
     "clip": lambda x, x_min, x_max: np.clip(x, x_min, x_max),
-    "reshape": _shape,
+    "reshape": _reshape,
     "transpose": lambda x, axes: np.transpose(x, axes),
     "swapaxes": np.swapaxes,
     "moveaxis": np.moveaxis,

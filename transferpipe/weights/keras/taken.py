@@ -92,11 +92,11 @@ def one_place(axis: int, index: int, shape: Shape, *, keepdims: bool) -> LayerFu
         return None
     if size == 1 and len(shape) == _MAPS[0]:
         return LayerFunction(NEUTRAL if keepdims else "Flatten")
-    places = {PLACE: index % size, FROM_END: index % size - size} if size is not None else _count_from_end(index)
+    places = {PLACE: index % size, FROM_END: index % size - size} if size is not None else _make_place(index)
     return LayerFunction(f"one place of axis {axis}", {**places, "keepdims": keepdims})
 
 
-def _count_from_end(index: int) -> dict[str, Any]:
+def _make_place(index: int) -> dict[str, Any]:
     """Return a place that is known from one end only: it is none that is counted from the other."""
     if index < 0:
         return {PLACE: f"from the end ({index})", FROM_END: index}
@@ -173,4 +173,4 @@ def taken_of_open(before: LayerFunction, here: LayerFunction) -> LayerFunction |
         number = number - pair[1] if number < 0 else number + pair[0]
     else:
         return None
-    return LayerFunction(here.kind, {**_count_from_end(number), "keepdims": here.settings["keepdims"]})
+    return LayerFunction(here.kind, {**_make_place(number), "keepdims": here.settings["keepdims"]})
