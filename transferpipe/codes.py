@@ -243,9 +243,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         ),
         "not-loaded": WarningKind(
             "The model has layers with load hooks of their own, or a variable in several places, so that Keras need "
-            "not have what the file holds. Loading it to compare failed because of the user's own classes.",
+            "not have what the file holds. Loading it to compare failed because of the user's own classes, or they are "
+            "those of a file, which are not imported without being asked for.",
             "model.keras: cannot be compared with what Keras loads: TypeError: Could not locate class 'Own'",
-            "Give the classes a get_config and register them, so that load_model can make them again.",
+            "Give the classes a get_config and register them, so that load_model can make them again. Where the target "
+            "is a file, vouch for their module with `--trust`.",
         ),
         "not-reloaded": WarningKind(
             "`verify.reload` asks to load the result with Keras, and no file that is saved is a model.",

@@ -351,14 +351,13 @@ def test_files_that_hold_weights_alone(also, tmp_path):
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["state"][0]["fate"] == "taken"
 
 
-class Doubled(kl.Layer):
-    """A class of somebody else's, which is not at hand where the file is transferred."""
-
-    def call(self, x):
-        return 2 * x
-
-
 def test_a_state_that_keras_cannot_load_here_is_said_to_be_open(tmp_path):
+    class Doubled(kl.Layer):
+        """A class of somebody else's, which is not at hand where the file is transferred."""
+
+        def call(self, x):
+            return 2 * x
+
     for file, words in (("one", ["a", "b"]), ("two", ["c", "d"])):
         look = kl.StringLookup(vocabulary=words, name="look")
         ends = [kl.Embedding(3, 2, name="e"), Doubled(name="own")]

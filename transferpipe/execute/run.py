@@ -18,6 +18,7 @@ from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.publishing.staging import Staging
 from transferpipe.models.building.kept import keep_asked
+from transferpipe.models.file_classes import NO_CLASSES, classes_of, find_hooked, find_own_classes
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
@@ -237,8 +238,9 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
     notes = [*_check_reload(temporaries, prepared)]
     states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
     for temporary in temporaries:
-        if output_of(temporary.name).holds_architecture:
-            notes += verify_states(temporary, prepared.opened.target, states)
+        if states and output_of(temporary.name).holds_architecture:
+            own = classes_of(prepared.opened.target, prepared.trusted).known
+            notes += verify_states(temporary, prepared.opened.target, states, own)
     parity, open_questions = _check_parity(prepared, temporaries, values)
     artifacts = tuple(
         {**entry, "freezing": proof.freezing, "writer": w.how, **_places(w, proof)}
@@ -319,30 +321,47 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
     Where the model that Keras loads need not have what the file holds, its weights are compared without being asked.
     """
     if not prepared.recipe.verify.reload:
-        return _check_loaded(temporaries, prepared) if is_worth_loading(prepared.opened.target) else ()
+        return _check_loaded(temporaries, prepared)
     from transferpipe.prove.reload import verify_reload, verify_served
 
     notes: list[PlanWarning] = []
+    target = prepared.opened.target
     for temporary in temporaries:
         if output_of(temporary.name).files == "folder":
             verify_served(temporary)
         if output_of(temporary.name).holds_architecture:
-            target = prepared.opened.target.structure
-            notes += verify_reload(temporary, target, prepared.plan, _values(prepared).value)
+            # Whoever loads a built model must find its classes registered; those of a file are known only by a word.
+            classes = classes_of(target, prepared.trusted) if isinstance(target, FileTarget) else NO_CLASSES
+            notes += verify_reload(temporary, target.structure, prepared.plan, _values(prepared).value, classes)
     return tuple(notes)
 
 
 def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
-    from transferpipe.prove.reload import verify_loaded
-
+    """Compare with what Keras loads where that need not be what the file holds; say where it cannot be compared."""
+    target = prepared.opened.target
+    hooked = find_hooked(find_own_classes(target.source.config)) if isinstance(target, FileTarget) else []
+    if not hooked and not is_worth_loading(target):
+        return ()
+    classes = classes_of(target, prepared.trusted)
+    unknown = next((found for found in hooked if found in classes.unknown), None)
     notes: list[PlanWarning] = []
     for temporary in temporaries:
-        if output_of(temporary.name).has_groups:
-            if not is_installed("keras"):
-                text = "cannot be compared with what Keras loads: Keras is not installed"
-                notes.append(PlanWarning("not-loaded", final_name(temporary), text))
-                continue
-            notes += verify_loaded(temporary, prepared.opened.target, _values(prepared).value)
+        if not output_of(temporary.name).has_groups:
+            continue
+        if not is_installed("keras"):
+            text = "cannot be compared with what Keras loads: Keras is not installed"
+            notes.append(PlanWarning("not-loaded", final_name(temporary), text))
+        elif unknown is not None:
+            # The class is not imported because a file says so.
+            text = (
+                f"was not compared with what Keras loads: {unknown.module}.{unknown.name} has load hooks of its own, "
+                f"and is not imported without --trust {unknown.package} (in Python, import it first)"
+            )
+            notes.append(PlanWarning("not-loaded", final_name(temporary), text))
+        else:
+            from transferpipe.prove.reload import verify_loaded
+
+            notes += verify_loaded(temporary, target, _values(prepared).value, classes.known)
     return tuple(notes)
 
 

@@ -56,7 +56,9 @@ def load_values(walked: Walked, values: Mapping[str, NDArray[Any]]) -> Callable[
 def _loads_itself(walked: Walked, layer: Any, touched: list[str]) -> bool:
     """Tell whether loading `touched` is more than assigning to variables."""
     computed = any(name in walked.fixed for name in touched)
-    return computed or is_own_hook(layer, "load_own_variables") or callable(getattr(layer, "finalize_state", None))
+    return (
+        computed or is_own_hook(type(layer), "load_own_variables") or callable(getattr(layer, "finalize_state", None))
+    )
 
 
 def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:

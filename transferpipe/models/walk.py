@@ -220,20 +220,20 @@ def takes_by_hook(layer: Any) -> bool:
     return type(layer).load_own_variables is not keras.layers.Layer.load_own_variables
 
 
-def is_own_hook(layer: Any, name: str) -> bool:
-    """Tell whether the method `name` of `layer` is there and is not Keras's own."""
-    for kind in type(layer).__mro__:
+def is_own_hook(layer_class: type, name: str) -> bool:
+    """Tell whether the method `name` of a class is there and is not Keras's own."""
+    for kind in layer_class.__mro__:
         if name in vars(kind):
             return not kind.__module__.startswith("keras.src.")
     return False
 
 
-_HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_assets")
+HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_assets")
 
 
 def has_own_hooks(model: Any) -> bool:
     """Tell whether a layer of the model saves or loads in a way that is not Keras's own."""
-    return any(is_own_hook(layer, hook) for layer in layers_in(model) for hook in _HOOKS)
+    return any(is_own_hook(type(layer), hook) for layer in layers_in(model) for hook in HOOKS)
 
 
 def own_classes(model: Any) -> dict[str, type]:

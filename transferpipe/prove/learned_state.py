@@ -9,15 +9,23 @@ from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.state.lookups import LearnedState
-from transferpipe.models.target import ModelTarget, Target
-from transferpipe.models.walk import own_classes, walk
+from transferpipe.models.target import Target
+from transferpipe.models.walk import walk
 from transferpipe.planning.model import PlanWarning
 from transferpipe.prove.reload import last_reason, would_load
 from transferpipe.save.learned_state import check_states
 
 
-def verify_states(path: Path, target: Target, states: Mapping[str, LearnedState]) -> list[PlanWarning]:
+def verify_states(
+    path: Path, target: Target, states: Mapping[str, LearnedState], own: Mapping[str, type]
+) -> list[PlanWarning]:
     """Load the `.keras` file `path` and compare the state of its lookup layers with what they take.
+
+    Args:
+        path: the finished file.
+        target: what it is made of.
+        states: what its lookup layers take, by their names.
+        own: the user's own classes, by the names that the configuration calls them.
 
     Returns:
         A warning where Keras cannot load the file without the user's own classes.
@@ -27,7 +35,7 @@ def verify_states(path: Path, target: Target, states: Mapping[str, LearnedState]
     """
     if not states:
         return []
-    name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
+    name = final_name(path)
     try:
         model = import_keras().models.load_model(path, custom_objects=own, compile=False)
     except Exception as error:  # a user's own code may raise anything

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
+from transferpipe.models.file_classes import NO_CLASSES, FileClasses
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.models.walk import Walked, own_classes, to_numpy, walk
+from transferpipe.models.walk import Walked, to_numpy, walk
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
@@ -32,7 +33,11 @@ _WHOLE = (0, 1)
 
 
 def verify_reload(
-    path: Path, target: TargetStructure, plan: Plan, expected: Callable[[str], NDArray[Any]]
+    path: Path,
+    target: TargetStructure,
+    plan: Plan,
+    expected: Callable[[str], NDArray[Any]],
+    classes: FileClasses = NO_CLASSES,
 ) -> list[PlanWarning]:
     """Load `path` with `keras.models.load_model` and compare weights and freezing; its outputs must be finite.
 
@@ -42,6 +47,13 @@ def verify_reload(
     A forward pass that raises proves nothing against the file: its inputs are random, and may be none that the model
     takes. The weights are compared all the same.
 
+    Args:
+        path: the finished file.
+        target: what it must hold.
+        plan: what must be frozen.
+        expected: returns the value that a weight must have.
+        classes: those of the user's own that the configuration of a file names.
+
     Returns:
         What could not be compared, or not be run.
 
@@ -50,9 +62,13 @@ def verify_reload(
     """
     name = final_name(path)
     try:
-        model = import_keras().models.load_model(path, compile=False)
+        model = import_keras().models.load_model(path, custom_objects=dict(classes.known), compile=False)
     except (Exception, SystemExit) as error:  # a user's own code must not end the process
-        raise VerificationError(explain_refusal(name, error)) from error
+        problem = explain_refusal(name, error)
+        if classes.unknown and "Could not locate" in problem.what:
+            fix = f"allow its module on the command line: --trust {classes.unknown[0].package}"
+            problem = Problem(name, problem.what, fix)
+        raise VerificationError(problem) from error
     problems = Problems()
     walked = walk(model, name)
     trainable = {id(v) for v in model.trainable_variables}
@@ -64,8 +80,10 @@ def verify_reload(
     return notes
 
 
-def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[Any]]) -> list[PlanWarning]:
-    """Load `path` with Keras, the user's own classes being those of the target at hand, and compare the weights.
+def verify_loaded(
+    path: Path, target: Target, expected: Callable[[str], NDArray[Any]], own: Mapping[str, type]
+) -> list[PlanWarning]:
+    """Load `path` with Keras, the user's `own` classes being those of the target at hand, and compare the weights.
 
     Returns:
         A warning where the model cannot be loaded because of these classes.
@@ -74,7 +92,7 @@ def verify_loaded(path: Path, target: Target, expected: Callable[[str], NDArray[
         VerificationError: something differs, a layer cannot load what the file holds of it, or the file of a model that
             was built of Keras's own classes, or was a file that Keras loads, does not load.
     """
-    name, own = final_name(path), own_classes(target.model) if isinstance(target, ModelTarget) else {}
+    name = final_name(path)
     is_model = output_of(path.name).is_model
     rebuilt = None if is_model else _rebuild(target, own)
     if rebuilt is None and not is_model:

@@ -107,7 +107,7 @@ def check_classes(config: Any, label: str, vouched: Vouched, values: int | None 
     Raises:
         UnsafeError: it does.
     """
-    for inner, layer in _mappings(config):
+    for inner, layer in mappings_in(config):
         where = f"{label}: layer {layer[:200]!r}" if layer else label
         name, module = inner.get("class_name"), inner.get("module")
         if isinstance(name, str):
@@ -120,7 +120,7 @@ def check_classes(config: Any, label: str, vouched: Vouched, values: int | None 
         _check_sizes(inner, where, values)
 
 
-def _mappings(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
+def mappings_in(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
     """Yield every mapping with the name of the innermost layer that it is, or is of; empty for the model itself."""
     # A stack of its own: a configuration may be nested deeper than Python's calls go.
     waiting = [(config, "")]
@@ -154,7 +154,7 @@ def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouch
         return None
     top = module.partition(".")[0]
     what = f"its configuration names {'.'.join(filter(None, (module, called)))[:200]!r}, which is not a class of Keras"
-    if top in (*_KERAS_TOPS, *_DANGEROUS) or not top.isidentifier():
+    if top in (*LIBRARIES, *_DANGEROUS) or not top.isidentifier():
         raise UnsafeError(Problem(where, f"{what}: it is not copied", _OWN_CODE))
     fix = f"if you trust it, allow it on the command line: --trust {top}"
     raise UnsafeError(Problem(where, f"{what}: it is not copied", fix))
@@ -178,7 +178,7 @@ def _text(inner: Mapping[str, Any], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-_KERAS_TOPS = ("keras", "tf_keras", "tensorflow", *_HUBS)
+LIBRARIES = ("keras", "tf_keras", "tensorflow", *_HUBS)
 # No word on the command line should make these of a model's file: they are the interpreter's own.
 _DANGEROUS = frozenset(("builtins", "os", "posix", "nt", "sys", "subprocess", "shutil", "importlib", "runpy", "pickle",
     "marshal", "ctypes", "socket", "pty", "code", "transferpipe", "webbrowser", "urllib", "http", "multiprocessing",

@@ -1,0 +1,75 @@
+"""A file whose classes are the user's own, copied without them: what Keras would have after loading it."""
+
+import sys
+
+import keras
+import pytest
+
+MODULE = """
+import keras
+
+class Base(keras.layers.Dense):
+    HOOK
+
+@keras.saving.register_keras_serializable("their")
+class Own(Base):
+    pass
+"""
+RECIPE = "source: {path: s.keras}\ntarget: {path: t.keras}\nunmatched: same_name\n"
+HOOKS = {
+    "raises": 'def load_own_variables(self, store):\n        raise ValueError("these words")',
+    "loads something else": "def load_own_variables(self, store):\n        self.kernel.assign(2 * store['0'][()])",
+    "loads right": "def load_own_variables(self, store):\n        super().load_own_variables(store)",
+    "has none": "pass",
+}
+RIGHT = ("loads right", "has none")
+
+
+@pytest.fixture
+def files(here, monkeypatch):
+    """Return a function that saves two models of a class with this hook, and forgets the class."""
+    monkeypatch.syspath_prepend(here)
+
+    def make(hook):
+        (here / "their_layers.py").write_text(MODULE.replace("HOOK", HOOKS[hook]))
+        (here / "recipes" / "files.yaml").write_text(RECIPE)
+        import their_layers
+
+        for name in "st":
+            keras.Sequential([keras.Input((3,)), their_layers.Own(2, name="own")]).save(here / f"{name}.keras")
+        forget()
+
+    def forget():
+        sys.modules.pop("their_layers", None)
+        keras.saving.get_custom_objects().pop("their>Own", None)
+
+    yield make
+    forget()
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_is_said_of_a_class_that_only_its_text_shows(cli, files, hook):
+    files(hook)
+    answer = cli("run", "recipe=files")
+    assert answer.status == 0
+    assert ("their_layers.Own has load hooks of its own" in answer.out) == (hook != "has none")
+    assert "their_layers" not in sys.modules, "a file does not say what is imported"
+
+
+@pytest.mark.parametrize("hook", ["raises", "loads something else", "loads right"])
+def test_what_keras_loads_is_compared_where_the_user_vouches(cli, files, hook):
+    files(hook)
+    answer = cli("run", "recipe=files", "--trust", "their_layers")
+    assert answer.status == (0 if hook == "loads right" else 3)
+    assert "not-loaded" not in answer.out
+    words = {"raises": "these words", "loads something else": "own/0: has a different value"}.get(hook, "")
+    assert words in answer.err
+
+
+@pytest.mark.follows("verify_reload: allow its module on")
+def test_a_result_that_is_to_be_loaded_needs_its_classes(cli, files):
+    files("has none")
+    refused = cli("run", "recipe=files", "verify.reload=true")
+    assert refused.status == 3
+    assert "-> allow its module on the command line: --trust their_layers" in refused.err
+    assert cli("run", "recipe=files", "verify.reload=true", "--trust", "their_layers").status == 0
