@@ -159,6 +159,27 @@ def test_inputs_of_another_shape(first, tmp_path, monkeypatch):
     assert verdict(FILES, "m.keras", build) == "pass"
 
 
+@follows("_not_taken: write inputs that the")
+@pytest.mark.parametrize("rows", [4, 9])
+def test_tokens_that_the_original_refuses(rows):
+    def build(count=4):
+        x = keras.Input((3,), dtype="int32")
+        table = layers.Embedding(count, 2, name="table", embeddings_initializer="normal")
+        return keras.Model(x, layers.Dense(2)(layers.Flatten()(table(x))))
+
+    source, target = build(), build(rows)
+    x = RANDOM.integers(0, 4, (5, 3)).astype("int32")
+    with pytest.raises(tp.RecipeError) as caught:
+        tp.parity(source, target, inputs={"x": x + 100 if rows == 4 else x + 1})
+    assert caught.value.problems[0].fix.endswith("inputs that the original takes")
+    values = [
+        np.concatenate([w, np.zeros((t.shape[0] - w.shape[0], 2))]) if w.shape != t.shape else w
+        for w, t in zip(source.get_weights(), target.get_weights(), strict=True)
+    ]
+    target.set_weights(values)
+    assert tp.parity(source, target, inputs={"x": x}).verdict == "pass"
+
+
 class Twice(layers.Layer):
     def call(self, x):
         return 2 * x

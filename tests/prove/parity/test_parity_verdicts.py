@@ -1,5 +1,7 @@
 """What is never a pass: constant outputs, NaN, models that refuse; and what is not compared: kept heads."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from twins import filled
 import transferpipe as tp
 from transferpipe.prove.parity.pairs import with_weightless
 
+RANDOM = np.random.default_rng(0)
 ALL = {"all": {"to": ".*"}}
 
 
@@ -189,14 +192,56 @@ def test_subclassed_models_run_on_floats_of_the_shape_that_they_were_built_for(c
         assert (found.verdict, found.first) == ("fail", "a")
 
 
-def test_subclassed_models_of_tokens_run_on_inputs_that_are_given():
-    models = [Tokens() for _ in range(2)]
-    for model in models:
-        model(np.zeros((1, 2), "int32"))
-    models[1].set_weights(filled(models[0]).get_weights())
-    found = tp.parity(*models)
-    assert (found.verdict, "does not say what inputs it takes" in found.reason) == ("inconclusive", True)
-    assert tp.parity(*models, inputs={"x": np.arange(10, dtype="int32").reshape(5, 2) % 5}).verdict == "pass"
+class Several(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = layers.Dense(2, name="a"), layers.Dense(2, name="b")
+        self.table = layers.Embedding(1, 2, name="table")
+
+    def add(self, x, y, z):
+        return self.a(x) + self.b(y) + self.table(z)
+
+
+class Listed(Several):
+    def call(self, inputs):
+        return self.add(*inputs)
+
+
+class Named(Several):
+    def call(self, inputs):
+        return self.add(inputs["x"], inputs["y"], inputs["z"])
+
+
+class Apart(Several):
+    def call(self, y, x, z):
+        return self.add(x, y, z)
+
+
+GIVEN = {"z": np.zeros(5, "i4"), "x": RANDOM.normal(size=(5, 3)).astype("f4"), "y": RANDOM.normal(size=(5, 4))}
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "given"),
+    [
+        (Tokens, [np.zeros((1, 2), "int32")], {"x": np.arange(10, dtype="int32").reshape(5, 2) % 5}),
+        (Listed, [[np.ones((1, 3)), np.ones((1, 4)), np.zeros(1, "i4")]], {n: GIVEN[n] for n in "xyz"}),
+        (Named, [{"x": np.ones((1, 3)), "y": np.ones((1, 4)), "z": np.zeros(1, "i4")}], GIVEN),
+        (Apart, [np.ones((1, 4)), np.ones((1, 3)), np.zeros(1, "i4")], GIVEN),
+    ],
+)
+def test_subclassed_models_of_tokens_and_of_several_inputs_are_run(kind, arguments, given):
+    source, twin, other = kind(), kind(), kind()
+    for model in (source, twin, other):
+        model(*arguments)
+    twin.set_weights(filled(source).get_weights())
+    other.set_weights(source.get_weights())
+    layer = other.layers[0]
+    layer.set_weights([layer.get_weights()[0] * 1.5, *layer.get_weights()[1:]])
+    assert tp.parity(source, twin, inputs=given).verdict == "pass"
+    assert tp.parity(source, other, inputs=given).first == layer.name
+    found = tp.parity(source, twin).verdict, tp.parity(source, other).first
+    # Keras notes the shape of the first of several arguments alone.
+    assert found == (("inconclusive", None) if kind is Apart else ("pass", layer.name))
 
 
 def test_tokens_lie_below_the_vocabulary_and_texts_come_from_it():
@@ -216,6 +261,64 @@ def test_tokens_lie_below_the_vocabulary_and_texts_come_from_it():
     weights[0][20:] = 0  # rows that only larger numbers reach
     twin.set_weights(weights)
     assert tp.parity(source, twin).first == "words"
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_an_embedding_of_one_row_is_given_zeros(dtype):
+    def build():
+        ids, kinds = keras.Input((7,), dtype=dtype, name="ids"), keras.Input((7,), dtype=dtype, name="kinds")
+        x = layers.Add()([layers.Embedding(50, 4, name="words")(ids), layers.Embedding(1, 4, name="kind")(kinds)])
+        return keras.Model([ids, kinds], layers.Dense(3, name="d")(layers.Flatten()(x)))
+
+    source, twin = filled(build()), build()
+    twin.set_weights(source.get_weights())
+    assert tp.parity(source, twin).verdict == "pass"
+    twin.get_layer("kind").set_weights([np.ones((1, 4))])
+    assert tp.parity(source, twin).first == "kind"
+
+
+def embedded(rows, steps=7):
+    ids = keras.Input((steps,), dtype="int32", name="ids")
+    return keras.Model(ids, layers.Dense(3, name="d")(layers.Flatten()(layers.Embedding(rows, 4, name="words")(ids))))
+
+
+def test_given_tokens_that_the_original_takes_and_the_target_refuses_are_a_difference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, target = filled(embedded(60)), filled(embedded(50))
+    ids = np.arange(14, dtype="int32").reshape(2, 7)
+    ids[1, 3] = 57
+    words = "words (Embedding) takes integers from 0 to 49, and input 'ids' holds 57 at [1, 3]"
+    found = tp.parity(source, target, inputs={"ids": ids})
+    assert (found.verdict, found.first, words in found.reason) == ("fail", "words", True)
+    assert "in the original 60" in found.cause
+    assert words in " ".join(str(found).split())
+    np.savez("x.npz", ids)
+    np.savez("y.npz", np.asarray(source(ids)))
+    target.save("t.keras")
+    with pytest.raises(tp.VerificationError, match=re.escape(words)):
+        tp.transfer("t.keras", target, mapping=ALL, verify={"parity": {"inputs": "x.npz", "expected": "y.npz"}})
+
+
+def test_given_inputs_of_a_shape_that_the_original_alone_takes_are_a_difference():
+    ids = np.ones((2, 7), "int32")
+    found = tp.parity(embedded(60), embedded(60, steps=8), inputs={"ids": ids})
+    assert (found.verdict, "has shape (2, 7); the model takes (None, 8)" in found.reason) == ("fail", True)
+    models = [Subclassed() for _ in range(2)]
+    for model, size in zip(models, (3, 4), strict=True):
+        model(np.ones((1, size), "float32"))
+    found = tp.parity(*models, inputs={"x": np.ones((2, 3), "float32")})
+    assert (found.verdict, found.first, "(2, 3)" in found.reason) == ("fail", "a", True)
+
+
+def test_memory_that_is_missing_is_no_difference(monkeypatch):
+    models = [filled(dense()) for _ in range(2)]
+
+    def fail(*_, **__):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(type(models[1].layers[0]), "call", fail)
+    found = tp.parity(*models, inputs={"x": np.ones((2, 6), "float32")})
+    assert (found.verdict, "out of memory" in found.reason) == ("inconclusive", True)
 
 
 @pytest.mark.parametrize(

@@ -91,15 +91,27 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
         return npy.read_array(file, allow_pickle=False)
 
 
-def as_inputs(arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], where: str) -> list[NDArray[Any]]:
+def as_inputs(
+    arrays: Mapping[str, NDArray[Any]], specs: Sequence[InputSpec], where: str, arguments: Sequence[str] = ()
+) -> list[NDArray[Any]]:
     """Return one array an input, found by name, or else by order.
+
+    Args:
+        arrays: what somebody gave.
+        specs: what the model takes; empty where it does not say.
+        where: the file, for messages.
+        arguments: the names under which a model that does not say what it takes is called.
 
     Raises:
         RecipeError: arrays are missing, unknown, of another shape or dtype, or hold NaN, each with its problem.
     """
     problems = Problems()
     if not specs:  # a model that does not say what it takes
-        return list(arrays.values())
+        if not arguments or arrays.keys().isdisjoint(arguments):
+            return list(arrays.values())
+        _check_names(arrays, arguments, where, problems)
+        problems.raise_as(RecipeError)
+        return [arrays[name] for name in arguments]
     names = [spec.name for spec in specs]
     by_name = {_plain(name): array for name, array in arrays.items()}
     if any(_plain(n) in by_name for n in names):

@@ -15,12 +15,25 @@ from transferpipe.errors import Problems, RecipeError
 from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.plan import Plan
-from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, as_inputs, read_arrays, sort_expected
+from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, read_arrays, sort_expected
 from transferpipe.prove.parity.cause import describe_settings
 from transferpipe.prove.parity.compare import (
     Tolerance,
     compare,
     tolerance_for,
+)
+from transferpipe.prove.parity.given import (
+    WHERE,
+    InputsRefusedError,
+    Refusal,
+    compare_refusal,
+    describe_given,
+    describe_refusal,
+    given_inputs,
+    judge_refusal,
+    require_taken,
+    run_model,
+    takes,
 )
 from transferpipe.prove.parity.inputs import (
     LayoutError,
@@ -53,7 +66,6 @@ from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source
 
-WHERE = "verify.parity"
 # Values of one sample: a picture of 3,000 by 3,000. What a model computes of more need not fit into memory.
 _MOST_DRAWN = 3 * 10**7
 _NOT_MEASURED = "how far quantization moves {label} cannot be measured ({error}); give atol, which replaces that"
@@ -124,8 +136,12 @@ def _check(case: Case) -> Parity:
     kept = _find_kept(case.plan)
     if check.expected is not None:
         assert check.inputs is not None
-        data = as_inputs(read_arrays(check.inputs, f"{WHERE}.inputs"), target.inputs, f"{WHERE}.inputs: {check.inputs}")
-        trace = run_model(target, data, asked=True)
+        data = given_inputs(target, target.inputs, check.inputs)
+        inputs, against = f"inputs from {check.inputs}", check.expected
+        try:
+            trace = run_model(target, data, asked=True)
+        except InputsRefusedError as error:
+            return judge_refusal(describe_refusal(error, target.inputs, {}), against, inputs)
         where = f"{WHERE}.expected: {check.expected}"
         expected = as_expected(
             read_arrays(check.expected, f"{WHERE}.expected"), list(trace.outputs), list(trace.by_label), where
@@ -133,7 +149,6 @@ def _check(case: Case) -> Parity:
         _check_shapes(expected, trace, where)
         reference = _as_trace(expected)
         tolerance = tolerance_for(_dtypes(target, case.plan), check.atol, check.rtol)
-        inputs, against = f"inputs from {check.inputs}", check.expected
         given = Given(check.inputs, case.plan.seed, tolerance, kept, rounded=_find_rounded(case.plan))
         # Tolerances that somebody gives hold as they are: nothing is added to them.
         exact = check.atol is not None or check.rtol is not None
@@ -208,7 +223,17 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
         CannotRunError: one of them cannot be run on it.
     """
     specs = _specs(reference, target, given)
-    data, trace, words = _run_target(target, reference, specs, given)
+    try:
+        data, trace, words = _run_target(target, reference, specs, given)
+    except InputsRefusedError as error:
+        if given.inputs is None:
+            raise
+        return compare_refusal(reference, pairs, specs, error, describe_given(given.inputs))
+    except RecipeError as error:
+        if given.inputs is None or not takes(reference, target, given.inputs, error):
+            raise
+        refusal = Refusal("", "; ".join(p.fact for p in error.problems), "shapes: compare the inputs of both models")
+        return judge_refusal(refusal, reference.label, describe_given(given.inputs))
     if isinstance(reference, KerasRunner) and isinstance(target, KerasRunner):
         pairs = with_weightless(pairs, target.layers, reference.layers)
     found = _compare_run(reference, target, pairs, given, _Run(data, trace, words))
@@ -257,7 +282,12 @@ def _compare_run(reference: Runner, target: Runner, pairs: Mapping[str, str], gi
             f"{reference.label} cannot be run on the target's inputs: {error}; {FILE_ADVICE}"
         ) from error
     words = run.words + describe_matching(specs, reference.inputs)
-    other = run_model(reference, theirs, asked=True)
+    try:
+        other = run_model(reference, theirs, asked=True)
+    except InputsRefusedError as error:
+        if given.inputs is not None:
+            require_taken(error, reference.inputs)
+        raise
     if isinstance(reference, CallableRunner):
         other = _by_names(other, run.trace, f"{WHERE}.source: {reference.label}")
     settings = reference.layers if isinstance(reference, KerasRunner) else {}
@@ -339,10 +369,8 @@ def _run_target(
 ) -> tuple[list[NDArray[Any]], Trace, str]:
     """Run the target on the given inputs, or on random ones that both models may be expected to take."""
     if given.inputs is not None:
-        path = given.inputs if isinstance(given.inputs, str) else "inputs"
-        arrays = read_arrays(path, "inputs") if isinstance(given.inputs, str) else given.inputs
-        data = as_inputs(arrays, specs, f"{WHERE}.inputs: {path}" if path != "inputs" else path)
-        return data, run_model(target, data, asked=True), f"inputs from {path}" if path != "inputs" else "given inputs"
+        data = given_inputs(target, specs, given.inputs)
+        return data, run_model(target, data, asked=True), describe_given(given.inputs)
     if not specs:
         raise CannotRunError(f"{target.label} does not say what inputs it takes; {FILE_ADVICE}")
     if (most := max(math.prod(n or 1 for n in spec.shape[1:]) for spec in specs)) > _MOST_DRAWN:
@@ -359,21 +387,6 @@ def _run_target(
         except Exception as error:  # in counting tokens: layers of a user's own
             reason = reason or describe_error(error)
     raise CannotRunError(f"the model refuses random inputs ({reason}); {FILE_ADVICE}")
-
-
-def run_model(runner: Runner, data: list[NDArray[Any]], asked: bool = False) -> Trace:
-    """Run a model; whatever it raises means that it cannot be run on these inputs.
-
-    Raises:
-        CannotRunError: it raises.
-    """
-    try:
-        return runner.run(data)
-    except CannotRunError:
-        raise
-    except Exception as error:
-        reason = describe_error(error)
-        raise CannotRunError(f"{runner.label} cannot be run on these inputs: {reason}" if asked else reason) from error
 
 
 def _check_shapes(expected: ExpectedArrays, trace: Trace, where: str) -> None:

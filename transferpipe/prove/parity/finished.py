@@ -18,7 +18,8 @@ from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import read_arrays
 from transferpipe.prove.parity.cause import NOT_FOUND
-from transferpipe.prove.parity.check import WHERE, Case, check_parity, sha256_of
+from transferpipe.prove.parity.check import Case, check_parity, sha256_of
+from transferpipe.prove.parity.given import WHERE
 from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.references import check_config, check_runnable, open_callable
 from transferpipe.prove.parity.result import FAIL, INCONCLUSIVE, Parity

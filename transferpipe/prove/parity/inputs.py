@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def fill_tokens(
             continue
         names = [spec.name for spec in specs]
         by_name = _go_by_name(specs, runner.inputs)
-        for place, limit in _token_limits(theirs, runner).items():
+        for place, limit in _token_limits(theirs, runner.inputs or specs, runner).items():
             i = names.index(runner.inputs[place].name) if by_name else place
             limits[i] = min(limit, limits.get(i, limit))
     filled = list(data)
@@ -95,16 +96,21 @@ def make_extreme(data: Sequence[NDArray[Any]], specs: Sequence[InputSpec], runne
 
 
 def built_for(runner: KerasRunner) -> tuple[InputSpec, ...]:
-    """Return the floats for which a model of a class of the user's own was built.
+    """Return what a model of a class of the user's own was built for: integers where these reach an embedding.
 
-    Nothing is returned where it takes several arrays, of which nobody knows what they are, or has a layer of tokens.
+    Nothing is returned where it takes several arguments, since Keras notes the shape of the first alone.
     """
-    if any(map(_limit, runner.layers.values())):
+    named = runner.built_shapes
+    if not named or (runner.argument_names and runner.argument_names != tuple(named)):
         return ()
-    shape = (runner.model.get_build_config() or {}).get("input_shape")
-    if not isinstance(shape, list | tuple) or len(shape) < 2 or not all(isinstance(n, int | None) for n in shape):
-        return ()
-    return (InputSpec("input", (None, *shape[1:]), "float32"),)
+    floats = tuple(InputSpec(name, (None, *shape[1:]), "float32") for name, shape in named.items())
+    if not any(map(token_limit, runner.layers.values())):
+        return floats
+    try:
+        tokens = _token_limits([np.zeros(_shape(s, _OTHER_SIZES[0]), np.float32) for s in floats], floats, runner)
+    except Exception:  # what it does with tokens needs them to be integers
+        return tuple(replace(spec, dtype="int32") for spec in floats)
+    return tuple(replace(spec, dtype="int32") if i in tokens else spec for i, spec in enumerate(floats))
 
 
 def _extreme(array: NDArray[Any], spec: InputSpec, runner: object) -> NDArray[Any]:
@@ -121,27 +127,26 @@ def _extreme(array: NDArray[Any], spec: InputSpec, runner: object) -> NDArray[An
     return wide.astype(array.dtype)
 
 
-def _token_limits(data: list[NDArray[Any]], runner: KerasRunner) -> dict[int, int]:
+def _token_limits(data: list[NDArray[Any]], specs: Sequence[InputSpec], runner: KerasRunner) -> dict[int, int]:
     """Return how many different integers each input takes that embeddings take.
 
     Which embedding that is shows when an input is changed: its argument changes with it.
     """
-    specs = runner.inputs
     probed = [i for i, s in enumerate(specs) if "mask" not in s.name and re.match("u?int|float|bfloat", s.dtype)]
-    if not probed or not any(_limit(layer) for layer in runner.layers.values()):
+    if not probed or not any(token_limit(layer) for layer in runner.layers.values()):
         return {}
     # 0 and 1 are numbers that nearly every embedding takes, so that the probing runs do not fail.
     zeros = [np.zeros_like(a) if i in probed else a for i, a in enumerate(data)]
-    before = {c.label: c for c in runner.run(zeros).calls if _limit(c.layer)}
+    before = {c.label: c for c in runner.run(zeros).calls if token_limit(c.layer)}
     limits = {i: 2 for i in probed if "int" in specs[i].dtype}
     for i in probed:
         ones = [np.ones_like(a) if j == i else a for j, a in enumerate(zeros)]
         try:
             calls = [c for c in runner.run(ones).calls if c.label in before]
         except Exception:  # an embedding of one row, most likely
-            limits |= {i: 1} if i in limits else {}
+            limits |= {i: 1} if i in limits or 1 in map(token_limit, runner.layers.values()) else {}
             continue
-        rooms = [_room(_limit(c.layer), before[c.label].input, c.input, exact=i not in limits) for c in calls]
+        rooms = [_room(token_limit(c.layer), before[c.label].input, c.input, exact=i not in limits) for c in calls]
         if known := [room for room in rooms if room]:
             limits[i] = min(known)
     return limits
@@ -163,7 +168,7 @@ def _room(limit: int, at_zero: NDArray[Any] | None, at_one: NDArray[Any] | None,
     return max(int((limit - 1 - float(at_zero.max())) // most) + 1, 1)
 
 
-def _limit(layer: Any) -> int:
+def token_limit(layer: Any) -> int:
     """Return how many different integers a layer takes; 0 for one that takes none."""
     size = getattr(layer, "input_dim", None) or getattr(layer, "num_tokens", None)
     return int(size) if isinstance(size, int) else 0

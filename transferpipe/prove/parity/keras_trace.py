@@ -7,6 +7,7 @@ as they run. A layer's call can be replaced, which is how a likely cause is trie
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -110,6 +111,14 @@ class _EnoughError(BaseException):
     """Ends a run early; Keras rewrites what is an `Exception`."""
 
 
+class RefusedError(Exception):
+    """A layer raised: the innermost, as a call without an output, and what it raised."""
+
+    def __init__(self, call: Call, error: Exception) -> None:
+        super().__init__(str(error))
+        self.call, self.error = call, error
+
+
 class KerasRunner:
     """A Keras model that can be run."""
 
@@ -137,6 +146,38 @@ class KerasRunner:
             for n, t in zip(names, tensors, strict=True)
         )
 
+    @cached_property
+    def built_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The shapes that a model of a class of the user's own was built for, in the order of Keras's trees.
+
+        Keras notes them of the first argument of its `call` alone.
+        """
+        shapes = (self.model.get_build_config() or {}).get("input_shape") if not self.inputs else None
+        if shapes is not None and _is_shape(shapes):
+            return {"input": tuple(shapes)}
+        named = shapes if isinstance(shapes, Mapping) else {}
+        if isinstance(shapes, list | tuple):
+            named = {f"input_{i}": shape for i, shape in enumerate(shapes)}
+        found = {str(name): tuple(named[name]) for name in sorted(named) if _is_shape(named[name])}
+        return found if len(found) == len(named) else {}
+
+    @cached_property
+    def argument_names(self) -> tuple[str, ...]:
+        """The names by which a model of a class of the user's own takes several inputs; empty where it has none."""
+        if self.inputs:
+            return ()
+        shapes = (self.model.get_build_config() or {}).get("input_shape")
+        if isinstance(shapes, Mapping):
+            return tuple(self.built_shapes)
+        names = self._positional
+        return names if len(names) > 1 else ()
+
+    @cached_property
+    def _positional(self) -> tuple[str, ...]:
+        parameters = inspect.signature(self.model.call).parameters.values()
+        asked = (p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+        return tuple(p.name for p in asked if p.default is p.empty)
+
     @property
     def layers(self) -> Mapping[str, Any]:
         """The layers by their readable names."""
@@ -153,11 +194,18 @@ class KerasRunner:
 
         With `until`, the run ends once the layer of that label has computed; there are then no outputs. `overrides`
         stand for layers, by their names, and `adjust` changes what layers are called with.
+
+        Raises:
+            RefusedError: a layer raises.
         """
         import keras
 
         calls: list[Call] = []
         counts: dict[str, int] = {}
+        refused: list[Call] = []
+
+        def refuse(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            refused.append(Call(name, counts.get(name, 0) + 1, layer, args, kwargs, None))
 
         def record(name: str, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             counts[name] = counts.get(name, 0) + 1
@@ -168,19 +216,28 @@ class KerasRunner:
 
         tensors = [keras.ops.convert_to_tensor(array) for array in data]
         try:
-            with _watch_calls(self._names, record, overrides or {}, adjust or {}):
-                outputs = self.model(self._pack(tensors), training=False)
+            with _watch_calls(self._names, (record, refuse), overrides or {}, adjust or {}):
+                outputs = self.model(*self._pack(tensors), training=False)
         except _EnoughError:
             return Trace({}, tuple(calls))
+        except Exception as error:
+            if not refused:
+                raise
+            raise RefusedError(refused[0], error) from error  # the innermost is the first to raise
         return Trace(self._name_outputs(outputs), tuple(calls))
 
-    def _pack(self, tensors: list[Any]) -> Any:
+    def _pack(self, tensors: list[Any]) -> tuple[Any, ...]:
+        """Return the arguments of the model's call."""
         import keras
 
-        if not self.inputs:
-            return tensors[0] if len(tensors) == 1 else tensors
-        alike = self.model.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
-        return keras.tree.pack_sequence_as(alike, tensors)
+        if self.inputs:
+            alike = self.model.inputs[0] if isinstance(self.model, keras.Sequential) else self.model.input
+            return (keras.tree.pack_sequence_as(alike, tensors),)
+        if len(self.argument_names) != len(tensors):
+            return (tensors[0] if len(tensors) == 1 else tensors,)
+        if self.argument_names == self._positional:
+            return tuple(tensors)
+        return (dict(zip(self.argument_names, tensors, strict=True)),)
 
     def _name_outputs(self, outputs: Any) -> dict[str, NDArray[Any]]:
         import keras
@@ -196,12 +253,17 @@ class KerasRunner:
 @contextlib.contextmanager
 def _watch_calls(
     names: Mapping[int, str],
-    record: Callable[..., None],
+    notes: tuple[Callable[..., None], Callable[..., None]],
     overrides: Mapping[str, Override],
     adjust: Mapping[str, Adjust],
 ) -> Iterator[None]:
-    """Note every call of the layers in `names`, by their identity; other layers of the process are left alone."""
+    """Note every call of the layers in `names`, by their identity; other layers of the process are left alone.
+
+    The first of `notes` takes what was computed, the second the call of a layer that raised.
+    """
     import keras
+
+    record, refuse = notes
 
     def call(proceed: Callable[..., Any], layer: Any, /, *args: Any, **kwargs: Any) -> Any:
         name = names.get(id(layer))
@@ -210,7 +272,11 @@ def _watch_calls(
         if name in adjust:
             args = adjust[name](args)
         replaced = overrides.get(name)
-        output = replaced(args, kwargs) if replaced else proceed(layer, *args, **kwargs)
+        try:
+            output = replaced(args, kwargs) if replaced else proceed(layer, *args, **kwargs)
+        except Exception:
+            refuse(name, layer, args, kwargs)
+            raise
         record(name, layer, args, kwargs, output)
         return output
 
@@ -222,11 +288,16 @@ def describe_error(error: BaseException) -> str:
     """Return what an error says in a line; Keras says on one which layer raised, and on the next, in bold, what."""
     import re
 
+    error = error.error if isinstance(error, RefusedError) else error
     # TensorFlow also says which of its kernels it was, and on which device.
     noise = r"\x1b\[\d+m|\{\{function_node [^}]*\}\}\s*|\s*\[Op:\w+\]( name:)?"
     lines = (re.sub(noise, "", line).strip() for line in str(error).splitlines())
     text = " ".join([line for line in lines if line][:2])
     return f"{type(error).__name__}: {text}"[:300]
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and all(n is None or isinstance(n, int) for n in value)
 
 
 def finite(value: NDArray[Any]) -> bool:
