@@ -110,6 +110,12 @@ def is_right(folder):
             marks=follows("_load: correct its load_own_variables"),
             id="hook",
         ),
+        pytest.param(
+            {"inside": "def load_own_variables(self, store):\n        self.kernel.assign(2 * store['0'])\n        self.bias.assign(store['1'])"},
+            {"inside": "def load_own_variables(self, store):\n        self.kernel.assign(store['0'])\n        self.bias.assign(store['1'])"},
+            marks=follows("transfer_live: let its load_own_variables take"),
+            id="hook that changes",
+        ),
     ],
 )  # fmt: skip
 def test_a_builder_that_is_corrected(wrong, right, written):

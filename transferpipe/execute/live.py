@@ -15,7 +15,7 @@ from transferpipe.execute.quantize import Finished, quantize, quantize_model
 from transferpipe.execute.run import Report
 from transferpipe.execute.warnings import found_in, value_warnings
 from transferpipe.models.building.build import backend_of_keras
-from transferpipe.models.loading import averages_of, drop_traces, reset_averages
+from transferpipe.models.loading import advise_hook, averages_of, drop_traces, reset_averages
 from transferpipe.models.opened import Prepared
 from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import Walked, walk
@@ -67,7 +67,7 @@ def transfer_live(
         problems, now = Problems(), walk(target.model, target.label)  # anew: it holds what layers compute on saving
         for name, value in {**new, **untouched}.items():
             if not _reads_back(name, value, now):
-                problems.add(name, "does not read back as it was assigned")
+                problems.add(name, "does not read back as it was assigned", advise_hook(now, name))
         check_states(now.layers, states, problems)
         problems.raise_as(VerificationError)
         edited = [find_edits(values, name, value, now.read(name)) for name, value in before.items()]

@@ -75,6 +75,13 @@ def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
         raise RecipeError(Problem(path or "the model", what, "correct its load_own_variables")) from error
 
 
+def advise_hook(walked: Walked, name: str) -> str:
+    """Return what to do about a weight that has another value after loading; empty where no hook of the user's ran."""
+    if is_own_hook(type(walked.owner_of(name)), "load_own_variables"):
+        return "let its load_own_variables take what its save_own_variables writes, and change nothing in it"
+    return ""
+
+
 @dataclass(frozen=True)
 class _State:
     """What a layer was before its own code ran: its attributes, what is in them, and the values of its variables."""

@@ -68,10 +68,13 @@ class Walked:
         """Return the current value of a weight."""
         return to_numpy(self.values[self.catalog.aliases.get(name, name)])
 
+    def owner_of(self, name: str) -> Any:
+        """Return the layer that saves a weight."""
+        return next(self.owners[g.path] for g in self.groups if any(n == name for _, n in g.entries))
+
     def held_beside(self, name: str) -> list[NDArray[Any]]:
         """Return the values of all variables of the layer that saves a weight."""
-        owner = next(self.owners[g.path] for g in self.groups if any(n == name for _, n in g.entries))
-        return [to_numpy(v) for v in itertools.chain(*own_variables(owner))]
+        return [to_numpy(v) for v in itertools.chain(*own_variables(self.owner_of(name)))]
 
 
 def to_numpy(value: Any) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from transferpipe.errors import Problem, Problems, VerificationError
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.file_classes import NO_CLASSES, FileClasses
+from transferpipe.models.loading import advise_hook
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import Walked, to_numpy, walk
 from transferpipe.planning.model import PlanWarning
@@ -162,7 +163,7 @@ def _compare(
     pairs = list(_pair_names(target, walked, problems))
     for weight, there in pairs:
         if weight not in target.fixed and not same_bits(walked.read(there), expected(weight)):
-            problems.add(weight, "has a different value in the model that Keras loads")
+            problems.add(weight, "has a different value in the model that Keras loads", advise_hook(walked, there))
     return pairs
 
 
