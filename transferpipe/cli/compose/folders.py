@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import yaml
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult
 
 import transferpipe
-from transferpipe.cli.compose.hydra_private import FileConfigSource
+from transferpipe.cli.compose.hydra_private import FileConfigSource, read_config
 from transferpipe.cli.compose.observed import note_path, note_time
-from transferpipe.cli.compose.recipe_file import check_recipe_file, shown
+from transferpipe.cli.compose.recipe_file import check_recipe_file, shown, yaml_problem
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
 from transferpipe.recipe.locate import expand_home
 
@@ -99,15 +100,21 @@ class UserFolder(WatchedFolder):
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Load one file, after a look at whether it is what a recipe may be."""
-        inner, path = self._inner(config_path), self.path_of(config_path)
+        path = self.path_of(config_path)
         note_path("digest", path)  # before it is looked at for the first time
-        may_touch = check_recipe_file(path) or config_path.startswith("hydra")
+        checked = check_recipe_file(path)
         if loaded := LOADED.get():
+            may_touch = checked.may_touch_hydra or config_path.startswith("hydra")
             loaded.may_touch_hydra = loaded.may_touch_hydra or may_touch
             loaded.files.append(path)
-        note_time(path.read_text(encoding="utf-8"))
-        result = super().load_config(inner)
-        package = result.header.get("package")
+        note_time(checked.text)
+        try:
+            header, config = read_config(checked.text, checked.events)
+        except yaml.YAMLError as error:
+            raise RecipeError(yaml_problem(error, path)) from error
+        result = ConfigResult(self.provider, f"{self.scheme()}://{self.path}", config, header)
+        note_path("digest", path)  # again: it must not have changed between
+        package = header.get("package")
         if config_path.startswith(f"{_GROUP}/"):  # a recipe without a header is a whole recipe
             rules = config_path.startswith(f"{_GROUP}/{_RULES}/")  # which a recipe chooses in its defaults
             result.header["package"] = package = package or (_RULES if rules else "_global_")

@@ -45,11 +45,23 @@ class _Node:
     levels: int = 0
 
 
-def check_recipe_file(path: Path) -> bool:
-    """Refuse a file that holds no recipe. Nothing is built of it here; the size is counted on the parser's events.
+@dataclass(frozen=True)
+class Checked:
+    """A file that was found to hold a recipe.
 
-    Returns:
-        Whether anything in it could name a key of Hydra's own, or choose another file that does.
+    Attributes:
+        text: its content.
+        events: what the parser made of that, which takes longer than all that is made of them.
+        may_touch_hydra: whether anything in it could name a key of Hydra's own, or choose another file that does.
+    """
+
+    text: str
+    events: Sequence[yaml.Event]
+    may_touch_hydra: bool
+
+
+def check_recipe_file(path: Path) -> Checked:
+    """Refuse a file that holds no recipe. Nothing is built of it here; the size is counted on the parser's events.
 
     Raises:
         FileError: it cannot be read.
@@ -69,7 +81,7 @@ def check_recipe_file(path: Path) -> bool:
     if sum(len(_TOKEN.findall(word)) for word in words if "${" in word) > _MOST_TOKENS:
         what = f"has interpolations of more than {_MOST_TOKENS:,} words and signs"
         raise UnsafeError(Problem(shown(path), what, "write the values out"))
-    return "defaults" in words or any("hydra" in word for word in words)
+    return Checked(text, seen, "defaults" in words or any("hydra" in word for word in words))
 
 
 def _has_too_many(text: str) -> bool:
