@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from transferpipe.errors import FileError, MissingPackageError, RecipeError, TransferError, UnsafeError
-from transferpipe.fetch.address import check_address, check_redirect, scheme_of
+from transferpipe.fetch.address import check_address, check_redirect, is_private, scheme_of
 from transferpipe.fetch.find import find
 
 
@@ -70,6 +70,43 @@ def test_dots_in_the_name_of_an_object(scheme, name):
 def test_one_of_several_files_is_not_enough(name):
     assert "one file is fetched -> download the folder" in refused(f"https://example.org/a/{name}", FileError)
     assert "one file is fetched" in refused(f"s3://bucket/a/{name}", FileError)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "127.1",
+            "0x7f.1",
+            "0177.0.0.1",
+            "2130706433",
+            "127.0.0.1.",
+            "127.0.0%2e1",
+            "\uff11\uff12\uff17.0.0.1",
+            "a.\uff4cocal",
+        ),
+        *("::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b:1::1", "2002:c0a8:101::1", "fec0::1"),
+        *("fd00::1", "fe80::1%eth0", "ff02::1", "224.0.0.1", "169.254.169.254", "100.64.0.1", "0", "::"),
+    ],
+)
+def test_all_ways_to_write_a_private_address(host):
+    assert is_private(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "8.8.8.8",
+        "64:ff9b::808:808",
+        "2002:808:808::1",
+        "::ffff:8.8.8.8",
+        "2606:4700::1111",
+        "example.org",
+        "b\u00fccher.example",
+    ],
+)
+def test_what_is_public(host):
+    assert not is_private(host)
 
 
 def test_redirects_never_lose_protection_or_reach_into_this_machine():

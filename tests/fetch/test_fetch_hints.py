@@ -84,7 +84,7 @@ def test_the_copy_in_the_cache(server, cache):
     assert find(url, "source", digest).path.read_bytes() == data
 
 
-@follows("copy: make room, or set")
+@follows("WantedFile.no_room: make room, or set")
 def test_a_cache_with_room(server, cache, monkeypatch, tmp_path):
     import shutil
 

@@ -1,8 +1,12 @@
 """Files fetched over http from a server of this machine: kept, pinned, asked for again, and refused."""
 
+import contextlib
 import os
+import re
+import shutil
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 from file_server import weights
@@ -142,6 +146,19 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_fetched(url, server
     text = refused(url)
     assert f"it has {1 << 60:,} bytes, and " in text
     assert "make room, or set XDG_CACHE_HOME" in text
+
+
+def test_an_answer_without_an_end_leaves_half_of_what_is_free(url, server, monkeypatch):
+    def answer(handler):
+        handler.answer(200, b"", {"Content-Length": None, "Transfer-Encoding": "chunked"})
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"100000\r\n" + bytes(1 << 20) + b"\r\n")
+
+    server.answers[FILE] = answer
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 << 20))
+    assert re.search(r"3,\d{3},\d{3} bytes arrived and no end, and 5,242,880 are free in", refused(url))
+    assert nothing_is_kept()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Recipes that name a file elsewhere, through the command line: planned, run, proved again, inspected."""
 
 import json
+import re
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,7 @@ def test_a_plan_says_where_it_comes_from_and_how_to_pin_it(here, server, capsys)
     assert err == f"fetch model.safetensors: {len(weights()[0])} bytes\n"
 
 
-@pytest.mark.follows("check_addresses: if you want that,")
+@pytest.mark.follows("refuse_private: if you want that,")
 def test_this_machine_is_not_asked_without_a_word(here, server, capsys):
     assert command_line(["plan", "recipe=mine"]) == 5
     err = capsys.readouterr().err
@@ -57,6 +59,36 @@ def test_this_machine_is_not_asked_without_a_word(here, server, capsys):
     assert server.asked == []
     assert command_line(["plan", "recipe=mine", *err.partition("command line: ")[2].split()]) == 0
     assert command_line(["plan", "recipe=mine", f"source.path={server.url(FILE)}"]) == 0
+
+
+def test_this_machine_is_not_asked_for_the_configuration_of_a_source_without_a_word(here, server, capsys):
+    here()
+    server.files["/m/config.json"] = b'{"hidden_size": 3}'
+    recipe = Path("recipes/mine.yaml")
+    recipe.write_text(
+        recipe.read_text().replace('"mapping"', '"vars": {"size": "${source.config.hidden_size}"}, "mapping"')
+    )
+    assert command_line(["plan", "recipe=mine"]) == 5
+    assert "recipes/mine.yaml, line 2: source.path: localhost is this machine" in capsys.readouterr().err
+    assert server.asked == []
+    assert main(["plan", "recipe=mine"]) == 0
+
+
+def test_a_name_that_leads_to_this_machine_is_not_asked_without_a_word(here, server, capsys, monkeypatch):
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: look_up("localhost", *a, **k))
+    recipe = Path("recipes/mine.yaml")
+    for host in ("models.example.org", "MODELS.example.org", "mo%64els.example.org"):
+        address = server.url(FILE).replace("http://localhost", f"https://{host}")
+        here()
+        recipe.write_text(recipe.read_text().replace(server.url(FILE), address))
+        assert command_line(["plan", "recipe=mine"]) == 5
+        said = capsys.readouterr().err
+        assert re.search(r"source.path: mo\S+ has the address [\d.:]+: it is this machine, or one of a private", said)
+        trusted = said.partition("command line: ")[2].split()
+        assert command_line(["plan", "recipe=mine", *trusted]) == 4, "which has no TLS"
+        assert "refused" not in capsys.readouterr().err
+    assert server.asked == []
 
 
 def test_a_pinned_plan_has_no_such_warning_and_the_same_checksum(here, capsys):

@@ -17,6 +17,7 @@ from transferpipe.cli.arguments import HELP, help_text, help_width, idle_keys, p
 from transferpipe.cli.interrupted import farewell, status_of
 from transferpipe.cli.verbs import JSON, QUIET, VERBS, Verb
 from transferpipe.errors import Problem, RecipeError, TransferError
+from transferpipe.fetch.address import word_given
 from transferpipe.files.os_errors import explain_machine_error
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
@@ -58,7 +59,10 @@ def _guard(words: list[str]) -> int:
         SHOWN.set(_progress_of(verb, arguments.flags))
         for key in idle_keys(arguments):
             print(visible(f"warning  {key}: Hydra's key does nothing in {verb.name}"), file=sys.stderr)
-        with interruptions(signal.SIGINT, signal.SIGTERM):
+        with (
+            interruptions(signal.SIGINT, signal.SIGTERM),
+            word_given(arguments.typed, arguments.values.get("--trust", ())),
+        ):
             status = verb.run(arguments)
             raise_if_interrupted()
         # Here, where an error still has a message and a status: at the interpreter's end it would have neither.

@@ -6,9 +6,13 @@ import importlib
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from types import ModuleType
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.packages import missing_package
@@ -30,6 +34,12 @@ _STORES = frozenset({"s3", "gs"})
 _BUCKET = re.compile(r"[A-Za-z0-9](?:[._-]?[A-Za-z0-9_-])*")
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 _PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".intranet", ".private", ".corp", ".home", ".home.arpa")
+# Networks that Python takes for the public one: NAT64 of a network's own, site-local, multicast, names for translators.
+_NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10", "ff00::/8", "224.0.0.0/4", "5f00::/16")))
+# Networks of numbers that have one of IPv4 in them, and how many bits stand behind it (RFC 4291, 6052, 7915, 3056).
+_OF_IPV4 = {"::/96": 0, "::ffff:0:0/96": 0, "::ffff:0:0:0/96": 0, "64:ff9b::/96": 0, "2002::/16": 80}
+_IPV4_INSIDE = {ipaddress.IPv6Network(network): bits for network, bits in _OF_IPV4.items()}
+_Number = ipaddress.IPv4Address | ipaddress.IPv6Address
 # What presigned addresses and download links carry in place of a password.
 _SECRETS = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig", "token", "access_token", "api_key"})
 _FETCH_YOURSELF = "download the file yourself and name the copy"
@@ -101,7 +111,8 @@ def is_private(host: str | None) -> bool:
     >>> is_private("127.1"), is_private("169.254.169.254"), is_private("printer.local"), is_private("8.8.8.8")
     (True, True, True, False)
     """
-    name = (host or "").rstrip(".").lower()
+    # As names are looked up: %31 is 1, and so is \uff11 (RFC 5895), which no parser of numbers takes for one.
+    name = unicodedata.normalize("NFKC", unquote(host or "")).rstrip(".").lower()
     try:
         number = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
@@ -109,8 +120,82 @@ def is_private(host: str | None) -> bool:
             number = ipaddress.ip_address(socket.inet_aton(name))
         except (OSError, ValueError):
             return "." not in name or name.endswith(_PRIVATE_NAMES)
-    # ::ffff:127.0.0.1 is this machine too, and before Python 3.13 `is_global` does not look inside.
-    return not (getattr(number, "ipv4_mapped", None) or number).is_global
+    return any(not n.is_global or any(n in network for network in _NOT_PUBLIC) for n in _meant_by(number))
+
+
+def _meant_by(number: _Number) -> Iterator[_Number]:
+    """Yield a number, or the one of IPv4 inside of it: ::ffff:127.0.0.1 is this machine too."""
+    inside = [bits for network, bits in _IPV4_INSIDE.items() if number in network]
+    if not inside or int(number) < 2:  # :: and ::1, which have none
+        yield number
+    for bits in inside:
+        yield ipaddress.IPv4Address(int(number) >> bits & 0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What the command line says of the machines that may be asked.
+
+    Attributes:
+        typed: its words.
+        hosts: what ``--trust`` names.
+    """
+
+    typed: tuple[str, ...]
+    hosts: Collection[str]
+
+    def allows(self, host: str, text: str) -> bool:
+        """Tell whether a host may be asked for an address, wherever it is."""
+        return host in self.hosts or any(text in word for word in self.typed)
+
+
+# None where a program asks, which names the addresses itself.
+_SAID: ContextVar[Word | None] = ContextVar("said", default=None)
+
+
+@contextmanager
+def word_given(typed: tuple[str, ...], hosts: Collection[str]) -> Iterator[None]:
+    """Ask private hosts only with a word of the command line, as long as the context lasts."""
+    token = _SAID.set(Word(typed, hosts))
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
+def refuse_private(where: str, host: str, number: str = "") -> Problem:
+    """Return what is wrong with an address of a private host, which may be so by the number that it has."""
+    stands = f"{host} has the address {number}: it" if number else host
+    what = f"{stands} is this machine, or one of a private network, which a recipe cannot have asked"
+    return Problem(where, what, f"if you want that, allow it on the command line: --trust {host}")
+
+
+def check_private(text: str, where: str) -> None:
+    """Refuse an address of this machine or a private network unless the command line has a word for it.
+
+    Raises:
+        UnsafeError: it is such an address.
+    """
+    word, host = _SAID.get(), urlsplit(text).hostname
+    if word is not None and host and is_private(host) and not word.allows(host, text):
+        raise UnsafeError(refuse_private(where, host))
+
+
+def check_number(host: str, number: str, text: str, where: str) -> None:
+    """Refuse a private address that a host turns out to have whose name shows none, before anything is sent to it.
+
+    Args:
+        host: its name.
+        number: that address.
+        text: the address that was asked for.
+        where: the recipe key that names it.
+
+    Raises:
+        UnsafeError: it has such an address, and the command line has no word for it.
+    """
+    word = _SAID.get()
+    if word is not None and is_private(number) and not is_private(host) and not word.allows(host, text):
+        raise UnsafeError(refuse_private(where, host, number))
 
 
 def check_redirect(old: str, new: str, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transferpipe.fetch.address import check_address, scheme_of
+from transferpipe.fetch.address import check_address, check_private, scheme_of
 from transferpipe.fetch.found import FoundFile, identify_file
 from transferpipe.files.stamp import stamps_of
 from transferpipe.recent import Recent
@@ -43,5 +43,7 @@ def find(text: str, where: str = "", pin: str | None = None) -> FoundFile:
         from transferpipe.fetch.schemes import WAYS
 
         check_address(text, where)
+        if scheme in ("http", "https"):
+            check_private(text, where)
         found = WAYS[scheme](text, where, pin)
     return _FOUND.keep(key, found)

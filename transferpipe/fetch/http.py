@@ -13,9 +13,10 @@ from __future__ import annotations
 import http.client
 import ssl
 from email.message import Message
+from functools import partial
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -25,10 +26,11 @@ from urllib.request import (
     OpenerDirector,
     ProxyHandler,
     Request,
+    getproxies,
 )
 
 from transferpipe.errors import FileError, TransferError
-from transferpipe.fetch.address import check_redirect, is_local
+from transferpipe.fetch.address import check_number, check_redirect, is_local
 from transferpipe.fetch.request import Mark, WantedFile, check_length, copy
 from transferpipe.progress import Progress
 
@@ -97,13 +99,54 @@ def _length(response: Any, wanted: WantedFile) -> int | None:
 def _opener(wanted: WantedFile) -> OpenerDirector:
     # Not `build_opener`, which would open file: and ftp: as well.
     opener = OpenerDirector()
-    handlers = [HTTPHandler(), HTTPSHandler(), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
+    handlers = [_Http(wanted), _Https(wanted), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
     # A proxy would look for this machine's server on its own.
     if not is_local(urlsplit(wanted.url).hostname):
         handlers.append(ProxyHandler())
     for handler in handlers:
         opener.add_handler(handler)
     return opener
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection that looks whom it has reached before anything is sent."""
+
+    wanted: WantedFile
+    named: str
+
+    def connect(self) -> None:
+        super().connect()
+        if getproxies() and self.host.lower() != self.named:  # a proxy, which looks for the server on its own
+            return
+        check_number(self.named, self.sock.getpeername()[0], self.wanted.url, self.wanted.where)
+
+
+class _SafeConnection(http.client.HTTPSConnection, _Connection):
+    """The same with TLS, which begins after the look."""
+
+
+def _connect(kind: type[_Connection], wanted: WantedFile, asked: Request, host: str, **settings: Any) -> _Connection:
+    connection = kind(host, **settings)
+    connection.wanted, connection.named = wanted, unquote(urlsplit(asked.full_url).hostname or "")
+    return connection
+
+
+class _Http(HTTPHandler):
+    def __init__(self, wanted: WantedFile) -> None:
+        super().__init__()
+        self._wanted = wanted
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_connect, _Connection, self._wanted, req), req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self, wanted: WantedFile) -> None:
+        super().__init__()
+        self._wanted = wanted
+
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_connect, _SafeConnection, self._wanted, req), req)
 
 
 class _Redirects(HTTPRedirectHandler):

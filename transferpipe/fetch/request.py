@@ -46,6 +46,11 @@ class WantedFile:
         """Return the error that says why there is no file."""
         return FileError(Problem(self.where, f"{self.url} cannot be fetched: {what}", fix))
 
+    def no_room(self, what: str, free: int, folder: Path) -> FileError:
+        """Return the error for a file that is larger than what is free, or seems to be."""
+        fix = "make room, or set XDG_CACHE_HOME to a folder elsewhere"
+        return self.failed(f"{what}, and {free:,} are free in {str(folder)!r}", fix)
+
     def unreachable(self, what: str) -> FileError:
         """Return the error for a server that does not answer, or stops in the middle."""
         fix = "check the address and the network, then run again"
@@ -66,15 +71,17 @@ def copy(
     name, done = f"fetch {wanted.url.rpartition('/')[2]}", 0
     path = Path(out.name)
     free = shutil.disk_usage(path.parent).free
-    if length is not None and length > free:
-        what = f"it has {length:,} bytes, and {free:,} are free in {str(path.parent)!r}"
-        raise wanted.failed(what, "make room, or set XDG_CACHE_HOME to a folder elsewhere")
+    room = free if length is not None else free // 2  # what does not say where it ends may have no end
+    if length is not None and length > room:
+        raise wanted.no_room(f"it has {length:,} bytes", free, path.parent)
     while chunk := read(_CHUNK):
         try:
             out.write(chunk)
         except OSError as error:
             raise cannot_be_written(path, error) from error
         done += len(chunk)
+        if done > room:
+            raise wanted.no_room(f"{done:,} bytes arrived and no end", free, path.parent)
         if length is not None and done < length:
             on_progress(name, done, length)
     on_progress(name, done, done)

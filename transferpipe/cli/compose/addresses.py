@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from transferpipe.errors import Problems, UnsafeError
-from transferpipe.fetch.address import SCHEMES, is_private, scheme_of
+from transferpipe.errors import Problem, UnsafeError
+from transferpipe.fetch.address import SCHEMES, Word, is_private, refuse_private, scheme_of
 
 _WEB = ("http", "https")
 
@@ -26,7 +26,7 @@ def check_addresses(data: Mapping[str, Any], overrides: Sequence[str], trusted: 
     Raises:
         UnsafeError: there is such an address.
     """
-    problems = Problems()
+    problems, word = list[Problem](), Word(tuple(overrides), trusted)
     for where, text in _texts(data, ""):
         scheme = scheme_of(text)
         if scheme not in SCHEMES or scheme not in _WEB:
@@ -35,10 +35,10 @@ def check_addresses(data: Mapping[str, Any], overrides: Sequence[str], trusted: 
             host = urlsplit(text).hostname
         except ValueError:  # not an address: whoever opens it says so
             continue
-        if host and is_private(host) and host not in trusted and not any(text in word for word in overrides):
-            what = f"{host} is this machine, or one of a private network, which a recipe cannot have asked"
-            problems.refuse(where, what, f"if you want that, allow it on the command line: --trust {host}")
-    problems.raise_as(UnsafeError)
+        if host and is_private(host) and not word.allows(host, text):
+            problems.append(refuse_private(where, host))
+    if problems:
+        raise UnsafeError(problems)
 
 
 def _texts(data: Any, where: str) -> Iterator[tuple[str, str]]:
