@@ -81,6 +81,22 @@ def test_inspect(keras_file, path):
     assert imported.isdisjoint(HEAVY)
 
 
+@pytest.mark.parametrize(("path", "family"), [("a.keras", "keras"), ("b.npz", "numpy")])
+def test_telling_a_format_imports_no_reader_of_torch(keras_file, path, family):
+    script = f"""
+import sys
+from transferpipe.weights.formats import open_source
+from pathlib import Path
+open_source(Path({path!r}))
+start = "transferpipe.weights.formats."
+print(*{{name.removeprefix(start).partition(".")[0] for name in sys.modules if name.startswith(start)}})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=keras_file, check=True)
+    imported = set(done.stdout.split())
+    assert family in imported
+    assert imported.isdisjoint({"torch", "onnx", "tfjs", "flax", "gguf", "pickled"})
+
+
 def test_plan_run_and_verify_from_file_to_file(keras_file):
     recipe = {
         "source": {"path": "b.npz"},

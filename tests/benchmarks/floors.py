@@ -13,8 +13,9 @@ import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
-from measure import Row, alone, compared, pairs, run_once
+from measure import Row, Run, alone, compared, pairs, run_once
 
 CHUNK = 1 << 20
 BUILD = "import keras; keras.applications.{name}(weights=None, classes=10)"
@@ -115,6 +116,47 @@ def of_records(out, weights, most):
     each = (time.process_time() - began) / weights * 1e6
     title = f"`run`, {weights:,} small weights: floor, its JSON alone, {each:.0f} µs each (ratio: to {most} µs)"
     return Row(title, each * weights / 1e6, each * weights / 1e6, ratio=each / most)
+
+
+def of_variant(title, folder, count):
+    """Return the row of writing the files of one finished variant as lastingly as a run does, and doing nothing else.
+
+    Each file is written under another name, flushed and renamed, its folder flushed before the names and after them.
+
+    Args:
+        title: the row of the variant itself.
+        folder: that of a sweep with one finished variant.
+        count: how often to measure.
+    """
+    (manifest,) = folder.glob("*/manifest.json")
+    files = [path for path in manifest.parent.iterdir() if path.is_file() and path.stat().st_size]
+    runs = []
+    for number in range(count + 1):
+        copy = folder / f"floor{number}"
+        copy.mkdir()
+        began, cpu = time.perf_counter(), time.process_time()
+        for file in files:
+            data = file.read_bytes()
+            hashlib.sha256(data)
+            with open(copy / f"{file.name}.new", "wb") as made:
+                made.write(data)
+                made.flush()
+                os.fsync(made.fileno())
+        flush_folder(copy)
+        for file in files:
+            (copy / f"{file.name}.new").rename(copy / file.name)
+        flush_folder(copy)
+        runs.append(Run(time.perf_counter() - began, 0.0, time.process_time() - cpu))
+    return replace(alone(f"{title}: floor, its files alone", runs[1:]), megabytes=None)
+
+
+def flush_folder(folder):
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import floors
 from measure import Row, median, run_once
 from run import HERE, MAKE_MODELS, transferpipe
 
@@ -58,6 +59,11 @@ def prepare(folder):
         (folder / "recipes" / f"{name}.yaml").write_text(f"# @package _global_{body}{edited}")
 
 
+def sweep_of(recipe, variants):
+    """Return the words of a sweep of so many variants."""
+    return "sweep", f"recipe={recipe}", f"vars.x=range({variants})", "hydra.sweep.dir=out"
+
+
 class Sweeps:
     """Runs commands in the folder of the models."""
 
@@ -83,9 +89,7 @@ class Sweeps:
 
     def sweep(self, recipe, variants, *more, keep=False):
         """Return the runs of a sweep of so many variants."""
-        return self.measure(
-            "sweep", f"recipe={recipe}", f"vars.x=range({variants})", "hydra.sweep.dir=out", *more, keep=keep
-        )
+        return self.measure(*sweep_of(recipe, variants), *more, keep=keep)
 
     def one(self, recipe):
         """Return the runs of the recipe alone."""
@@ -101,7 +105,11 @@ def further_variants(folder, count):
         one, many = sweeps.one(name), sweeps.sweep(name, 20)
         each, cpu = ((median(many, field) - median(one, field)) / 19 for field in ("seconds", "cpu"))
         memory = median(many, "megabytes")
-        yield Row(f"a further variant, {TITLES[name]}", each, cpu, goal=goal, megabytes=memory)
+        title = f"a further variant, {TITLES[name]}"
+        yield Row(title, each, cpu, goal=goal, megabytes=memory)
+        sweeps.clean()
+        run_once(transferpipe(*sweep_of(name, 1)), folder)
+        yield floors.of_variant(title, folder / "out", count)
     # Of two files, where nothing else holds memory that could hide what grows.
     few, many = (median(sweeps.sweep(SMALL_FILE, number), "megabytes") for number in (20, 200))
     yield Row("200 variants against 20 (ratio: of peak memory)", 0.0, ratio=many / few, goal=1.1, megabytes=many)
@@ -129,9 +137,7 @@ def planning(sweeps, number):
     note = f"{(median(many) - median(one)) / (number - 1) * 1000:.1f} ms a further variant"
     yield row(f"{TITLES[SMALL_FILE]}: planning {number} variants (`--dry-run`)", many, note)
     sweeps.clean()
-    run_once(
-        transferpipe("sweep", f"recipe={SMALL_FILE}", f"vars.x=range({number})", "hydra.sweep.dir=out"), sweeps.folder
-    )
+    run_once(transferpipe(*sweep_of(SMALL_FILE, number)), sweeps.folder)
     again = sweeps.sweep(SMALL_FILE, number, keep=True)
     yield row(f"the same command again, all {number} finished", again, "nothing runs")
 
@@ -142,9 +148,8 @@ def resumed(sweeps, number):
     runs = []
     for _ in range(sweeps.count):
         sweeps.clean()
-        for words in ((number // 2,), (number,)):
-            words = [f"recipe={SMALL_FILE}", f"vars.x=range({words[0]})", "hydra.sweep.dir=out"]
-            last = run_once(transferpipe("sweep", *words), sweeps.folder)
+        for variants in (number // 2, number):
+            last = run_once(transferpipe(*sweep_of(SMALL_FILE, variants)), sweeps.folder)
         runs.append(last)
     yield row(f"{number} variants, half of them finished before", runs, f"{median(runs) / whole:.2f} of all anew")
 

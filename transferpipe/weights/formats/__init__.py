@@ -66,8 +66,8 @@ FORMATS: Mapping[str, Format] = {
     "exported": Format("torch.exported:open_exported", is_archive="torch.exported:is_exported", selects=True),
     "distributed": Format(
         "torch.distributed:open_distributed",
-        is_member="torch.distributed:is_part",
-        is_folder="torch.distributed:is_distributed",
+        is_member="signatures:is_distributed_part",
+        is_folder="signatures:is_distributed",
         selects=True,
     ),
     "pickle": Format("pickled.file:open_pickle", is_content="pickled.file:is_pickle", selects=True),

@@ -8,6 +8,7 @@ from pathlib import Path
 from transferpipe.weights.formats.format import Names
 
 _OF_LEGACY = ("layer_names", "layer_names0")
+DESCRIPTION, _OF_PARTS = ".metadata", ".distcp"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -90,6 +91,17 @@ def is_legacy_torch(_: Path, head: bytes) -> bool:
     from transferpipe.weights.formats.torch.legacy import is_legacy
 
     return is_legacy(head)
+
+
+def is_distributed(_: Path, names: Names) -> bool:
+    """Tell whether a folder has what `torch.distributed.checkpoint` describes it with, and files of parts."""
+    return DESCRIPTION in names and any(name.endswith(_OF_PARTS) for name in names)
+
+
+def is_distributed_part(path: Path) -> bool:
+    """Tell whether a file is one of such a folder."""
+    is_named = path.name == DESCRIPTION or path.name.endswith(_OF_PARTS)
+    return is_named and path.is_file() and (path.parent / DESCRIPTION).is_file()
 
 
 def is_npy_folder(folder: Path, _: Names) -> bool:

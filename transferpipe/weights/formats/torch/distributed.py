@@ -27,7 +27,7 @@ from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.files.segment import opened, read_into
 from transferpipe.files.stamp import Stamp, check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.format import Names
+from transferpipe.weights.formats.signatures import DESCRIPTION
 from transferpipe.weights.formats.torch.checkpoint import ONLY_TENSORS, open_tree, refuse_names, tensor_value
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.objects import meaning_of, storage_of
@@ -47,7 +47,6 @@ from transferpipe.weights.formats.torch.unpickle import (
 from transferpipe.weights.formats.torch.zip_form import PICKLE, ZIP_ERRORS, pickle_member
 from transferpipe.weights.spec import numpy_dtype
 
-METADATA, _SUFFIX = ".metadata", ".distcp"
 # A part is its values and a small archive around them; the largest jobs have some thousand parts of one tensor.
 _MOST_AROUND, _MOST_PARTS, _MOST_AXES = 1 << 20, 1 << 14, 64
 # Parts that begin within another along the axis that is cut most: in a grid, as many as it has rows.
@@ -83,17 +82,6 @@ class _Properties(Unfinished):
         return self
 
 
-def is_distributed(_: Path, names: Names) -> bool:
-    """Tell whether a folder has a description and files of parts."""
-    return METADATA in names and any(name.endswith(_SUFFIX) for name in names)
-
-
-def is_part(path: Path) -> bool:
-    """Tell whether a file is one of such a folder."""
-    is_named = path.name == METADATA or path.name.endswith(_SUFFIX)
-    return is_named and path.is_file() and (path.parent / METADATA).is_file()
-
-
 def open_distributed(path: Path, select: str | None = None) -> FileSource:
     """Open a folder, or the one that a part of it lies in.
 
@@ -118,12 +106,12 @@ def open_distributed(path: Path, select: str | None = None) -> FileSource:
 
         return root, Storages(metadata, stored, unpack)
 
-    source = open_tree(file_inside(folder, METADATA, str(folder)), "distributed", read, select)
+    source = open_tree(file_inside(folder, DESCRIPTION, str(folder)), "distributed", read, select)
     if not (source.catalog or source.others or source.catalog.unreadable):
         raise FileError(Problem(str(path), "holds no tensors"))
     files = dict.fromkeys(part.path for each in parts.values() for part in each)
     catalog = dataclasses.replace(source.catalog, label=str(path))
-    return dataclasses.replace(source, path=path, catalog=catalog, parts=(folder / METADATA, *files))
+    return dataclasses.replace(source, path=path, catalog=catalog, parts=(folder / DESCRIPTION, *files))
 
 
 def _bytes(dtype: DType, shape: tuple[int, ...]) -> int:
