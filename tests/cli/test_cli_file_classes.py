@@ -27,11 +27,11 @@ RIGHT = ("loads right", "has none")
 
 @pytest.fixture
 def files(here, monkeypatch):
-    """Return a function that saves two models of a class with this hook, and forgets the class."""
+    """Return a function that saves two models of a class with this hook, or of this module, and forgets the class."""
     monkeypatch.syspath_prepend(here)
 
-    def make(hook):
-        (here / "their_layers.py").write_text(MODULE.replace("HOOK", HOOKS[hook]))
+    def make(hook, module=MODULE):
+        (here / "their_layers.py").write_text(module.replace("HOOK", HOOKS[hook]))
         (here / "recipes" / "files.yaml").write_text(RECIPE)
         import their_layers
 
@@ -83,3 +83,56 @@ def test_a_result_that_is_to_be_loaded_needs_its_classes(cli, files):
     assert refused.status == 3
     assert "-> allow its module on the command line: --trust their_layers" in refused.err
     assert cli("run", "recipe=files", "verify.reload=true", "--trust", "their_layers").status == 0
+
+
+BORROWING = """
+import keras
+
+@keras.saving.register_keras_serializable("their")
+class Own(keras.layers.Layer):
+    def __init__(self, units, **more):
+        super().__init__(**more)
+        self.layer = keras.layers.Dense(units, name="inner")
+
+    def build(self, shape):
+        self.layer.build(shape)
+        self.kernel = self.layer.kernel
+
+    def call(self, x):
+        return self.layer(x)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.layer.units}
+"""
+NAMES = ["own/kernel", "own/0", "own/inner/kernel", "own/inner/0"]  # the model's and the file's, of both places
+
+
+@pytest.mark.parametrize("at", NAMES)
+def test_one_variable_of_a_class_that_the_user_vouches_for_is_one_weight_of_its_file(cli, files, here, at):
+    files("has none", BORROWING)
+    edit = f"+edit={{e:{{at:{at},index:[0,1],set:7}}}}"
+    answer = cli("run", "recipe=files", edit, "save=m.keras", "--trust", "their_layers")
+    assert answer.status == 0
+    assert "not-loaded" not in answer.out
+    (made,) = here.glob("outputs/files/*/m.keras")
+    import their_layers
+
+    kernel = keras.models.load_model(made, custom_objects={"Own": their_layers.Own}).layers[0].kernel.numpy()
+    assert kernel[0, 1] == 7
+    assert (kernel != 7).sum() == kernel.size - 1
+
+
+def test_one_variable_of_a_class_that_is_not_at_hand_is_said_to_be_open(cli, files):
+    files("has none", BORROWING)
+    assert "not-loaded" not in cli("run", "recipe=files").out
+    answer = cli("run", "recipe=files", "+edit={e:{at:own/0,index:[0,1],set:7}}")
+    assert answer.status == 0
+    assert "own/0 and own/inner/0 had the same values and differ now" in answer.out
+
+
+@pytest.mark.parametrize(("one", "other"), [("own/0", "own/inner/0"), ("own/kernel", "own/inner/kernel")])
+def test_rules_for_the_names_of_one_variable_are_named_together(refuses, files, one, other):
+    files("has none", BORROWING)
+    rules = f"+mapping={{one:{{to:{one},from:own/0}},other:{{to:{other},from:own/0,transform:[{{scale:2}}]}}}}"
+    words = ["run", "recipe=files", rules, "--trust", "their_layers"]
+    refuses(2, words, "mapping.one, mapping.other: ")

@@ -36,6 +36,7 @@ from transferpipe.models.building.build import (
 from transferpipe.models.building.fetched import files_noted
 from transferpipe.models.building.kept import KeptTarget, kept, read_kept, warnings_noted
 from transferpipe.models.building.pure import is_pure, key_of
+from transferpipe.models.file_classes import named_by_classes
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
@@ -262,7 +263,7 @@ def _file_target(file: FileSource, trusted: Collection[str]) -> FileTarget:
     known = _TARGETS.get(key)
     if known is not None and known.source is file:  # what is kept keeps its file, so that no other has its number
         return known
-    return _TARGETS.keep(key, FileTarget(_check_configuration(file, trusted)))
+    return _TARGETS.keep(key, FileTarget(named_by_classes(_check_configuration(file, trusted), trusted)))
 
 
 def _check_configuration(source: FileSource, trusted: Collection[str]) -> FileSource:

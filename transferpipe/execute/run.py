@@ -39,6 +39,7 @@ from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lin
 from transferpipe.prove.outcome import EditedWeight, Line, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
+from transferpipe.prove.unknown_classes import find_doubt
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.recipe.outputs import output_of
@@ -339,11 +340,10 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
     """Compare with what Keras loads where that need not be what the file holds; say where it cannot be compared."""
     target = prepared.opened.target
-    hooked = find_hooked(find_own_classes(target.source.config)) if isinstance(target, FileTarget) else []
-    if not hooked and not is_worth_loading(target):
+    doubt = find_doubt(target, _values(prepared), prepared.trusted) if isinstance(target, FileTarget) else ""
+    hooked = isinstance(target, FileTarget) and bool(find_hooked(find_own_classes(target.source.config)))
+    if not (doubt or hooked or is_worth_loading(target)):
         return ()
-    classes = classes_of(target, prepared.trusted)
-    unknown = next((found for found in hooked if found in classes.unknown), None)
     notes: list[PlanWarning] = []
     for temporary in temporaries:
         if not output_of(temporary.name).has_groups:
@@ -351,17 +351,14 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
         if not is_installed("keras"):
             text = "cannot be compared with what Keras loads: Keras is not installed"
             notes.append(PlanWarning("not-loaded", final_name(temporary), text))
-        elif unknown is not None:
-            # The class is not imported because a file says so.
-            text = (
-                f"was not compared with what Keras loads: {unknown.module}.{unknown.name} has load hooks of its own, "
-                f"and is not imported without --trust {unknown.package} (in Python, import it first)"
-            )
+        elif doubt:
+            text = f"was not compared with what Keras loads: {doubt}"
             notes.append(PlanWarning("not-loaded", final_name(temporary), text))
         else:
             from transferpipe.prove.reload import verify_loaded
 
-            notes += verify_loaded(temporary, target, _values(prepared).value, classes.known)
+            own = classes_of(target, prepared.trusted).known
+            notes += verify_loaded(temporary, target, _values(prepared).value, own)
     return tuple(notes)
 
 

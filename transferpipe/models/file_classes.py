@@ -11,14 +11,20 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from transferpipe.errors import TransferError
+from transferpipe.models.loaded_flags import walk_configured
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import HOOKS, is_own_hook, own_classes
+from transferpipe.packages import is_installed
 from transferpipe.recipe.trust import resolve
+from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.allowed import LIBRARIES, mappings_in
+from transferpipe.weights.spec import Double
 
 _DEEPEST = 20  # bases of bases; a module may name itself among its imports
 
@@ -82,6 +88,36 @@ def classes_of(target: Target, trusted: Collection[str]) -> FileClasses:
     named = sorted(find_own_classes(target.source.config))
     known = load_classes(named, trusted)
     return FileClasses(known, tuple(own for own in named if own.name not in known))
+
+
+def named_by_classes(source: FileSource, trusted: Collection[str]) -> FileSource:
+    """Return a file with what only the user's own classes tell of it, where they are at hand: else the file itself.
+
+    They tell which variables stand in two places, and what the weights are called that the file numbers.
+    """
+    classes = find_own_classes(source.config)
+    if not classes or source.format != "keras" or not is_installed("keras"):
+        return source
+    try:
+        known = load_classes(classes, trusted)
+    except TransferError:  # what needs the classes says so
+        return source
+    walked = walk_configured(source.config or {}, known) if {own.name for own in classes} <= known.keys() else None
+    if walked is None:
+        return source
+    catalog = source.catalog
+    ours = {spec.where: spec for spec in walked.catalog.expanded}
+    theirs = {spec.where: spec for spec in catalog.expanded}
+    if {place: spec.shape for place, spec in ours.items()} != {place: spec.shape for place, spec in theirs.items()}:
+        return source
+    first = {double.spec.where: walked.catalog[double.name].where for double in walked.catalog.doubles}
+    doubles = tuple(
+        Double(spec, theirs[first[place]].name, at) for at, (place, spec) in enumerate(theirs.items()) if place in first
+    )
+    weights = tuple(spec for place, spec in theirs.items() if place not in first)
+    known_names = {spec.name for spec in theirs.values()}
+    others = {s.name: theirs[first.get(place, place)].name for place, s in ours.items() if s.name not in known_names}
+    return replace(source, catalog=replace(catalog, weights=weights, doubles=doubles, file_names=others))
 
 
 def find_hooked(classes: Collection[OwnClass]) -> list[OwnClass]:

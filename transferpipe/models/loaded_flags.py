@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from transferpipe.errors import RecipeError
@@ -83,21 +84,10 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
     files that are targets, which `check_classes` has passed.
     """
     keras = import_keras()
-    pending = get_global(_UNINITIALIZED)
-    with keras_settings_kept():
-        try:
-            # No variable gets a value: whatever the size of the model, this costs what its Python code costs.
-            with keras.StatelessScope(initialize_variables=False), _numbers_allowed():
-                set_global(_UNINITIALIZED, [])
-                model = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
-            walked = _walk_loaded(model)
-            trainable = {id(v) for v in model.trainable_variables}
-        except (
-            Exception
-        ):  # classes that are not registered, get_config that leaves arguments out, code that needs values
-            return None
-        finally:
-            set_global(_UNINITIALIZED, pending)
+    walked = walk_configured(config)
+    if walked is None:
+        return None
+    trainable = {id(v) for v in walked.layers[""].trainable_variables}
     where = {w.name: w.where for w in walked.catalog}
     updating = [
         f"{name}/{own}".lstrip("/")
@@ -110,6 +100,31 @@ def flags_after_loading(config: Mapping[str, Any]) -> LoadedFlags | None:
         frozenset(where[n] for n, v in walked.values.items() if id(v) in trainable),
         frozenset(where[n] for n in updating if n in where),
     )
+
+
+def walk_configured(config: Mapping[str, Any], own: Mapping[str, type] = MappingProxyType({})) -> Walked | None:
+    """Return the walk over the model that Keras builds of `config`, without values; None if it cannot build it.
+
+    Args:
+        config: the serialised model; see `flags_after_loading` for which.
+        own: classes beside Keras's and those that are registered, by the names that the configuration calls them.
+    """
+    keras = import_keras()
+    pending = get_global(_UNINITIALIZED)
+    with keras_settings_kept():
+        try:
+            # No variable gets a value: whatever the size of the model, this costs what its Python code costs.
+            with keras.StatelessScope(initialize_variables=False), _numbers_allowed():
+                set_global(_UNINITIALIZED, [])
+                copied = json.loads(json.dumps(config))
+                model = keras.saving.deserialize_keras_object(copied, custom_objects=dict(own))
+            return _walk_loaded(model)
+        except (
+            Exception
+        ):  # classes that are not registered, get_config that leaves arguments out, code that needs values
+            return None
+        finally:
+            set_global(_UNINITIALIZED, pending)
 
 
 def _walk_loaded(model: Any) -> Walked:

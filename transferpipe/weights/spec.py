@@ -132,7 +132,8 @@ class Catalog:
             which Keras itself finds them again: in its legacy files, whose names need not be those of the layers.
         doubles: the second names of weights, in Keras's order.
         operands: the names of those that are not weights but say how something is computed, such as shapes and axes.
-        file_names: the names by which the file calls weights, where it calls them otherwise, with those of here.
+        file_names: the names by which the file calls weights, where it calls them otherwise, with those of here; of a
+            file that numbers the weights of the user's own classes, the names that its model has for them.
         called: names by which another model calls weights that Keras would save at the same places, with those of here:
             of files that note no names of layers.
         assumed: what the reader took for granted where the file does not say it, in sentences.
