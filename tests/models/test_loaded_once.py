@@ -10,7 +10,8 @@ from keras import layers
 from score_models import blobs, mlp
 
 from transferpipe.models import loaded_once
-from transferpipe.models.loaded_once import load_once, on_batches, traced, traced_here
+from transferpipe.models.keras_private import gradients_ended_with_their_graphs
+from transferpipe.models.loaded_once import load_anew, load_once, on_batches, rings_collected, traced, traced_here
 from transferpipe.recent import Recent
 from transferpipe.score import evaluate, finetune, h_score, linear_probe, logme
 
@@ -167,3 +168,51 @@ def test_a_graph_hides_no_nan_and_gives_what_the_model_gives():
         # Fused with its activation, TensorFlow's matrix product gives 0 for these.
         model.get_layer("high").bias.assign(np.full(8, np.nan))
         assert np.isnan(np.asarray(run(DATA.x_train))).all()
+
+
+def test_custom_gradients_end_with_the_graph_they_are_of():
+    """TensorFlow would keep each for the process, and the graph with it: Keras's optimizers have one in every trace."""
+    import tensorflow as tf
+    from tensorflow.python.framework import ops
+
+    @tf.custom_gradient
+    def thrice(x):
+        return 3 * x, lambda upstream: 3 * upstream
+
+    def kept():
+        return {name for name in ops.gradient_registry.list() if name.startswith("CustomGradient-")}
+
+    before = kept()
+    with gradients_ended_with_their_graphs():
+        graph = tf.function(lambda x: thrice(x * x)).get_concrete_function(tf.TensorSpec((), tf.float32))
+    assert len(kept() - before) == 1
+    x = tf.Variable(2.0)
+    with tf.GradientTape() as tape:
+        y = graph(x)
+    assert float(tape.gradient(y, x)) == 12.0  # asked for after the block too, of a graph that somebody keeps
+    ended = weakref.ref(graph)
+    del graph, tape, y
+    gc.collect()
+    assert ended() is None and kept() == before
+
+
+def test_what_models_and_traces_leave_is_collected_however_rarely_the_process_collects(tmp_path):
+    path = saved(mlp(), tmp_path / "m.keras", 0)
+
+    class Ring:
+        def __init__(self):
+            self.itself = self
+
+    def is_left(make):
+        with rings_collected():
+            left = weakref.ref(make())
+        return left() is not None
+
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        assert is_left(Ring), "nothing was loaded or traced: nothing to wait for"
+        assert not is_left(lambda: traced(mlp(), "key", Ring))
+        assert not is_left(lambda: load_anew(path))
+    finally:
+        gc.set_threshold(*before)

@@ -19,8 +19,8 @@ from transferpipe.execute.run import Report
 from transferpipe.execute.score_checks import RUN, is_ours, split_label
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.models.building.build import import_keras, values_of
-from transferpipe.models.keras_private import closing_name_scopes
-from transferpipe.models.loaded_once import load_once
+from transferpipe.models.keras_private import closing_name_scopes, gradients_ended_with_their_graphs
+from transferpipe.models.loaded_once import load_anew, load_once, rings_collected
 from transferpipe.models.settings import settings_kept
 from transferpipe.models.state.random_states import seed_states
 from transferpipe.planning.plan import Plan
@@ -60,7 +60,8 @@ def score_run(recipe: Recipe, report: Report, trusted: Collection[str] = ()) -> 
         TransferError: what the score itself raises of this family.
     """
     assert recipe.score is not None and report.folder is not None
-    with settings_kept():
+    import_keras()
+    with rings_collected(), settings_kept(), gradients_ended_with_their_graphs():
         data = _score(recipe, report, trusted)
     write_text(report.folder / SCORE, json.dumps({"format_version": FORMAT_VERSION, **data}, indent=1))
     return dict(data)
@@ -111,7 +112,7 @@ def _load(report: Report, ours: bool) -> Any:
     path = next((p for p in report.artifacts if output_of(p.name).holds_architecture), None)
     assert path is not None  # `prepare` has looked
     try:
-        return load_once(path, "finished") if ours else import_keras().models.load_model(Path(path), compile=False)
+        return load_once(path, "finished") if ours else load_anew(Path(path))
     except Exception as error:  # whatever the file's layers raise
         raise ScoreError(explain_refusal(path.name, error)) from error
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from transferpipe.models.patches import patched
 
 
 def get_global(name: str) -> Any:
@@ -204,6 +207,33 @@ def tensorflow_kept() -> Iterator[None]:
         tensorflow._seed, tensorflow._rng = before
         if config.is_op_determinism_enabled() and not was_deterministic:
             config.disable_op_determinism()
+
+
+@contextmanager
+def gradients_ended_with_their_graphs() -> Iterator[None]:
+    """Let a custom gradient that is traced in the body end with the graph it is of, as nobody can ask for it then.
+
+    TensorFlow keeps each for the process, and with it the whole graph and what that captured: megabytes for every trace
+    that has one of Keras's optimizers in it.
+    """
+    if "tensorflow" not in sys.modules:
+        yield
+        return
+    from tensorflow.python.framework import ops
+    from tensorflow.python.framework.registry import Registry
+
+    def register(original: Callable[..., None], registry: Any, candidate: Any, name: str | None = None) -> None:
+        if registry is not ops.gradient_registry or not str(name).startswith("CustomGradient-"):
+            original(registry, candidate, name)
+            return
+        graph: Any = ops.get_default_graph()
+        graph._transferpipe_gradients = {**getattr(graph, "_transferpipe_gradients", {}), name: candidate}
+        found: Callable[[], Any] = weakref.ref(graph)
+        original(registry, lambda *given: found()._transferpipe_gradients[name](*given), name)
+        weakref.finalize(graph, registry._registry.pop, name, None).atexit = False
+
+    with patched(Registry, "register", register):
+        yield
 
 
 def lookup_in(layer: Any) -> Any:

@@ -7,6 +7,7 @@ scores of ours, which give it back as it came; see `_is_plain`. Kept or not, the
 
 from __future__ import annotations
 
+import gc
 import math
 import zipfile
 from collections.abc import Callable, Hashable, Iterator
@@ -29,6 +30,7 @@ _MOST_TRACES = 16  # of one model
 _KEEPING_MORE = ("save_assets", "load_assets", "finalize_state")
 """Methods of Keras's layers that keep more than variables."""
 _TRACES = "_transferpipe_traces"
+_RINGS: list[None] = []  # an entry for each model loaded and each graph traced since garbage was last collected
 
 
 class _Traces:
@@ -36,6 +38,27 @@ class _Traces:
 
     def __init__(self) -> None:
         self.made: Recent[Any] = Recent(_MOST_TRACES)
+
+
+@contextmanager
+def rings_collected() -> Iterator[None]:
+    """Collect at the end what models that were loaded and graphs that were traced in the body have left, if any were.
+
+    They are rings of objects that outlive young garbage, and a process of ours looks for old garbage next to never
+    (`transferpipe.collector`): over a sweep whose variants are traced anew, each would leave megabytes.
+    """
+    try:
+        yield
+    finally:
+        if _RINGS:
+            _RINGS.clear()
+            gc.collect()
+
+
+def load_anew(path: Path) -> Any:
+    """Return the model of a `.keras` file without its optimizer."""
+    _RINGS.append(None)
+    return import_keras().models.load_model(path, compile=False)
 
 
 def load_once(path: Path, role: str) -> Any:
@@ -51,7 +74,7 @@ def load_once(path: Path, role: str) -> Any:
     if model is not None:
         model.load_weights(path)
         return model
-    model = keras.models.load_model(path, compile=False)
+    model = load_anew(path)
     # Kept models hold their weights until another takes their place, so only small ones are.
     size = 8 * sum(math.prod(weight.shape) for weight in model.weights)  # bytes, or less
     if size <= _LARGEST and _is_plain(model):
@@ -110,10 +133,11 @@ def traced_here(model: Any) -> Iterator[None]:
 def traced(model: Any, key: Hashable, make: Callable[[], Made]) -> Made:
     """Return what `make` gives, kept with `model` under `key`, which must hold everything that decides it."""
     traces = model.__dict__.get(_TRACES)
-    if traces is None:
-        return make()
-    found: Made | None = traces.made.get(key)
-    return traces.made.keep(key, make()) if found is None else found
+    found: Made | None = None if traces is None else traces.made.get(key)
+    if found is not None:
+        return found
+    _RINGS.append(None)
+    return make() if traces is None else traces.made.keep(key, make())
 
 
 def on_batches(model: Any, key: Hashable, run: Callable[[Any], Any], inputs: NDArray[Any]) -> Callable[[Any], Any]:

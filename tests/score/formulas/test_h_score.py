@@ -71,6 +71,18 @@ def test_isotropic_features_keep_their_score_when_shrunk(copies):
         assert h_score(features, labels) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_nearly_isotropic_features_keep_their_score_when_shrunk(seed):
+    """Whitened ones that other examples were whitened with, say: no shrinkage short of all is left to them."""
+    features, labels = draw(60, 5, 4, 0.5, seed)
+    sizes, axes = np.linalg.eigh(covariance(features))
+    random = np.random.default_rng(seed)
+    features = (features @ axes / np.sqrt(sizes)) @ (np.eye(5) + 0.02 * random.normal(size=(5, 5)))
+    assert ledoit_wolf(features - features.mean(axis=0)) == 1
+    expected = np.trace(np.linalg.solve(covariance(features), between(features, labels)))
+    assert h_score(features, labels, shrinkage=True) == pytest.approx(expected, rel=1e-9) and expected > 0.1
+
+
 def test_a_single_feature_is_the_part_of_its_variance_between_classes():
     features, labels = draw(30, 1, 3, 1.0, 5)
     expected = between(features, labels)[0, 0] / features.var()

@@ -86,3 +86,9 @@ def test_noise_free_features_of_any_number_have_a_finite_score(n, dimension):
     features[:, 0] = labels
     for rows in (features, features[:, :1], features * 1e6, features.astype(np.float32)):
         assert np.isfinite(logme(rows, labels, 2))
+
+
+def test_a_class_without_a_row_does_not_count():
+    features = np.random.default_rng(5).normal(size=(30, 4))
+    labels = np.arange(30) % 3
+    assert logme(features, labels, 4) == logme(features, labels, 3)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _EPS = float(np.finfo(np.float64).eps)
+# Rows a feature: labels that mean nothing then give at most a tenth of the largest value without any shrinkage.
+_MANY_ROWS = 10
 
 
 def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrinkage: bool = False) -> float:
@@ -22,7 +24,8 @@ def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrink
         features: f, of shape (n, features).
         labels: class numbers of shape (n,).
         shrinkage: estimate cov(f) by Ledoit and Wolf, which is invertible with few rows too, and shrink the
-            numerator by the same factor.
+            numerator by the same factor. Where nothing would be left of both, as of features whose covariance differs
+            from a multiple of unity by noise alone, nothing is shrunk if there are ten rows or more a feature.
 
     Returns:
         Higher is better. Without shrinkage, n rows in n or more dimensions give the largest value whatever the labels.
@@ -32,9 +35,9 @@ def h_score(features: NDArray[np.floating], labels: NDArray[np.int64], *, shrink
     means = np.zeros_like(rows)
     for label in np.unique(labels):
         means[labels == label] = rows[labels == label].mean(axis=0)
-    if not shrinkage:
+    shrunk = ledoit_wolf(rows) if shrinkage else 0.0
+    if not shrinkage or (shrunk == 1 and len(rows) >= _MANY_ROWS * rows.shape[1]):
         return _explain_rows(rows, means)
-    shrunk = ledoit_wolf(rows)
     covariance = rows.T @ rows / len(rows)
     size = float(np.trace(covariance)) / len(covariance)
     mixed = (1 - shrunk) * covariance + shrunk * size * np.eye(len(covariance))

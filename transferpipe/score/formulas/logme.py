@@ -25,6 +25,8 @@ _EPS = float(np.finfo(np.float64).eps)
 def logme(features: NDArray[np.floating], labels: NDArray[np.int64], classes: int) -> float:
     """Return the mean over classes of the largest log evidence per row, for the class's 0/1 indicator as target.
 
+    A class without a row says nothing, and does not count.
+
     The model of one indicator y is ``y = F w + noise`` with ``w ~ N(0, 1/alpha)`` and ``noise ~ N(0, 1/beta)``; the
     evidence p(y | F, alpha, beta) is maximised over alpha and beta.
 
@@ -41,7 +43,7 @@ def logme(features: NDArray[np.floating], labels: NDArray[np.int64], classes: in
     left, sizes, _ = np.linalg.svd(rows, full_matrices=False)
     kept = sizes > sizes.max(initial=0.0) * max(rows.shape) * _EPS
     targets = np.eye(classes)[labels]
-    return float(np.mean([_evidence(left[:, kept], sizes[kept] ** 2, y) for y in targets.T]))
+    return float(np.mean([_evidence(left[:, kept], sizes[kept] ** 2, y) for y in targets.T if y.any()]))
 
 
 def _evidence(left: Floats, squares: Floats, y: Floats) -> float:
