@@ -6,6 +6,8 @@ import pytest
 from keras import layers
 from twins import filled
 
+import transferpipe as tp
+from transferpipe.prove.parity import cause
 from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.known_weights import describe_weights
 from transferpipe.prove.parity.trials import trials_of
@@ -91,3 +93,34 @@ def test_known_weights_are_described_by_the_original_s(fault, words):
     kernel.assign(other.numpy() if fault == "b" else fault(kernel.numpy()))
     held = {layer.name: layer for layer in original.layers}
     assert describe_weights(target.layers[0], original.layers[0], held) == words
+
+
+class Masked(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.table, self.l = layers.Embedding(9, 3, mask_zero=True, name="table"), layers.LSTM(3, name="l")
+
+    def call(self, x):
+        return self.l(self.table(x))
+
+
+def test_gates_are_tried_with_the_mask_that_a_tensor_carries():
+    original, target = Masked(), Masked()
+    x = np.array([[1, 2, 0, 3, 0], [4, 5, 0, 0, 0]], "int32")
+    for model in (original, target):
+        model(x)
+    filled(original)
+    target.set_weights([moved(w, (0, 2, 1, 3)) if w.shape[-1] == 12 else w for w in original.get_weights()])
+    trace = KerasRunner(target, "target").run([x])
+    call = trace.by_label["l"]
+    (trial,) = (t for t in trials_of(call, trace) if t.kind == "gates (0, 2, 1, 3)")
+    np.testing.assert_allclose(trial.override(call.args, call.kwargs), original(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_gates_are_tried_before_what_takes_a_graph_each(kind, monkeypatch):
+    monkeypatch.setattr(cause, "_MOST_EXPERIMENTS", 25)
+    original, target = (net((4, 3), layers.Dense(3, "tanh"), kind(3, name="l")) for _ in range(2))
+    parts = (0, 2, 1, 3)[: 4 if kind is layers.LSTM else 3]
+    target.set_weights([moved(w, parts) if w.shape[-1] > 3 else w for w in original.get_weights()])
+    assert tp.parity(original, target).cause.startswith("gate order of l: ")

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.prove.parity.alike import clone, compiled, is_recurrent
 from transferpipe.prove.parity.compare import activate_like, compare
 from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
 from transferpipe.prove.parity.known_weights import describe_weights
 from transferpipe.prove.parity.result import Compared
-from transferpipe.prove.parity.trials import Trial, clone, input_trials, trials_of
+from transferpipe.prove.parity.trials import Trial, input_trials, trials_of
 from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ _IDLE = ("name", "dtype", "trainable", "rate", "seed", "momentum", "dropout", "r
 _IDLE_ENDS = ("_initializer", "_regularizer", "_constraint", "_layers")
 _Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
 # Asked first, of all layers: what converters get wrong most, since it changes no shape and raises nothing.
-_LIKELY = ("padding", "epsilon", "flatten order", "activation", "recurrent activation", "pooling", "statistics")
+# Of recurrent layers the weights first: a graph for all of them is traced once, for each activation once more.
+_LIKELY = (
+    *("padding", "epsilon", "flatten order", "gate order", "biases", "direction"),
+    *("recurrent activation", "activation", "pooling", "statistics"),
+)
 # Faults are undone one after the other, each time starting from the attempts that came nearest: three faults of four
 # bases are what the number of experiments allows.
 _MOST_FAULTS, _MOST_BASES = 3, 4
@@ -85,7 +90,8 @@ class _Search:
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
         self.candidates = self._between()
-        self.replayed = self._before_candidates()
+        self.once = self._find_once()
+        self.graphs = {c.name: compiled(c.layer) for c in self.candidates if c.layer and is_recurrent(c.layer)}
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
 
     def _find_expected(self) -> NDArray[Any] | None:
@@ -110,16 +116,27 @@ class _Search:
                 found[call.name] = call
         return list(found.values())
 
-    def _before_candidates(self) -> dict[str, Override]:
-        """Return calls that give what the layers before the candidates gave: they need not compute once more.
+    def _find_once(self) -> frozenset[str]:
+        """Return the layers that are called once, which need not compute again what they computed.
 
-        Where a layer is called several times its calls are distinguished by their number, so that none may be left out.
+        Where what is to agree is a further call of a layer, its number would not count those that were left out.
+        """
+        if self.first.name not in self.setup.trace.outputs and self.first.name.endswith(")"):
+            return frozenset()
+        often = {call.name for call in self.setup.trace.calls if call.number > 1}
+        return frozenset(call.name for call in self.setup.trace.calls).difference(often)
+
+    def _around(self, overrides: Mapping[str, Override]) -> dict[str, Override]:
+        """Return what stands for the layers that are not replaced: before the first that is, what these gave.
+
+        Recurrent layers behind it compute as graphs, but for those within which something is replaced or looked for.
         """
         calls = self.setup.trace.calls
-        if not self.candidates or any(call.number > 1 for call in calls):
-            return {}
-        begin = calls.index(self.candidates[0])
-        return {call.name: partial(_repeat_output, call.output) for call in calls[:begin]}
+        begin = next((i for i, call in enumerate(calls) if call.name in overrides), len(calls))
+        given = {c.name: partial(_repeat_output, c.output) for c in calls[:begin] if c.name in self.once}
+        inner = (*overrides, self.first.name)
+        graphs = {n: g for n, g in self.graphs.items() if not any(i.startswith(f"{n}/") for i in inner)}
+        return {**graphs, **given}
 
     def cause(self) -> str:
         if self.expected is None:
@@ -401,7 +418,7 @@ class _Search:
             if data is None and call is not None and list(overrides) == [self.first.name]:
                 got = as_array(overrides[call.name](call.args, dict(call.kwargs)))
             else:
-                calls = {**self.replayed, **overrides} if data is None else overrides
+                calls = {**self._around(overrides), **overrides} if data is None else overrides
                 until = "" if self.first.name in setup.trace.outputs else self.first.name
                 got = self._got(setup.target.run(setup.data if data is None else data, calls, until))
         except Exception:  # another setting may be none that the layer, or what follows, takes

@@ -41,7 +41,10 @@ class InputSpec:
 
 @dataclass(frozen=True, eq=False)  # tensors have no truth value to compare by
 class Call:
-    """One call of a layer: its readable name, which call it was, the layer, its arguments and its output."""
+    """One call of a layer: its readable name, which call it was, the layer, its arguments and its output.
+
+    `twin` holds a layer like it, and its call, once an experiment has made one.
+    """
 
     name: str
     number: int
@@ -49,6 +52,7 @@ class Call:
     args: tuple[Any, ...] = field(repr=False)
     kwargs: dict[str, Any] = field(repr=False)
     output: Any = field(repr=False)
+    twin: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def label(self) -> str:

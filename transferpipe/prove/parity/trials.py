@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.prove.parity.alike import clone, reweighted
 from transferpipe.prove.parity.keras_trace import Call, Override, Trace
 
-Change = Callable[[str, NDArray[Any]], NDArray[Any]]
 _ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
 # Keras's default first, then PyTorch's, those of EfficientNet and of BERT, and what remains of those in use.
 _EPSILONS = (1e-3, 1e-5, 1e-6, 1e-12, 1e-7, 1e-4, 1e-8)
@@ -60,24 +60,6 @@ def trials_of(call: Call, trace: Trace) -> Iterator[Trial]:
     ):
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # a layer that only looks like one of Keras's
             yield from family(call, trace)
-
-
-def clone(layer: Any, changes: Mapping[str, Any], change: Change | None = None) -> Override:
-    """Return a call of a layer that is like `layer` but for some settings, or for its weights."""
-    # Made by the first call, which has the inputs that build it, and kept for the calls of a shared layer.
-    made: list[Any] = []
-
-    def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not made:
-            new = type(layer).from_config({**layer.get_config(), **changes})
-            new(*args, **kwargs)  # builds it
-            names = [w.name for w in layer.weights]
-            values = layer.get_weights()
-            new.set_weights([change(n, v) if change else v for n, v in zip(names, values, strict=True)])
-            made.append(new)
-        return made[0](*args, **kwargs)
-
-    return call
 
 
 def _class(call: Call) -> str:
@@ -221,13 +203,13 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
             "flatten first",
             call.name,
             words.format("(channels, ...) to (..., channels)"),
-            clone(call.layer, {}, from_first),
+            reweighted(call, from_first),
         )
         yield Trial(
             "flatten last",
             call.name,
             words.format("(..., channels) to (channels, ...)"),
-            clone(call.layer, {}, from_last),
+            reweighted(call, from_last),
         )
 
 
@@ -279,7 +261,7 @@ def _kernel(call: Call, _: Trace) -> Iterator[Trial]:
 
 
 def _reweight(call: Call, name: str, value: NDArray[Any]) -> Override:
-    return clone(call.layer, {}, partial(_take, {name: value}))
+    return reweighted(call, partial(_take, {name: value}))
 
 
 def _take(values: Mapping[str, NDArray[Any]], name: str, value: NDArray[Any]) -> NDArray[Any]:
@@ -299,14 +281,14 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
         for moved in sorted(orders, key=lambda m: sum(a != b for a, b in m.items())):
             changed = [f"{b} as {a}" for a, b in moved.items() if a != b]
             if changed:
-                override = clone(layer, {}, partial(_take, {a: held[b] for a, b in moved.items()}))
+                override = reweighted(call, partial(_take, {a: held[b] for a, b in moved.items()}))
                 words = f"statistics: with {', '.join(changed)}"
                 yield Trial(f"order {sorted(changed)}", call.name, words, override)
     for values in ({"moving_mean": 0.0, "moving_variance": 1.0}, {"gamma": 1.0, "beta": 0.0}):
         reset = {n: np.full_like(held[n], v) for n, v in values.items() if n in held}
         if reset:
             words = f"statistics: with {' and '.join(f'{n} {values[n]:g}' for n in reset)}, the initial values"
-            yield Trial(f"reset {sorted(reset)}", call.name, words, clone(layer, {}, partial(_take, reset)))
+            yield Trial(f"reset {sorted(reset)}", call.name, words, reweighted(call, partial(_take, reset)))
 
 
 def _gates(call: Call, _: Trace) -> Iterator[Trial]:
@@ -332,7 +314,7 @@ def _gates(call: Call, _: Trace) -> Iterator[Trial]:
             return value[::-1] if name == "bias" else value
 
         words = "biases: with those of the input and of the state exchanged"
-        yield Trial("biases exchanged", call.name, words, clone(layer, {}, exchange))
+        yield Trial("biases exchanged", call.name, words, reweighted(call, exchange))
     called = {4: ("input", "forget", "cell", "output"), 3: ("update", "reset", "candidate")}[count]
     for order in itertools.permutations(range(count)):
         if order == tuple(range(count)):
@@ -344,7 +326,7 @@ def _gates(call: Call, _: Trace) -> Iterator[Trial]:
             return np.concatenate([blocks[i] for i in order], axis=-1)
 
         words = f"gate order: with its gates read as {', '.join(called[i] for i in order)}"
-        yield Trial(f"gates {order}", call.name, words, clone(layer, {}, change))
+        yield Trial(f"gates {order}", call.name, words, reweighted(call, change))
 
 
 def _heads(call: Call, _: Trace) -> Iterator[Trial]:
@@ -428,9 +410,7 @@ def _siblings(call: Call, trace: Trace) -> Iterator[Trial]:
         values = {w.name: v for w, v in zip(other.layer.weights, other.layer.get_weights(), strict=True)}
         names = (call.name, other.name)  # one kind for both, so that they are tried exchanged
         words = f"crossed layers: with the weights of {other.name} in {call.name}"
-        yield Trial(
-            f"weights {min(names)} {max(names)}", call.name, words, clone(call.layer, {}, partial(_take, values))
-        )
+        yield Trial(f"weights {min(names)} {max(names)}", call.name, words, reweighted(call, partial(_take, values)))
 
 
 def input_trials(data: Sequence[NDArray[Any]]) -> Iterator[tuple[str, list[NDArray[Any]]]]:
