@@ -107,6 +107,10 @@ OTHERS = {
         ({"folder": "data"}, "elsewhere/deep/x.txt"),  # by a link, beside one that leads back
         ({"numbers": "~/numbers.txt"}, "numbers.txt"),
         ({"numbers": "pkg://pack/last.py"}, "pack/last.py"),
+        ({"parts": {"numbers.txt": 0.5, "set/a.npz": {"share": 0.5}}}, "set/a.npz"),
+        ({"parts": {"numbers.txt": 0.5}}, "numbers.txt"),
+        ({"start": "set/a"}, "set/a.npz"),
+        ({"numbers": "file://~/numbers.txt"}, "numbers.txt"),
     ],
 )
 def test_a_file_is_found_however_it_is_named(here, monkeypatch, score, name):

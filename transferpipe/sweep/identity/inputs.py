@@ -74,7 +74,7 @@ def _version(name: str) -> str:
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text with the key under which it stands."""
+    """Yield every text with the key under which it stands, and of keys those that look like files of a mapping."""
     if isinstance(value, str):
         yield key, value
     elif isinstance(value, list):
@@ -82,13 +82,15 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
             yield from _texts(inner, key)
     elif isinstance(value, Mapping):
         for name, inner in value.items():
+            if "." in str(name) or "/" in str(name):
+                yield key, str(name)
             yield from _texts(inner, str(name))
 
 
 def _files_behind(key: str, text: str) -> list[Any]:
     """Return what tells that the files that a text names are still the same; nothing where it names none."""
     with contextlib.suppress(OSError, ValueError, TransferError):  # most texts are no paths at all
-        path = locate(text)
+        path = locate(text.removeprefix("file://"))
         if path.is_file():
             return [digest_of(path)]
         # The working directory and what it lies in hold what the sweep writes, whose digests would make every result
@@ -97,8 +99,8 @@ def _files_behind(key: str, text: str) -> list[Any]:
             return [] if _holds_us(path) else _digests(_files_below(path))
         if glob.has_magic(text):
             return _matching(path)
-        # Of a checkpoint, whatever the key is called; a path may also lack the rest of a name.
-        if key == "path" or path.with_name(f"{path.name}.index").is_file():
+        # Of a checkpoint, whatever the key is called; what has a folder, or is a path, may also lack the rest of a name.
+        if key == "path" or "/" in text or path.with_name(f"{path.name}.index").is_file():
             return _digests(path.parent.glob(f"{glob.escape(path.name)}.*"))
     return []
 
