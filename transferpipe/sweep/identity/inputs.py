@@ -99,7 +99,7 @@ def _files_behind(key: str, text: str) -> list[Any]:
             return [] if _holds_us(path) else _digests(_files_below(path))
         if glob.has_magic(text):
             return _matching(path)
-        # Of a checkpoint, whatever the key is called; what has a folder, or is a path, may also lack the rest of a name.
+        # Of a checkpoint, whatever the key is called; a path may also lack the rest of a name.
         if key == "path" or "/" in text or path.with_name(f"{path.name}.index").is_file():
             return _digests(path.parent.glob(f"{glob.escape(path.name)}.*"))
     return []
