@@ -13,7 +13,15 @@ from typing import Any
 
 from transferpipe.weights.channel_moves import transposed
 from transferpipe.weights.keras.layer_settings import ACTIVATION, NEUTRAL, LayerFunction
-from transferpipe.weights.keras.setting_values import CEIL_MODE, DIRECTION, LINEAR, SAME_LOWER, spell_activation
+from transferpipe.weights.keras.setting_values import (
+    CEIL_MODE,
+    DIRECTION,
+    LENGTHS,
+    LINEAR,
+    SAME_LOWER,
+    spell_activation,
+    spell_equation,
+)
 from transferpipe.weights.keras.taken import one_place
 from transferpipe.weights.network import Network, Node
 
@@ -60,6 +68,8 @@ def onnx_function(node: Node, network: Network) -> LayerFunction:
         return _convolution(node, activation)
     if kind in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm") and "kernel" in stated:
         return LayerFunction("Dense", {}, activation, guessed=True)
+    if kind == "Einsum" and stated.get("equation") and "kernel" in stated:
+        return LayerFunction("Dense", {"equation": spell_equation(stated["equation"])}, activation, guessed=True)
     if kind in _NORMS and "kernel" in stated:
         return LayerFunction(kind, {"epsilon": stated.get("epsilon", _EPSILON)}, guessed=True)
     if kind == "InstanceNormalization" and "kernel" in stated:
@@ -144,7 +154,7 @@ def _with_number(node: Node) -> LayerFunction | None:
     stated, kind = node.settings, node.layer_class
     given = [o for o in stated.get("operands", ()) if o is not None]
     if len(stated.get("operands", ())) != len(given) or len(given) != 1 or len(given[0]) != 1:
-        return None
+        return _with_tensor(node)
     number = float(given[0][0])
     if kind == "Pow":
         return LayerFunction("square") if number == _SQUARED and not stated.get("number_first") else None
@@ -156,6 +166,18 @@ def _with_number(node: Node) -> LayerFunction | None:
         return LayerFunction("Rescaling", {"scale": -1.0, "offset": number})
     scale = number if kind == "Mul" else 1 / number if kind == "Div" and number else 1.0
     return LayerFunction("Rescaling", {"scale": scale, "offset": {"Add": number, "Sub": -number}.get(kind, 0.0)})
+
+
+def _with_tensor(node: Node) -> LayerFunction | None:
+    """Return what arithmetic with a tensor of the file does that belongs to no layer: ``Mul by gain``.
+
+    A bias less the product is its negative, with the bias of the layer.
+    """
+    stated, kind = node.settings, node.layer_class
+    if stated.get("number_first") and kind == "Sub" and "tensor" in stated:
+        return LayerFunction("negative")
+    name = stated.get("tensor")
+    return LayerFunction(f"{kind} {'of' if stated.get('number_first') else 'by'} {name}") if name else None
 
 
 def _find_layer_or_function(node: Node) -> LayerFunction | None:
@@ -298,6 +320,7 @@ def _recurrent(node: Node) -> LayerFunction:
         settings["return_sequences"] = stated["return_sequences"]
     more: dict[str, Any] = {key: True for key in ("peepholes", "input_forget") if stated.get(key)}
     more |= {"clip": stated["clip"]} if stated.get("clip") else {}
+    more |= {LENGTHS: True} if stated.get("lengths") else {}
     if forward[-1] != settings["activation"]:
         more["activation of the output"] = forward[-1]
     if stated.get("direction") == "bidirectional":

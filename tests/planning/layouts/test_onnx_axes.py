@@ -47,6 +47,15 @@ DENSE = {
         [node("Gemm", KERNEL, "x", to="p", transA=1, transB=1), node("Transpose", "p", to="q"), node("Add", "q", BIAS)],
         w,
     ),
+    "einsum": lambda w: ([node("Einsum", "x", KERNEL, equation="bi, io -> bo", to="p"), node("Add", "p", BIAS)], w),
+    "einsum of outputs": lambda w: (
+        [node("Einsum", "x", KERNEL, equation="ab,cb->ac", to="p"), node("Add", "p", BIAS)],
+        w.T,
+    ),
+    "einsum from the left": lambda w: (
+        [node("Einsum", KERNEL, "x", equation="ji,bi->bj", to="p"), node("Add", "p", BIAS)],
+        w.T,
+    ),
     "through an identity": lambda w: ([node("Identity", KERNEL, to="i"), node("Gemm", "x", "i", BIAS, transB=1)], w.T),
 }
 

@@ -46,12 +46,26 @@ NORM = [
     node("Sqrt", "w", "d"),
     node("Div", "s d", "r"),
 ]
+LONG = {"long": rand(8)}
 NUMBERS = numbers(root=np.sqrt(2), one=1, half=0.5, two=2, eps=0.1)
 
 
 def between(nodes):
     """Dense, the nodes from `p` to `r`, Dense."""
-    return [dense("a", "x", "p"), *nodes, dense("c", "r", "y")], {**ROW, **NUMBERS}, (6,)
+    return [dense("a", "x", "p"), *nodes, dense("c", "r", "y")], {**ROW, **NUMBERS, **LONG}, (6,)
+
+
+def of_product(nodes):
+    """A product, and the nodes from `p` on."""
+    return (
+        [node("MatMul", "x c.weight", "p"), *nodes],
+        {"c.weight": rand(6, 3), "c.bias": rand(3), "gain": rand(3)},
+        (6,),
+    )
+
+
+def keras_product():
+    return keras.Sequential([keras.Input((6,)), kl.Dense(3, name="c")])
 
 
 def of_two(nodes):
@@ -141,6 +155,17 @@ GRAPHS = {
     "a bias that is subtracted": (
         lambda: ([node("MatMul", "x c.weight", "p"), node("Sub", "p c.bias")], {"c.weight": rand(6, 3), "c.bias": rand(3)}, (6,)),
         lambda: keras.Sequential([keras.Input((6,)), kl.Dense(3, name="c")])),
+    "a bias less the product": (lambda: of_product([node("Sub", "c.bias p")]), keras_product),
+    "a factor behind the last product": (lambda: of_product([node("Add", "p c.bias", "q"), node("Mul", "q gain")]), keras_product),
+    "a factor between": (lambda: between([node("Div", "p long", "r")]), keras_between(lambda x: x)),
+    "two sums": (lambda: of_product([node("Add", "p c.bias", "q"), node("Add", "q gain")]), keras_product),
+    "a sum behind a turn": (
+        lambda: of_product([node("Transpose", "p", "q", perm=[0, 1]), node("Add", "q c.bias")]), keras_product),
+    "parts of a matrix": (
+        lambda: ([node("Split", "c.weight", "u v", axis=1), node("MatMul", "x u", "p"), node("MatMul", "x v", "q"),
+                  node("Concat", "p q", "r", axis=1), node("Add", "r c.bias")],
+                 {"c.weight": rand(6, 4), "c.bias": rand(4)}, (6,)),
+        lambda: keras.Sequential([keras.Input((6,)), kl.Dense(4, name="c")])),
     "half of it": (lambda: between([node("Mul", "half p", "r")]), keras_between(lambda x: x * 0.5)),
     "gated": (lambda: between(HALVES), keras_between(gated(True))),
     "gated the other way round": (lambda: between(HALVES), keras_between(gated(False))),
@@ -189,6 +214,23 @@ def test_a_warning_where_the_graph_computes_something_else(name, tmp_path):
         assert told == set()
     else:
         assert told & {"settings-differ", "between-differs", "connected-otherwise"}
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize(
+    ("equation", "order"), [("ab,cbd->acd", None), ("ab,dbc->acd", [2, 1, 0]), ("ab,cbd->adc", None)]
+)
+def test_an_einsum_with_axes_of_its_own(equation, order, tmp_path):
+    path = write_onnx(tmp_path, [node("Einsum", "x c.weight", equation=equation)], {"c.weight": rand(6, 6, 6)}, (6,), 3)
+    told = []
+    for transform in [[], *([[{"transpose": order}]] if order else [])]:
+        model = keras.Sequential([keras.Input((6,)), kl.EinsumDense("ab,cbd->acd", (6, 6), name="c")])
+        rule = {"to": "c/kernel", "from": "c/weight", "transform": transform}
+        report = tp.transfer(path, model, mapping={"c": rule}, unmatched="keep")
+        right = np.allclose(model(x := rand(2, 6)), run_onnx(path, x), atol=1e-4)
+        told.append((right, "equation" in " ".join(w.text for w in report.plan.warnings)))
+    is_same = equation == "ab,cbd->acd"
+    assert told == ([(False, True), (True, False)] if order else [(is_same, not is_same)])
 
 
 def step_of(direction, place):
@@ -247,6 +289,8 @@ CELLS = {
     "limits": ({"clip": 0.1}, {}, "clip 0.1 -> none in Keras"),
     "coupled gates": ({"input_forget": 1}, {}, "input_forget True -> none in Keras"),
     "peepholes": ({}, {"P": rand(1, 15)}, "peepholes True -> none in Keras"),
+    "lengths": ({}, {"L": np.int32([7, 4])}, "sequence lengths given -> no mask"),
+    "lengths of all steps": ({}, {"L": np.int32([7, 7])}, ""),
     "two directions": ({"direction": "bidirectional"}, {}, "direction bidirectional -> one"),
 }
 
@@ -257,7 +301,7 @@ def test_a_recurrent_operator_that_does_what_keras_does_not(case, tmp_path):
     attributes, more, text = CELLS[case]
     ways = 2 if "direction" in attributes else 1
     values = {"r.W": rand(ways, 20, 4), "r.R": rand(ways, 20, 5), "r.B": rand(ways, 40), **more, "one": np.int64([1])}
-    given = f"x r.W r.R r.B  {' '.join(n if n in more else '' for n in 'hcP')}"
+    given = f"x r.W r.R r.B {' '.join(n if n in more else '' for n in 'LhcP')}"
     nodes = [node("LSTM", given, "s", hidden_size=5, **attributes)]
     # The first direction alone, where there are two.
     nodes += [node("Split", "s", "t u", axis=1)] if ways == 2 else []
@@ -280,6 +324,11 @@ COMPUTED = {
         {"transform": [{"scale": 0.5}]},
     ),
     "a sum": ([node("Add", "c.weight one", "w")], {"transform": [{"add": 1.0}]}),
+    "rows in another order": (
+        [node("Gather", "c.weight order", "w")],
+        {"transform": [{"take": {"axis": 0, "indices": [5, 0, 4, 1, 3, 2]}}]},
+    ),
+    "a product": ([node("MatMul", "turn c.weight", "w")], {"transform": [{"scale": 0.5}]}),
     "a norm": (NORMED, {"from": ["c/g", "c/weight"], "transform": ["weight_norm"]}),
 }
 
@@ -287,6 +336,7 @@ COMPUTED = {
 def of_way(nodes, tmp_path):
     """A product with the matrix `w`."""
     values = {"c.weight": rand(6, 3), "c.bias": rand(3), "c.g": rand(1, 3), **NUMBERS}
+    values |= {"order": np.int64([5, 0, 4, 1, 3, 2]), "turn": np.eye(6, dtype="float32") / 2}
     return write_onnx(tmp_path, [*nodes, node("MatMul", "x w", "p"), node("Add", "p c.bias")], values, (6,), 2)
 
 

@@ -148,6 +148,31 @@ WAYS = {
         {"k": rand(12), "s": np.int64([3, 4])},
         lambda t: t["k"].reshape(3, 4).T,
     ),
+    "the last rows": (
+        [node("Slice", "k", "from", "to", to="w")],
+        {"k": rand(7, 3), "from": np.int64([-4]), "to": np.int64([2**63 - 1])},
+        lambda t: t["k"][-4:],
+    ),
+    "every other column, the last one first": (
+        [node("Slice", "k", "from", "to", "axis", "step", to="w")],
+        {
+            "k": rand(4, 6),
+            "from": np.int64([-1]),
+            "to": np.int64([-99]),
+            "axis": np.int64([-1]),
+            "step": np.int64([-2]),
+        },
+        lambda t: t["k"][:, ::-2],
+    ),
+    "one of three parts": (
+        [
+            node("Split", "k", "sizes", to=["u", "w", "v"], axis=1),
+            node("Transpose", "w", to="t"),
+            node("Transpose", "t", to="w2"),
+        ],
+        {"k": rand(4, 8), "sizes": np.int64([1, 3, 4])},
+        lambda t: t["k"][:, 1:4],
+    ),
     "dequantized by column": (
         [node("DequantizeLinear", "k", "s", "z", to="w", axis=1)],
         {"k": INT8, "s": SCALES, "z": ZEROS},
@@ -297,6 +322,36 @@ def test_names_from_the_paths_of_modules(tmp_path):
     assert not plan.unused
 
 
+def test_names_from_the_metadata_of_torch_s_newer_exporter(tmp_path):
+    """With ``dynamo=True`` nodes have no paths for names; the modules around them stand in their metadata."""
+    tensors = {
+        "val_5": rand(4, 4),
+        "mul": rand(4, 4),
+        "enc.0.fc.bias": rand(4),
+        "val_6": np.float32(2),
+        "gain": rand(4),
+    }
+    nodes = [
+        named("MatMul", ["x", "val_5"], "p", "node_MatMul_3"),
+        named("Add", ["p", "enc.0.fc.bias"], "q", "node_linear"),
+        named("Mul", ["q", "val_6"], "r", "node_mul"),
+        named("Gemm", ["r", "mul"], "s", "node_linear_1"),
+        named("Mul", ["s", "gain"], "y", "node_mul_1"),
+    ]
+    scopes = [
+        "'enc', 'enc.0', 'enc.0.fc', 'linear'",
+        "'enc', 'enc.0', 'enc.0.fc', 'linear'",
+        "'mul'",
+        "'head', 'linear_1'",
+        "'mul_1'",
+    ]
+    for made, scope in zip(nodes, scopes, strict=True):
+        made.metadata_props.add(key="namespace", value="anything")
+        made.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=f"['', {scope}]")
+    path, _ = write(tmp_path, nodes, tensors, rand(2, 4), 2)
+    assert names(path) == ["enc/0/fc/weight", "head/weight", "enc/0/fc/bias", "gain"]
+
+
 def test_a_name_that_two_could_have_stays_the_file_s(tmp_path):
     nodes = [
         node("MatMul", "x", "onnx::MatMul_1", to="p"),
@@ -433,7 +488,10 @@ def test_a_gemm_with_factors(turned, tmp_path):
     np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("shape", "shared"), [((4, 1, 1), [1, 2]), ((4, 3, 5), None), ((1, 1, 1), [1, 2, 3])])
+@pytest.mark.parametrize(
+    ("shape", "shared"),
+    [((4, 1, 1), [1, 2]), ((1, 4, 1, 1), [1, 2]), ((1, 4, 3, 5), None), ((4, 3, 5), None), ((1, 1, 1), [1, 2, 3])],
+)
 def test_the_slopes_of_a_prelu(shape, shared, tmp_path):
     path, y = write(tmp_path, [node("PRelu", "x", "a.weight")], {"a.weight": rand(*shape)}, x := rand(2, 4, 3, 5), 4)
     model = keras.Sequential([keras.Input((3, 5, 4)), kl.PReLU(shared_axes=shared, name="a")])

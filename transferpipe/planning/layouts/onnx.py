@@ -20,7 +20,10 @@ def _slope(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
 
     ``PRelu`` broadcasts its slope like NumPy: https://onnx.ai/onnx/operators/onnx__PRelu.html.
     """
-    slope = sources[0]
+    slope, of_samples = sources[0], len(sources[0]) - len(target)
+    if of_samples == 1 and slope[0] == 1:  # an axis for the samples in front
+        slope = slope[1:]
+        return {"reshape": list(slope)}, *_slope([slope], target)
     if math.prod(slope[1:]) == 1:
         alike = [*(1,) * (len(target) - 1), *slope[:1]]
         return ({"reshape": alike},) if tuple(alike) != slope else ()

@@ -6,8 +6,9 @@ values, such as a new head, is not compared, nor what one side does not tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from transferpipe.planning.lint.arrangement import WRAPPERS, Arrangement
 from transferpipe.planning.lint.between import BetweenComparison
@@ -24,8 +25,9 @@ from transferpipe.planning.model import PlanWarning, SettingDifference, Settings
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import LayerFunction
-from transferpipe.weights.keras.setting_values import DIRECTION, NONE_IN_KERAS, OF_THEANO, SAME_LOWER
+from transferpipe.weights.keras.setting_values import DIRECTION, LENGTHS, NONE_IN_KERAS, OF_THEANO, SAME_LOWER
 from transferpipe.weights.name import WeightName
+from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog
 
 _NOT_STORED = "not stored in the source"
@@ -53,7 +55,9 @@ def compare_settings(
     compared: set[tuple[str, str, str]] = set()
     for alias, catalog in sources.items():
         own = {(p.source, p.target): p for p in pairs.values() if p.alias == alias}
-        here = arrange_network(catalog, {move.source_layer for move in taken if move.source == alias})
+        taken_here = {ref.name for a in plan.assignments for ref in a.sources if ref.source == alias}
+        moved = {move.source_layer for move in taken if move.source == alias}
+        here = arrange_network(_leave_untaken(catalog, taken_here), moved)
         alone = _LayerComparison(alias, here, there, own, stored_statistics=frozenset(plan.freezing.stored_statistics))
         for pair in own.values():
             reason = alone.compare(pair)
@@ -72,6 +76,26 @@ def compare_settings(
     differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
     settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
     return settings, [*warn_of_settings(unique), *warn_of_old_defaults(pairs.values(), sources, there)]
+
+
+def _leave_untaken(catalog: Catalog, taken: Set[str]) -> Catalog:
+    """Return a catalog whose graph names no tensor that a weight of the target takes.
+
+    Where a rule takes a tensor, such as a bias behind a Transpose, some layer of the target computes with it.
+    """
+    network = catalog.network
+    if network is None or not network.has_operators:
+        return catalog
+    nodes = tuple(
+        replace(node, settings={**node.settings, "tensor": None}) if node.settings.get("tensor") in taken else node
+        for node in network.nodes
+    )
+    return replace(catalog, network=replace(network, nodes=nodes))
+
+
+def _masks(node: Node) -> bool:
+    """Tell whether a layer tells those behind it which steps there are."""
+    return node.layer_class == "Masking" or node.settings.get("mask_zero") is True
 
 
 def _is_resized(difference: SettingDifference, plan: Plan) -> bool:
@@ -146,18 +170,27 @@ class _LayerComparison(ComparedSides):
             one, two = theirs.settings[key], ours.settings[key]
             if key == "strides" and cuts_patches(theirs) and cuts_patches(ours):
                 continue
+            if key == "equation" and pair.arranged:
+                continue
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
             if not same_value(one, two) and not (of_weight and two is True):
                 self.add_difference(pair, key, one, two)
-        for key in sorted(theirs.more):
-            if key == DIRECTION and not self._is_shared_out(pair):
-                self.add_difference(pair, key, theirs.more[key], "one")
-            elif key != DIRECTION:
-                self.add_difference(pair, key, theirs.more[key], NONE_IN_KERAS)
+        self._compare_more(pair, theirs.more)
         one, two = theirs.settings.get("momentum"), ours.settings.get("momentum")
         if None not in (one, two) and not same_value(one, two) and pair.target not in self.stored_statistics:
             self.add_difference(pair, "momentum", one, two)
         self._padding(pair, theirs, ours)
+
+    def _compare_more(self, pair: ComparedPair, more: Mapping[str, Any]) -> None:
+        """Compare what the source's layer computes that Keras's class has no setting for."""
+        for key in sorted(more):
+            if key == LENGTHS:
+                if not any(map(_masks, self.target.network.nodes)):
+                    self.add_difference(pair, key, "given", "no mask, as Masking or mask_zero makes")
+            elif key == DIRECTION and not self._is_shared_out(pair):
+                self.add_difference(pair, key, more[key], "one")
+            elif key != DIRECTION:
+                self.add_difference(pair, key, more[key], NONE_IN_KERAS)
 
     def _is_shared_out(self, pair: ComparedPair) -> bool:
         """Tell whether several layers take one: each of them a direction."""

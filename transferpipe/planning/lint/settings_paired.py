@@ -29,7 +29,10 @@ def arrange_network(catalog: Catalog, taken: Collection[str] = ()) -> Arrangemen
 
 @dataclass
 class ComparedPair:
-    """Two layers of which one takes weights from the other; `converted` if transforms change their rank."""
+    """Two layers of which one takes weights from the other.
+
+    `converted` if transforms change their rank, `arranged` if steps of the rule arrange the axes.
+    """
 
     alias: str
     source: str
@@ -38,6 +41,7 @@ class ComparedPair:
     source_function: LayerFunction
     target_function: LayerFunction
     converted: bool = False
+    arranged: bool = False
     outer: tuple[tuple[str, str], ...] = ()
 
 
@@ -68,6 +72,7 @@ def pair_layers(
                 pair = ComparedPair(ref.source, *names, a.rule, *functions)
                 pair.outer = tuple(_same_outer(source, theirs[1:], target, ours[1:])) if ours[1:] else ()
                 pairs[(ref.source, *names)] = pair
+            pair.arranged |= bool(a.own_steps) and len(a.shape) > 1
             pair.converted |= len(ref.shape) != len(a.shape) and bool(a.steps)
     return pairs
 

@@ -155,6 +155,10 @@ def lint_reordered(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[PlanW
                 yield PlanWarning("row-order", where_of(a), text)
 
 
+# Operators of ONNX that only move values, as steps do that compute nothing.
+_MOVING = ("Concat(", "Gather(", "Slice(", "Split(", "Pad(", "Tile(", "Expand(", "Reshape(", "Transpose(")
+
+
 def lint_computed(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -> Iterator[PlanWarning]:
     """Yield a warning of weights that a graph computes with before its layer takes them, which Keras's layers do not.
 
@@ -169,7 +173,7 @@ def lint_computed(plan: Plan, sources: Mapping[str, Catalog], target: Catalog) -
             continue
         for ref in a.sources:
             how = sources[ref.source].computed.get(ref.name)
-            if how is not None:
+            if how is not None and not (a.own_steps and how.startswith(_MOVING)):
                 text = f"{a.target} takes {ref.name} as it is stored, and the graph computes {how} of it first"
                 found.setdefault(where_of(a), []).append(text)
     for where, texts in found.items():

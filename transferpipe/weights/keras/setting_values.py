@@ -15,6 +15,8 @@ CEIL_MODE = "ceil_mode"
 """The padding of a pooling whose last window may reach over the end, as torch's with ``ceil_mode=True``."""
 
 DIRECTION = "direction"
+LENGTHS = "sequence lengths"
+"""What a recurrent operator of ONNX is given, where Keras has a mask."""
 NONE_IN_KERAS = "none in Keras"
 """What stands for the value of a setting that no layer of Keras has."""
 
@@ -155,7 +157,7 @@ LAST_AXIS = "along the last axis"
 _OF_DENSE = re.compile(r"(?:\.\.\.)?(\w*?)(\w+),\2(\w+)->(?:\.\.\.)?\1\3")
 
 
-def _equation(value: Any) -> str | None:
+def spell_equation(value: Any) -> str | None:
     """Return an einsum equation with its letters in the order of the alphabet: which ones were taken means nothing."""
     if not isinstance(value, str):
         return None
@@ -175,7 +177,7 @@ def _groups(value: Any, node: Node) -> Any:
 
 _READERS: dict[str, Callable[[Any, Node], Any]] = {
     "axis": spell_axis,
-    "equation": lambda value, _: _equation(value),
+    "equation": lambda value, _: spell_equation(value),
     "groups": _groups,
 }
 

@@ -5,6 +5,7 @@ Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``NodeProto``, `
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,9 @@ from transferpipe.files.protobuf import BYTES, FIXED32, VARINT, Field, Read, rea
 
 # Numbers of fields in GraphProto, NodeProto and AttributeProto: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 NODES, _INPUTS, _OUTPUTS = 1, 11, 12
-_INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE, _DOMAIN, _OVERLOAD = 1, 2, 3, 4, 5, 7, 8
+_INPUT, _OUTPUT, _NAME, _OP, _ATTRIBUTE, _DOMAIN, _OVERLOAD, _METADATA = 1, 2, 3, 4, 5, 7, 8, 9
+# What torch.onnx.export(dynamo=True) notes of each node: the modules around it, outermost first, and its operation.
+_SCOPES, _SCOPE = "pkg.torch.onnx.name_scopes", re.compile(r"'([^']*)'")
 _ATTRIBUTE_NAME, _FLOAT, _INT, _TEXT, _TENSOR, _GRAPH, _FLOATS, _INTS, _TEXTS, _GRAPHS = 1, 2, 3, 4, 5, 6, 7, 8, 9, 11
 _REFERENCE, _SPARSE_TENSOR = 21, 22
 _NAMES = (_ATTRIBUTE_NAME, _REFERENCE)
@@ -39,6 +42,7 @@ class GraphNode:
         graphs: the graphs inside, such as the branches of an ``If``, by the names of their attributes.
         domain: where the operator is defined; empty for ONNX's own.
         overload: which of several functions of one name it is.
+        module: the path of the module in which torch's newer exporter found it, with dots; mostly empty.
         references: the attributes of the function around it that its own attributes stand for, by the latter's names.
     """
 
@@ -52,6 +56,7 @@ class GraphNode:
     domain: str = ""
     overload: str = ""
     references: Mapping[str, str] = field(default_factory=dict)
+    module: str = ""
 
     @property
     def input(self) -> str:
@@ -85,11 +90,14 @@ def read_nodes(read: Read, graph: Field, number: int = NODES) -> Iterator[GraphN
 def _read_node(read: Read, message: Field) -> GraphNode:
     texts: dict[int, list[str]] = {n: [] for n in (_INPUT, _OUTPUT, _NAME, _OP, _DOMAIN, _OVERLOAD)}
     attributes: list[Attribute] = []
+    module = ""
     for part in read_fields(read, message.begin, message.end):
         if part.number in texts and part.kind == BYTES:
             texts[part.number].append(_text(read, part))
         elif part.number == _ATTRIBUTE and part.kind == BYTES:
             attributes.append(read_attribute(read, part))
+        elif part.number == _METADATA and part.kind == BYTES:
+            module = _read_module(read, part) or module
     name, op, domain, overload = ((*texts[key], "")[0] for key in (_NAME, _OP, _DOMAIN, _OVERLOAD))
     return GraphNode(
         name,
@@ -102,7 +110,16 @@ def _read_node(read: Read, message: Field) -> GraphNode:
         domain,
         overload,
         {a.name: a.reference for a in attributes if a.reference},
+        module,
     )
+
+
+def _read_module(read: Read, message: Field) -> str:
+    """Return the module that an entry of a node's metadata tells (``StringStringEntryProto``); empty if it does not."""
+    parts = list(read_fields(read, message.begin, message.end))
+    texts = {part.number: _text(read, part) for part in parts if part.kind == BYTES and part.value <= _MOST_TEXT}
+    scopes = _SCOPE.findall(texts.get(2, "")) if texts.get(1) == _SCOPES else []
+    return scopes[-2] if len(scopes) > 1 else ""
 
 
 @dataclass(frozen=True)

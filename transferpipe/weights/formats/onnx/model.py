@@ -32,12 +32,13 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import is_weight
 from transferpipe.weights.formats.onnx.content import AGAIN, OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
-from transferpipe.weights.formats.onnx.names import name_weights
+from transferpipe.weights.formats.onnx.names import name_weights, says_nothing
 from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
 from transferpipe.weights.formats.onnx.uses import (
     Weight,
     constants_used,
+    find_ones_of_groups,
     find_uses,
     initial_states_of,
     operands_of,
@@ -140,10 +141,12 @@ def _source(content: OnnxContent) -> FileSource:
     uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers, dtypes)
     weights = {n: weight_of(t.shape, t.dtype, uses.get(n, ())) for n, t in tensors.items()}
     wanted = constants_used(content.nodes, uses, tensors)
+    # torch's newer exporter keeps the numbers that others have in Constant nodes as tensors of the file.
+    numbers = {n for n, t in tensors.items() if n not in uses and math.prod(t.shape) == 1 and says_nothing(n)}
     # Scales and zero points are part of what they make.
     parts = {operand.name for weight in weights.values() for operand in _operands(weight)}
     ordinals = _ordinals(content.nodes)
-    held = {name: w for name, w in weights.items() if name not in content.constants or name in wanted}
+    held = {n: w for n, w in weights.items() if n in wanted or n not in content.constants | numbers}
     names = name_weights(held, uses, content.homes, ordinals)
     specs = [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in held.items()]
     left = {s.where: weights[s.where].unreadable for s in specs if weights[s.where].unreadable}
@@ -151,7 +154,7 @@ def _source(content: OnnxContent) -> FileSource:
     places = {s.where for s in mine}
     called = {s.where: s.name for s in mine if s.where != s.name}
     taken = {s.name for s in mine}
-    operands = operands_of(content.nodes) - _find_learned_states(content)
+    operands = operands_of(content.nodes) - _find_learned_states(content) | find_ones_of_groups(content.nodes)
     catalog = Catalog(
         tuple(mine),
         str(content.path),

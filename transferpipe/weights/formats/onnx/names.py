@@ -30,8 +30,17 @@ _OF_KERAS = re.compile(r"(.*)/(kernel|bias|gamma|beta|moving_mean|moving_varianc
 _OF_NODES = re.compile(
     r"(Fused)?(MatMul|Gemm|Conv|ConvTranspose|Conv\dD|DepthwiseConv2dNative|depthwise|BiasAdd|Add|BatchNormalization"
     r"|FusedBatchNorm(V\d)?|LayerNormalization|InstanceNormalization|GroupNormalization|PRelu|Gather|ResourceGather"
-    r"|LSTM|GRU|RNN|QLinearConv|Tensordot)(_\d+)?(__\d+)?(_output_\d+)?(:\d+)?"
+    r"|LSTM|GRU|RNN|QLinearConv|Tensordot|Einsum)(_\d+)?(__\d+)?(_output_\d+)?(:\d+)?"
 )
+
+
+def says_nothing(name: str) -> bool:
+    """Tell whether an exporter counted a name up.
+
+    >>> [says_nothing(name) for name in ("val_4", "enc.weight")]
+    [True, False]
+    """
+    return _USELESS.fullmatch(name) is not None
 
 
 def name_weights(
@@ -56,6 +65,7 @@ def name_weights(
     {'d.weight': 'd/weight', '/head/a.b': '/head/a.b'}
     """
     names = list(names)
+    uses = {name: [use for use in takers if not use.is_computed] or takers for name, takers in uses.items()}
     plain = {name: homes.get(name, "") + _dots_split(name.removeprefix(homes.get(name, ""))) for name in names}
     biases = _biases(uses, plain)
     asked: set[str] = set()
@@ -82,8 +92,10 @@ def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], find_
     recurrent = all(use.node.op in RECURRENT for use in uses)
     if (kept := _OF_KERAS.fullmatch(name)) and not recurrent:
         return f"{kept[1]}/{role}"
-    says_nothing = _USELESS.fullmatch(name) or (recurrent and name.rpartition("/")[2].rpartition(".")[2] != role)
-    if not says_nothing:
+    is_foreign = recurrent and name.rpartition("/")[2].rpartition(".")[2] != role
+    # torch's newer exporter calls what it computed beforehand by the operation: `mul` of a weight norm.
+    is_operation = all(use.node.module and not {*"./"} & {*name} for use in uses)
+    if not (says_nothing(name) or is_foreign or is_operation):
         return None
     layers = list(dict.fromkeys(find_layer(use.node) or biases.get(id(use.node), "") for use in uses))
     layer = layers[0] if all(_is_called_again(layers[0], other) for other in layers[1:]) else ""
@@ -118,13 +130,15 @@ def _biases(uses: Mapping[str, Sequence[Use]], names: Mapping[str, str]) -> dict
     found: dict[int, str] = {}
     for name, takers in uses.items():
         layer, _, own = names.get(name, "").rpartition("/")
-        if layer and own == "bias" and len(takers) == 1 and not _USELESS.fullmatch(name):
+        if layer and own == "bias" and len(takers) == 1 and not says_nothing(name):
             found[id(takers[0].node)] = layer
     return found
 
 
 def _module(node: GraphNode) -> str:
-    """Return the path of the module to which a node belongs; empty if its name tells none."""
+    """Return the path of the module to which a node belongs; empty if neither it nor its name tells one."""
+    if node.module:
+        return _split(node.module)
     parts = _path(node)
     return _join(parts[:-1]) if parts and _OF_NODES.fullmatch(parts[-1]) else ""
 

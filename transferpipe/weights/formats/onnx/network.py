@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transferpipe.weights.formats.onnx.content import OnnxContent
+from transferpipe.weights.formats.onnx.equation import find_equation
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.patterns import OperatorPattern, PatternReader
 from transferpipe.weights.formats.onnx.uses import RECURRENT, SHIFTS, Use, is_product
@@ -22,6 +23,8 @@ Numbers = Mapping[str, tuple[int | float, ...]]
 _HANDS_ON = frozenset(["Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"])
 # What gives numbers that no value of the network goes into.
 _NO_DATA = frozenset(["Constant", "Shape", "Size", "ConstantOfShape", "Range", "RandomNormal", "RandomUniform"])
+# The place of an operator's input `sequence_lens`: https://onnx.ai/onnx/operators/onnx__LSTM.html.
+_LENGTHS = 4
 # Roles of which one alone names the node: a bias may be called otherwise than the matrix that it belongs to.
 _LEADING = ("weight", "W")
 _MOST_BEHIND = 8
@@ -39,6 +42,8 @@ _NOTED = frozenset(
         "number_first",
         "way",
         "bounds",
+        "tensor",
+        "lengths",
     ]
 )
 # What may be written as several operators, to which a scale and a shift are added by two more.
@@ -58,7 +63,8 @@ def network_of(content: OnnxContent, uses: Mapping[str, Sequence[Use]], specs: M
         uses: how nodes take the tensors of the file.
         specs: the weights by their names in the file.
     """
-    walk = _NodeWalk(content.numbers, _names(uses, specs), specs)
+    operands = frozenset(name for name in specs if name not in uses)
+    walk = _NodeWalk(content.numbers, _names(uses, specs), specs, operands)
     walk.add_inputs(content.inputs)
     for node in content.nodes:
         walk.add(node)
@@ -81,8 +87,11 @@ def _names(
     """Return what each node with weights is called, and its first weight."""
     firsts: dict[int, WeightSpec] = {}
     for name, takers in uses.items():
+        in_parts = len({use.steps for use in takers}) > 1
         for use in takers:
-            if name in specs and use.role in _LEADING:
+            # A product with a part of a tensor is no call of the layer that has the whole.
+            is_part = in_parts and any(step.kind == "slice" for step in use.steps)
+            if name in specs and use.role in _LEADING and not is_part:
                 firsts.setdefault(id(use.node), specs[name])
     weights: dict[str, set[str]] = {}
     for spec in firsts.values():
@@ -101,6 +110,7 @@ class _NodeWalk:
         numbers: the values of small tensors.
         named: the names of the nodes with weights.
         constants: the weights by the names of their tensors, into which no value of the network goes.
+        operands: those of them that no node takes as its own weight: a factor, a mask, a table of positions.
         nodes: what was found.
         made: the node that gives each tensor.
         origins: the same with the call and the number of the output.
@@ -108,11 +118,13 @@ class _NodeWalk:
         followers: the nodes that take each node's output.
         places: which output of a recurrent operator a tensor is.
         used: which outputs of each are taken.
+        shifted: the products and normalizations that have their bias.
     """
 
     numbers: Numbers
     named: Mapping[int, Named]
     constants: Mapping[str, WeightSpec]
+    operands: frozenset[str]
     nodes: dict[str, Node] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
     origins: dict[str, NodeOutput] = field(default_factory=dict)
@@ -120,6 +132,7 @@ class _NodeWalk:
     followers: dict[str, list[str]] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     used: dict[str, set[int]] = field(default_factory=dict)
+    shifted: set[str] = field(default_factory=set)
 
     def add_inputs(self, inputs: Mapping[str, tuple[int | None, ...]]) -> None:
         """Add the graph's inputs."""
@@ -138,6 +151,7 @@ class _NodeWalk:
             if taken_name in self.places:
                 self.used.setdefault(self.made[taken_name], set()).add(self.places[taken_name])
         if self._is_handed_on(node, taken):
+            self.shifted |= {taken[0]} if node.op in SHIFTS else set()
             self.made[node.output] = taken[0]
             self.origins[node.output] = self.origins[values[0]]
             return
@@ -151,6 +165,7 @@ class _NodeWalk:
         if node.op in RECURRENT or (spec is not None and node.op != "Gather"):
             taken, values = taken[:1], values[:1]
         name = self._count_call(name) if spec is not None and name in self.nodes else self._new(node, name, taken)
+        self.shifted |= {name} if node.inputs[2:] and is_product(node) else set()
         self.made |= {output: name for output in node.outputs if output}
         calls = self.arguments.setdefault(name, [])
         self.origins |= {output: NodeOutput(name, len(calls), i) for i, output in enumerate(node.outputs) if output}
@@ -221,8 +236,8 @@ class _NodeWalk:
         is_bias = node.op in SHIFTS and len(taken) == 1 and has_bias
         is_bias = is_bias and (node.op == "Add" or node.input in self.made)  # a bias less the product is no bias
         addend = next((n for n in node.inputs if n in self.constants), None)
-        # Only if nothing takes the product without its bias.
-        if not is_bias or addend is None or self.followers.get(taken[0]):
+        # Only if nothing takes the product without its bias; what is added to both is another operation.
+        if not is_bias or addend is None or self.followers.get(taken[0]) or taken[0] in self.shifted:
             return False
         kernel = before.settings.get("kernel", ())  # a bias has a number for each channel
         return len(self.numbers.get(addend, ())) != 1 or not kernel or 1 in kernel
@@ -240,8 +255,13 @@ class _NodeWalk:
             settings["number_first"] = True
         given = [self.numbers.get(n) if n in self.numbers else None for n in others]
         settings |= {"operands": tuple(given)} if given else {}
+        if node.op in _ARITHMETIC and len(others) == 1 and others[0] in self.constants:
+            settings["tensor"] = self.constants[others[0]].name if others[0] in self.operands else None
+        if node.op == "Einsum" and spec is not None:
+            settings["equation"] = find_equation(node, int(node.inputs[0] in self.made))
         if node.op in RECURRENT:
             settings["peepholes"] = len(node.inputs) > 7 and bool(node.inputs[7])
+            settings |= {"lengths": True} if self._tells_lengths(node, before) else {}
         kind, inputs = node.op, tuple(taken)
         settings["rank_before"] = settings["rank"]
         settings["rank"] = _rank(node, settings, spec)
@@ -255,6 +275,18 @@ class _NodeWalk:
         # Of what the graph computes, such as the half of a size, only the name tells that two are one number.
         settings |= {"bounds": tuple(node.inputs[1:3])} if node.op == "Slice" and len(node.inputs) > 2 else {}
         return Node(name, kind, settings, inputs)
+
+    def _tells_lengths(self, node: GraphNode, before: Node) -> bool:
+        """Tell whether a recurrent operator ends some sequences earlier than others, or before their last step.
+
+        Converters may write the number of all steps there, for each sample.
+        """
+        name = node.inputs[_LENGTHS] if len(node.inputs) > _LENGTHS else ""
+        if name in self.made:
+            return True
+        lengths = {*self.numbers.get(name, ())}
+        shape = before.settings.get("batch_shape") or ()
+        return len(lengths) > 1 or (bool(lengths) and None not in shape and bool(shape) and not lengths & {*shape})
 
     def with_followers(self, node: Node) -> Node:
         """Return a node with the operator behind it, and with which of its outputs are used."""

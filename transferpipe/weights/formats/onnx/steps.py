@@ -39,7 +39,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class TensorStep:
-    """One change on the way of a tensor, with its data: transpose, reshape, scale, quantize, clip or dequantize."""
+    """One change of a tensor, with its data: transpose, reshape, slice, scale, quantize, clip or dequantize."""
 
     kind: str
     data: tuple[Any, ...] = ()
@@ -89,6 +89,8 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
             value = value.transpose(step.data)
         elif step.kind == "reshape":
             value = value.reshape(step.data)
+        elif step.kind == "slice":
+            value = value[tuple(slice(*bounds) for bounds in step.data)]
         elif step.kind == "scale":
             value = value * value.dtype.type(step.data[0])
         elif step.kind == "clip":

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from transferpipe.weights.formats.onnx.cuts import find_cuts, is_turned
+from transferpipe.weights.formats.onnx.equation import einsum_labels
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.steps import LIMITS, Levels, Operand, TensorStep
 from transferpipe.weights.formats.onnx.tensor import dtype_called
@@ -19,7 +21,7 @@ from transferpipe.weights.spec import GATES, IN_OUT, OUT_IN, SPATIAL, Axes
 Shape = tuple[int, ...]
 
 RECURRENT = ("LSTM", "GRU", "RNN")
-_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger")
+_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "Einsum")
 # Products that may have their matrix on the left, W @ x, as an equation has it.
 _FROM_LEFT, _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), 2
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "ConvInteger", "FusedConv")
@@ -54,6 +56,8 @@ _ELEMENTWISE = frozenset(
     ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Neg", "Abs", "Sqrt", "Exp", "Log", "Tanh", "Sigmoid", "Softplus",
      "Reciprocal", "Relu", "Clip", "Sign", "Round", "Floor", "Ceil", "Softmax", "HardSigmoid"]
 )  # fmt: skip
+# What tells of a tensor's shape, not of its values.
+_OF_SHAPES = frozenset(["Shape", "Size", "ConstantOfShape"])
 COMPUTED = "computed"
 _LONGEST = 120
 # Between a tensor of the file and the operator that takes it stand a transpose and a pair of quantize and dequantize; a
@@ -79,6 +83,11 @@ class Use:
     steps: tuple[TensorStep, ...]
     shape: Shape
 
+    @property
+    def is_computed(self) -> bool:
+        """Whether the node takes what the graph computes of the tensor."""
+        return any(step.kind == COMPUTED for step in self.steps)
+
 
 def is_product(node: GraphNode) -> bool:
     """Tell whether a node multiplies by a matrix, or with a window, so that an addition behind it is its bias."""
@@ -102,6 +111,7 @@ def find_uses(
     operands = _Operands({name: Operand(name, dtype) for name, dtype in dtypes.items()})
     # The tensor of the file that a value is, with what was done to it and its shape now.
     ways: dict[str, _Way] = {name: (name, (), shape) for name, shape in shapes.items()}
+    beside: dict[str, list[_Way]] = {}
     products: dict[str, GraphNode] = {}
     groups = _GroupNorms()
     found: dict[str, list[Use]] = {}
@@ -109,33 +119,37 @@ def find_uses(
     for node in nodes:
         groups.follow(node)
         operands.follow(node)
-        if node.inputs and constant.issuperset(filter(None, node.inputs)):
+        if node.inputs and not node.graphs and constant.issuperset(filter(None, node.inputs)):
             constant.update(node.outputs)
-        if (way := _hand_on(node, ways, numbers, operands.found)) or (way := _find_computed(node, ways, constant)):
-            ways[node.output] = way
+        if handed := _hand_on(node, ways, numbers, operands.found):
+            ways |= handed
             continue
+        if computed := _find_computed(node, ways, constant, dtypes):
+            ways[node.output], *beside[node.output] = computed
+            # What is looked up, or multiplied by, is a weight all the same.
+            if node.op != "Gather" and not is_product(node):
+                continue
         if is_product(node) and node.output:
             products[node.output] = node
         for place, name in enumerate(node.inputs):
-            if name not in ways or not (role := _role(node, place, products, ways) or groups.role(node, place)):
-                continue
-            origin, steps, shape = ways[name]
-            if (norm := groups.instance(node, place)) is not None:
-                count = math.prod(shape)
-                found.setdefault(origin, []).append(
-                    Use(norm, role, None, (*steps, TensorStep("reshape", (count,))), (count,))
-                )
-                for own in norm.inputs[1:]:  # its own ones and zeros do nothing
-                    found.pop(own, None)
-                continue
-            steps = (*steps, *_factor(node, role))
-            # The bias that an Add brings belongs to the product before it: both are weights of one layer.
-            taker = products.get(_other(node, place)) or node if node.op in SHIFTS else node
-            found.setdefault(origin, []).append(Use(taker, role, _axes(node, role, place), steps, shape))
+            role = (_role(node, place, products, ways) or groups.role(node, place)) if name in ways else ""
+            for way in (ways[name], *beside.get(name, ())) if role else ():
+                use = groups.use(node, place, role, way) or _use(node, place, role, way, products)
+                found.setdefault(way[0], []).append(use)
+            for own in groups.own_weights(node, place) if role else ():  # its ones and zeros do nothing
+                found.pop(own, None)
     return found
 
 
 _Way = tuple[str, tuple[TensorStep, ...], Shape]
+
+
+def _use(node: GraphNode, place: int, role: str, way: _Way, products: Mapping[str, GraphNode]) -> Use:
+    """Return the use that a node makes of a tensor, as the weight `role`."""
+    _, steps, shape = way
+    # The bias that an Add brings belongs to the product before it: both are weights of one layer.
+    taker = products.get(_other(node, place), node) if node.op in SHIFTS else node
+    return Use(taker, role, _axes(node, role, place), (*steps, *_factor(node, role)), shape)
 
 
 def _hand_on(
@@ -143,31 +157,49 @@ def _hand_on(
     ways: Mapping[str, _Way],
     numbers: Mapping[str, tuple[int | float, ...]],
     operands: Mapping[str, Operand],
-) -> _Way | None:
-    """Return the tensor of the file that a node hands on, and in what form; None if it does not."""
-    if node.input not in ways:
-        return None
+) -> dict[str, _Way]:
+    """Return the tensor of the file that a node hands on, and in what form, by its outputs; none if it does not."""
+    if node.input not in ways or len(ways[node.input][1]) >= _MOST_STEPS:
+        return {}
     origin, steps, shape = ways[node.input]
+    if node.op in ("Slice", "Split") and not any(step.kind == COMPUTED for step in steps):
+        cuts = find_cuts(node, shape, numbers)
+        return {
+            output: (origin, (*steps, TensorStep("slice", cut)) if size != shape or is_turned(cut) else steps, size)
+            for output, (cut, size) in cuts.items()
+        }
     further = _further(node, shape, numbers, steps, operands)
-    return (origin, *further) if further is not None and len(steps) < _MOST_STEPS else None
+    return {node.output: (origin, *further)} if further is not None else {}
 
 
-def _find_computed(node: GraphNode, ways: Mapping[str, _Way], constant: Set[str]) -> _Way | None:
-    """Return the tensor that a node changes with nothing but tensors of the file: the largest that it takes."""
-    if node.op not in _ELEMENTWISE or node.output not in constant:
-        return None
-    known = [name for name in node.inputs if name in ways]
+def _find_computed(
+    node: GraphNode, ways: Mapping[str, _Way], constant: Set[str], dtypes: Mapping[str, str]
+) -> list[_Way]:
+    """Return the tensors that a node changes with nothing but tensors of the file.
+
+    Of those that it computes with one by one that is the largest. Whole numbers are shapes and places, but for those
+    that arithmetic turns into a weight.
+    """
+    if node.op in _OF_SHAPES or not node.output or node.output not in constant:
+        return []
+    known = sorted((name for name in node.inputs if name in ways), key=lambda name: -math.prod(ways[name][2]))
     if not known or node.output in ways:
-        return None
-    origin, steps, shape = ways[max(known, key=lambda name: math.prod(ways[name][2]))]
-    words = []
-    for name in filter(None, node.inputs):
-        before = ways[name][1] if name in ways else ()
-        words.append(next((s.data[0] for s in before if s.kind == COMPUTED), ways[name][0] if name in ways else name))
-    text = f"{node.op}({', '.join(words)})"
-    text = text if len(text) <= _LONGEST else f"{node.op}(...)"
-    others = tuple(step for step in steps if step.kind != COMPUTED)
-    return origin, (*others, TensorStep(COMPUTED, (text,))), shape
+        return []
+    if node.op not in _ELEMENTWISE:
+        known = [name for name in known if dtypes.get(ways[name][0]) in _FLOATS]
+    text = f"{node.op}({', '.join(_word(name, ways) for name in filter(None, node.inputs))})"
+    step = TensorStep(COMPUTED, (text if len(text) <= _LONGEST else f"{node.op}(...)",))
+    found = []
+    for name in known if is_product(node) or node.op == "Concat" else known[:1]:
+        origin, steps, shape = ways[name]
+        found.append((origin, (*(s for s in steps if s.kind != COMPUTED), step), shape))
+    return found
+
+
+def _word(name: str, ways: Mapping[str, _Way]) -> str:
+    """Return how a tensor is computed, or what it is called in the file."""
+    origin, steps, _ = ways.get(name, (name, (), ()))
+    return next((str(step.data[0]) for step in steps if step.kind == COMPUTED), origin)
 
 
 @dataclass
@@ -220,10 +252,32 @@ class _GroupNorms:
             return "weight"
         return "bias" if node.op == "Add" and other in self.scaled else ""
 
+    def use(self, node: GraphNode, place: int, role: str, way: _Way) -> Use | None:
+        """Return the use of a normalization's scale or shift; None where an input of a node is neither."""
+        norm, (_, steps, shape) = self.instance(node, place), way
+        count = math.prod(shape)
+        steps = (*steps, TensorStep("reshape", (count,)))
+        return Use(norm, role, None, steps, (count,)) if norm is not None else None
+
+    def own_weights(self, node: GraphNode, place: int) -> tuple[str, ...]:
+        """Return the tensors that the normalization has for itself which an input of a node scales or shifts."""
+        norm = self.instance(node, place)
+        return norm.inputs[1:] if norm is not None else ()
+
     def instance(self, node: GraphNode, place: int) -> GraphNode | None:
         """Return the normalization that an input of a node scales or shifts; None where it does neither."""
         other = _other(node, place)
         return {"weight": self.normed, "bias": self.scaled}.get(self.role(node, place), {}).get(other)
+
+
+def find_ones_of_groups(nodes: Iterable[GraphNode]) -> set[str]:
+    """Return the ones and zeros that the normalizations of groups have in the place of their weights."""
+    groups, found = _GroupNorms(), set[str]()
+    for node in nodes:
+        groups.follow(node)
+        for place in range(len(node.inputs)):
+            found.update(groups.own_weights(node, place))
+    return found
 
 
 def _role(
@@ -234,11 +288,21 @@ def _role(
 ) -> str:
     if node.op == "Gather":
         return "weight" if place == 0 else ""
+    how = next((step.data[0].partition("(")[0] for step in ways[node.inputs[place]][1] if step.kind == COMPUTED), "")
+    is_computed, is_moved = bool(how), bool(how) and how not in _ELEMENTWISE
     if node.op in SHIFTS:
         product = products.get(_other(node, place))
+        if is_computed and product and not ways.keys() & {*product.inputs}:
+            return ""  # positions, or a mask, for the product of queries and keys
         is_bias = product and (node.op == "Add" or place == 1) and not _is_one_number(node, place, product, ways)
         return "bias" if is_bias else ""
+    if node.op == "Einsum":
+        return "weight" if einsum_labels(node, place) and not {_other(node, place)} & ways.keys() else ""
+    if node.op in RECURRENT and is_moved:
+        return ""  # torch's gates, which its exporter puts into ONNX's order
     if place == 0 and node.op in _FROM_LEFT and len(ways[node.input][2]) == _MATRIX:
+        if is_computed and products.keys() & {node.input}:
+            return ""  # queries of the file, already multiplied by their matrix
         # Where both are of the file, the first is multiplied by the second: a table of queries, for one.
         return "weight" if not {*node.inputs[1:2]} & ways.keys() else ""
     roles = _ROLES.get(node.op, ())
@@ -270,6 +334,10 @@ def _axes(node: GraphNode, role: str, place: int) -> Axes | None:
         return None
     if node.op in (*_CONVOLUTIONS, "QLinearConv", "PRelu"):
         return SPATIAL
+    if node.op == "Einsum":
+        _, labels, _ = einsum_labels(node, place) or ("", "", "")
+        summed = [label not in node.attributes["equation"].partition("->")[2] for label in labels]
+        return IN_OUT if summed == [True, False] else OUT_IN if summed == [False, True] else None
     if node.op in _FROM_LEFT and place == 0:  # its columns go with the rows of what it is multiplied with
         return IN_OUT if node.attributes.get("transA") == 1 else OUT_IN
     if node.op in _PRODUCTS:
@@ -421,9 +489,9 @@ def _dtype_after(steps: Sequence[TensorStep], dtype: str) -> str:
 
 
 def _turn_axes(axes: Axes | None, steps: Sequence[TensorStep]) -> Axes | None:
-    turns = sum(step.data == (1, 0) for step in steps)
+    turns = sum(step.kind == "transpose" and step.data == (1, 0) for step in steps)
     turned: dict[Axes | None, Axes] = {IN_OUT: OUT_IN, OUT_IN: IN_OUT}
-    if any(step.kind != "transpose" for step in steps):
+    if any(step.kind not in ("transpose", "slice") for step in steps):
         return None
     return turned.get(axes, axes) if turns % 2 else axes
 
