@@ -89,7 +89,15 @@ def old_zoo(keras, tf):
         outputs += [tf.gather(x, [1, 0], axis=-1), tf.gather(x, 2, axis=1), tf.math.divide_no_nan(x, tf.nn.relu(x))]
         outputs += [tf.reduce_logsumexp(x, 1, keepdims=True), tf.nn.log_softmax(x), tf.math.reciprocal(x), tf.tan(x)]
         outputs += [tf.cast(tf.reduce_any(x > 0, axis=1), "float32"), tf.cast(tf.reduce_all(x > 0, -1), "float32")]
-        outputs += [tf.sinh(x), tf.cosh(x)]
+        outputs += [
+            tf.sinh(x),
+            tf.cosh(x),
+            x // 0.3,
+            tf.norm(x, axis=-1),
+            tf.norm(x, 1, axis=1, keepdims=True),
+        ]
+        outputs += [*tf.unstack(x, axis=1), *tf.math.top_k(x, 3), tf.norm(x, axis=[1, 2])]
+        outputs += [tf.math.squared_difference(x, tf.nn.relu(x)), tf.math.squared_difference(x, numbers)]
         outputs += [tf.tile(x, [1, 2, 1]), tf.math.reduce_variance(x, 1, keepdims=True), tf.math.erf(x)]
         return keras.Model(inputs, outputs)
 

@@ -72,7 +72,7 @@ _OPERATIONS = re.compile(
     r"shape|slice|strided_slice|tile|pad|squeeze|expand_dims|identity|reduce_\w+|broadcast_to|gather|gather_nd|where|"
     r"matmul|einsum|range|fill|zeros|ones|zeros_like|ones_like|clip_by_value|clip_by_norm|stop_gradient|sqrt|square|"
     r"abs|exp|sigmoid|tanh|maximum|minimum|pow|one_hot|reverse|roll|sign|round|floor|argmax|argmin|norm|"
-    r"convert_to_tensor|tensordot|eye|repeat|meshgrid|boolean_mask|equal|not_equal|greater|less|logical_\w+)"
+    r"convert_to_tensor|tensordot|eye|repeat|meshgrid|boolean_mask|floor_div|equal|not_equal|greater|less|logical_\w+)"
 )
 # Settings that say how large something is. The first kind cannot be larger than the weights of its own layer.
 _WIDTHS = frozenset(("units", "filters", "input_dim", "output_dim"))

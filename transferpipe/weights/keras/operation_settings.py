@@ -95,7 +95,7 @@ def of_today(node: Node) -> Node:
         operation = upgrade_operation(str(node.settings["function"]), first, given)
     except NoSuchOperationError:
         return node
-    if operation.class_name == "GetItem":  # is read as it was noted
+    if operation.class_name == "GetItem" or operation.behind:  # is read as it was noted, or is two of today's
         return node
     if operation.module == "keras.layers":
         return replace(node, layer_class=operation.class_name, settings=operation.settings)

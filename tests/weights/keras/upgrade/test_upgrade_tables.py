@@ -248,6 +248,7 @@ def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():
         ("nn.bias_add", {"bias": [1.0], "data_format": "NCHW"}, "another axis than the last"),
         ("gather", {"indices": [0], "batch_dims": 1}, "tf.gather with batch_dims"),
         ("math.cumsum", {"axis": 1, "exclusive": True}, "tf.math.cumsum with exclusive"),
+        ("norm", {"ord": 2, "axis": [0, 1]}, r"tf.norm of the order 2 along \[0, 1\]"),
     ],
 )
 def test_an_operation_that_keras_3_has_in_another_form_is_refused(function, given, says):

@@ -25,6 +25,7 @@ from transferpipe.weights.keras.upgrade.layers import (
 from transferpipe.weights.keras.upgrade.operations import (
     NoSuchOperationError,
     function_of,
+    in_two_layers,
     inputs_of_graph,
     is_operation,
     serialised_operation,
@@ -224,6 +225,7 @@ class _Graph:
         }
         # Listed once: every model inside asks for them, and a graph may hold thousands of both.
         self._used = set(self._references())
+        self._before: list[Config] = []
         self._shift = {name: self._first_call(name, layer) for name, layer in self._layers.items()}
 
     def upgraded(self) -> Config:
@@ -232,6 +234,7 @@ class _Graph:
         name = name_of(self._model, self._found) or "model"
         taken: Config = {"name": name, "trainable": bool(config.get("trainable", True))}
         taken["layers"] = [self._upgrade(name, layer) for name, layer in self._layers.items()]
+        taken["layers"] += self._before
         taken["input_layers"] = self._ends(config.get("input_layers"))
         taken["output_layers"] = self._ends(config.get("output_layers"))
         return serialised("Functional", taken, "keras.src.models.functional")
@@ -310,7 +313,7 @@ class _Graph:
 
     def _operation(self, name: str, layer: Mapping[str, Any], calls: list[Any]) -> Config:
         new: Config = serialised("Identity", {"name": self._name(name)})
-        nodes, made = [], []
+        nodes, made, behind = [], [], None
         try:
             for call in calls:
                 function, first, given = function_of(layer), self._first(call), self._arguments(call)
@@ -322,11 +325,16 @@ class _Graph:
                 # One layer in Keras 3 whatever number of calls: its settings are those of the layer.
                 made.append(serialised_operation(operation, self._name(name)))
                 nodes.append({"args": operation.inputs, "kwargs": {}})
+                behind = operation.behind
             if made and any(m != made[0] for m in made):
                 raise NoSuchOperationError(f"{function_of(layer)} with other settings in each of its calls")
         except NoSuchOperationError as error:
             what = f"computes {error}, which is not known to be the same in Keras 3"
             self._found.refuse(name, what)
+        if behind and made:
+            before, made[0] = in_two_layers(made[0], behind)
+            self._before.append({**before, "inbound_nodes": nodes})
+            nodes = [{"args": [self._tensor(before["name"], i, 0)], "kwargs": {}} for i in range(len(nodes))]
         return {**(made[0] if made else new), "name": self._name(name), "inbound_nodes": nodes}
 
     def _first(self, call: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transferpipe.weights.keras.upgrade.values import Config, serialised
 
-_NUMPY, _NN, _MATH, _CORE = (f"keras.src.ops.{m}" for m in ("numpy", "nn", "math", "core"))
+_NUMPY, _NN, _MATH, _CORE, _LINALG = (f"keras.src.ops.{m}" for m in ("numpy", "nn", "math", "core", "linalg"))
 
 _BINARY = {
     **dict.fromkeys(("__operators__.add", "math.add"), "Add"),
@@ -26,6 +26,8 @@ _BINARY = {
     "math.minimum": "Minimum",
     "math.divide_no_nan": "DivideNoNan",
     **dict.fromkeys(("__operators__.mod", "math.floormod"), "Mod"),
+    **dict.fromkeys(("__operators__.floordiv", "math.floordiv", "floor_div"), "FloorDivide"),
+    "math.squared_difference": "Subtract",  # and then its square
     **{f"math.{n}": "".join(map(str.capitalize, n.split("_"))) for n in ("greater", "less", "equal", "not_equal")},
     "math.greater_equal": "GreaterEqual",
     "math.less_equal": "LessEqual",
@@ -75,6 +77,8 @@ _WITH_SETTINGS: dict[str, tuple[str, str, dict[str, tuple[str, Any]]]] = {
     "reshape": (_NUMPY, "Reshape", {"newshape": ("shape", None)}),
     "concat": (_NUMPY, "Concatenate", {"axis": ("axis", None)}),
     "stack": (_NUMPY, "Stack", {"axis": ("axis", 0)}),
+    "unstack": (_CORE, "Unstack", {"num": ("num", None), "axis": ("axis", 0)}),
+    "math.top_k": (_MATH, "TopK", {"k": ("k", 1), "sorted": ("sorted", True)}),
     "tile": (_NUMPY, "Tile", {"repeats": ("multiples", None)}),
     "expand_dims": (_NUMPY, "ExpandDims", {"axis": ("axis", None)}),
     "squeeze": (_NUMPY, "Squeeze", {"axis": ("axis", None)}),
@@ -111,12 +115,14 @@ class Operation:
         class_name: its class.
         settings: what it is made with.
         inputs: what it is called on, in order.
+        behind: where Keras 3 has what is done to its output, and the class; None for most.
     """
 
     module: str
     class_name: str
     inputs: list[Any]
     settings: Config = field(default_factory=dict)
+    behind: tuple[str, str] | None = None
 
 
 def is_operation(layer: Mapping[str, Any]) -> bool:
@@ -184,7 +190,8 @@ def upgrade_operation(function: str, first: Any, rest: Mapping[str, Any]) -> Ope
     given = {k: v for k, v in given.items() if not (k.startswith(_FLAGS) and v is False)}
     if function in _BINARY:
         second = given.pop("y", given.pop("b", None))
-        operation = Operation(_NUMPY, _BINARY[function], [_array(first), _array(second)])
+        behind = (_NUMPY, "Square") if function == "math.squared_difference" else None
+        operation = Operation(_NUMPY, _BINARY[function], [_array(first), _array(second)], behind=behind)
     elif function in _UNARY:
         operation = Operation(*_UNARY[function], [first])
     elif function in _REDUCED:
@@ -227,6 +234,17 @@ def _normalize(x: Any, given: Config) -> Operation:
     if "axis" not in given:
         raise NoSuchOperationError("tf.math.l2_normalize over the whole tensor")
     return Operation("keras.layers", "UnitNormalization", [x], {"axis": given.pop("axis")})
+
+
+def _norm(x: Any, given: Config) -> Operation:
+    order, axis = given.pop("ord", "euclidean"), given.pop("axis", None)
+    of_vectors = type(axis) is int and order in (1, 2)
+    if axis is None:  # which Keras computes of vectors and matrices alone
+        raise NoSuchOperationError("tf.norm over the whole tensor")
+    if order != "euclidean" and not of_vectors:
+        raise NoSuchOperationError(f"tf.norm of the order {order} along {axis}")
+    settings = {"ord": order if of_vectors else None, "axis": axis, "keepdims": given.pop("keepdims", False)}
+    return Operation(_LINALG, "Norm", [x], settings)
 
 
 def _item(x: Any, given: Config) -> Operation:
@@ -309,6 +327,7 @@ def _gather(x: Any, given: Config) -> Operation:
 _OTHERS = {
     **dict.fromkeys(("linalg.matmul", "__operators__.matmul"), _matmul),
     "gather": _gather,
+    **dict.fromkeys(("norm", "linalg.norm"), _norm),
     "nn.bias_add": _add_bias,
     "where": _where,
     "where_v2": _where,
@@ -323,3 +342,11 @@ _OTHERS = {
 def serialised_operation(operation: Operation, name: str) -> Config:
     """Return an operation as Keras 3 writes it."""
     return serialised(operation.class_name, {"name": name, **operation.settings}, operation.module)
+
+
+def in_two_layers(made: Config, behind: tuple[str, str]) -> tuple[Config, Config]:
+    """Return an operation, under another name, and the one behind it, which has its name and takes all its calls."""
+    name = made["config"]["name"]
+    before = {**made, "name": f"{name}_before", "config": {**made["config"], "name": f"{name}_before"}}
+    last = serialised(behind[1], {"name": name}, behind[0])
+    return before, last
