@@ -299,3 +299,58 @@ def test_weights_alone_cannot_be_run(tmp_path):
     source.save_weights(tmp_path / "a.weights.h5")
     with pytest.raises(tp.RecipeError, match=r"holds weights without a model.*expected: y\.npz"):
         tp.transfer(tmp_path / "a.weights.h5", keras_net(), mapping=MAPPING, verify={"parity": "source"})
+
+
+def product(activation="sigmoid"):
+    """Return a model of three layers that are one in the original."""
+    x = keras.Input((8,))
+    q, k, v = (layers.Dense(4, a, name=n)(x) for n, a in (("q", None), ("k", activation), ("v", None)))
+    return keras.Model(x, layers.Dense(3, name="o")(layers.Add()([layers.Multiply()([q, k]), v])))
+
+
+def fused(kind):
+    """Return an original whose product is split: of Keras, or an ONNX file that does so by operators of a kind."""
+    if kind == "keras":
+        x = keras.Input((8,))
+        q, k, v = keras.ops.split(layers.Dense(12, name="qkv")(x), 3, -1)
+        end = layers.Add()([layers.Multiply()([q, layers.Activation("sigmoid")(k)]), v])
+        return filled(keras.Model(x, layers.Dense(3, name="o")(end)))
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    node, random = onnx.helper.make_node, np.random.default_rng(3)
+    held = {n: random.normal(size=s).astype("f4") for n, s in (("qkv.weight", (8, 12)), ("qkv.bias", 12))}
+    held |= {n: random.normal(size=s).astype("f4") for n, s in (("o.weight", (4, 3)), ("o.bias", 3))}
+    nodes = [node("MatMul", ["x", "qkv.weight"], ["m"]), node("Add", ["m", "qkv.bias"], ["p"])]
+    if kind == "Split":
+        nodes.append(node("Split", ["p", "sizes"], ["q", "k", "v"], axis=1))
+        held["sizes"] = np.array([4, 4, 4])
+    else:
+        held |= {f"at{i}": np.array([4 * i]) for i in range(4)} | {"axis": np.array([1])}
+        nodes += [node("Slice", ["p", f"at{i}", f"at{i + 1}", "axis"], [n]) for i, n in enumerate("qkv")]
+    nodes += [node("Sigmoid", ["k"], ["s"]), node("Mul", ["q", "s"], ["qs"]), node("Add", ["qs", "v"], ["z"])]
+    nodes += [node("MatMul", ["z", "o.weight"], ["zo"]), node("Add", ["zo", "o.bias"], ["y"])]
+    ends = [onnx.helper.make_tensor_value_info(n, 1, ["n", size]) for n, size in (("x", 8), ("y", 3))]
+    tensors = [onnx.numpy_helper.from_array(value, name) for name, value in held.items()]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), "fused.onnx")
+    return "fused.onnx"
+
+
+@pytest.mark.parametrize("kind", ["keras", "Split", "Slice"])
+def test_layers_that_are_one_in_the_original_are_compared_with_its_parts(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = fused(kind)
+    cuts = {n: [{"slice": {"axis": -1, "start": 4 * i, "stop": 4 * i + 4}}] for i, n in enumerate("qkv")}
+    rules = {n: {"to": n, "from": "qkv", "transform": {"kernel": cut, "bias": cut}} for n, cut in cuts.items()}
+    rules["o"] = {"to": "o"}
+    keys = {"mapping": rules, "verify": {"parity": "source"}}
+    found = tp.transfer(source, product(), **keys).parity
+    assert (found.verdict, {e.name: e.status for e in found.entries}) == ("pass", dict.fromkeys("qkvo", "equal"))
+    with pytest.raises(tp.VerificationError) as raised:
+        tp.transfer(source, product("tanh"), **keys)
+    assert "activation of k: with sigmoid in place of tanh" in raised.value.problems[0].fix
+    rules["v"]["transform"]["kernel"] = [*cuts["v"], {"scale": 1.3}]
+    with pytest.raises(tp.VerificationError, match="v is the first that differs") as raised:
+        tp.transfer(source, product(), **keys)
+    assert "kernel multiplied by 0.7692" in raised.value.problems[0].fix

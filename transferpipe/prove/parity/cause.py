@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from transferpipe.prove.parity.alike import clone, compiled, is_recurrent
 from transferpipe.prove.parity.compare import activate_like, compare
+from transferpipe.prove.parity.judge import ACTIVATED, part_of
 from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
 from transferpipe.prove.parity.known_weights import describe_weights
 from transferpipe.prove.parity.result import Compared
@@ -60,6 +61,8 @@ _LIKELY = (
 # Faults are undone one after the other, each time starting from the attempts that came nearest: three faults of four
 # bases are what the number of experiments allows.
 _MOST_FAULTS, _MOST_BASES = 3, 4
+# Layers that count as equal behind an activation of which nobody knows whether it is the original's: the last ones.
+_MOST_ACTIVATED = 6
 _MOST_CLASSES = 4096  # a comparison of each with each
 # Of the largest value. What lower precision, an approximate GELU or another epsilon changes stays below it.
 _SMALL = 2e-3
@@ -90,6 +93,8 @@ class _Search:
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
         self.candidates = self._between()
+        doubtful = {e.name for e in entries[: entries.index(first)] if e.reason == ACTIVATED}
+        self.activated = [c for c in setup.trace.calls if c.label in doubtful and c.number == 1][-_MOST_ACTIVATED:]
         self.once = self._find_once()
         self.graphs = {c.name: compiled(c.layer) for c in self.candidates if c.layer and is_recurrent(c.layer)}
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
@@ -101,6 +106,7 @@ class _Search:
         call = setup.reference.by_label.get(first.reference)
         if call is None or call.value is None:
             return None
+        call = part_of(setup, setup.trace.by_label[first.name], call)
         # Of what only says values, such as a node of ONNX, the activation may be a node of its own.
         activated = activate_like(setup.trace.by_label[first.name], call)
         return call.value if activated is None or not setup.reference.outputs else activated
@@ -304,6 +310,7 @@ class _Search:
     def _by_trials(self) -> str:
         # From the first that differs backwards: the fault lies in it, or just before it, more often than not.
         trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
+        trials += [t for c in self.activated for t in trials_of(c, self.setup.trace) if "activation" in t.kind]
         # One forward pass a trial: where there are many layers, the likeliest families are all that is tried.
         trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))
         own = [t for t in trials if t.layer == self.first.name]
@@ -328,7 +335,7 @@ class _Search:
             found.setdefault(trial.kind, []).append(trial)
         options = []
         for group in found.values():
-            names = sorted({t.layer for t in group}, key=[c.name for c in self.candidates].index)
+            names = sorted({t.layer for t in group}, key=[c.name for c in (*self.activated, *self.candidates)].index)
             if len(names) > 1:
                 words = f"{group[0].words} (in {len(names)} layers, the first {names[0]})"
                 options.append((words, {t.layer: t.override for t in group}))

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.prove.parity.compare import (
@@ -207,13 +208,45 @@ def _layer_differences(setup: Setup) -> dict[tuple[str, str], Difference]:
         other = setup.reference.by_label.get(theirs)
         if other is None or call.value is None or other.value is None or label in setup.trace.outputs:
             continue
+        other = part_of(setup, call, other)
+        assert other.value is not None
         diff = compare(call.value, other.value, setup.tolerance_of(label))
         if not diff.agrees and _agrees_activated(setup, call, other):
-            diff = replace(diff, agrees=True, reason="equal behind the activation")
+            diff = replace(diff, agrees=True, reason=ACTIVATED)
         found[(label, other.label)] = diff
     return found
 
 
+def part_of(setup: Setup, call: Call, other: Call) -> Call:
+    """Return the part of the original's output that a layer stands for, where several share one of the original's.
+
+    Query, key and value are often one product there, which is split behind it. The parts are taken in the target's
+    order, unless another one agrees.
+    """
+    value = other.value
+    if call.value is None or value is None or call.value.ndim != value.ndim or call.value.shape == value.shape:
+        return other
+    there = setup.pairs.get(call.name)
+    sharing = [c for c in setup.trace.calls if setup.pairs.get(c.name) == there and c.number == call.number]
+    widths = [c.value.shape[-1] for c in sharing if c.value is not None and c.value.ndim == value.ndim]
+    axis = next((axis for axis in (-1, 1) if sum(widths) == value.shape[axis]), None)
+    if there is None or axis is None or len(widths) != len(sharing) or len(widths) < 2:
+        return other
+    # No layer gives a part, and what follows the whole need not follow it.
+    parts = [replace(other, layer=None, output=part) for part in np.split(value, np.cumsum(widths)[:-1], axis)]
+    own = parts[sharing.index(call)]
+    return next((part for part in (own, *parts) if _part_agrees(setup, call, part)), own)
+
+
+def _part_agrees(setup: Setup, call: Call, part: Call) -> bool:
+    assert call.value is not None and part.value is not None
+    is_equal = compare(call.value, part.value, setup.tolerance_of(call.label)).agrees
+    return is_equal or _agrees_activated(setup, call, part)
+
+
+ACTIVATED = "equal behind the activation"
+"""Why a layer counts as equal whose activation is one of its own in the other model: whether it is the right one, what
+follows shows."""
 _ACTIVATIONS = ("Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "Softmax", "Dropout", "SpatialDropout2D", "Identity")
 
 
