@@ -231,13 +231,35 @@ def test_a_function_of_the_users_own(name, monkeypatch, tmp_path):
 def test_the_backend_of_keras(monkeypatch):
     from transferpipe.models.building.build import require_keras
 
-    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
     monkeypatch.setenv("KERAS_BACKEND", "tensorflw")
     monkeypatch.setenv("KERAS_BACKEND", offered(advised(require_keras, "target", "a model"))[0])
     require_keras("target", "a model")
     monkeypatch.setenv("KERAS_BACKEND", "zzz")
     names = advised(require_keras, "target", "a model").removeprefix("Keras has the backends ").split(", ")
     assert "tensorflow" in names
+
+
+@follows("import_keras: reinstall keras and …,")
+def test_a_backend_that_is_broken(monkeypatch):
+    import importlib.machinery
+    from types import SimpleNamespace
+
+    from transferpipe.models.building.build import import_keras
+
+    def exec_module(_):
+        raise ImportError("libcudart.so: cannot open\nmore")
+
+    broken = SimpleNamespace(create_module=lambda _: None, exec_module=exec_module)
+    spec = importlib.machinery.ModuleSpec("keras", broken)
+    finder = SimpleNamespace(find_spec=lambda name, *_: spec if name == "keras" else None)
+    with monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "keras", raising=False)
+        patch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+        patch.setenv("KERAS_BACKEND", "torch")
+        fix = advised(import_keras)
+    monkeypatch.setenv("KERAS_BACKEND", re.search(r"set KERAS_BACKEND=(\w+)", fix)[1])
+    assert import_keras().layers.Dense
 
 
 @pytest.mark.parametrize(

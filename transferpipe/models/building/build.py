@@ -92,7 +92,7 @@ def import_keras() -> Any:
     """Import Keras on the backend of KERAS_BACKEND, TensorFlow by default, without the start-up chatter of C++ code.
 
     Raises:
-        RecipeError: the backend is not one of Keras's, or is not installed.
+        RecipeError: the backend is not one of Keras's, is not installed, or is broken.
     """
     if "keras" in sys.modules:
         return sys.modules["keras"]
@@ -102,13 +102,22 @@ def import_keras() -> Any:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    with _quiet_start(), collector_paused():
-        import keras
+    try:
+        with _quiet_start(), collector_paused():
+            import keras
 
-        if keras.backend.backend() == TENSORFLOW:
-            import tensorflow as tf
+            if keras.backend.backend() == TENSORFLOW:
+                import tensorflow as tf
 
-            tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
+                tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
+    except Exception as error:  # of a package that is damaged, or of another version than its neighbours: anything
+        backend = os.environ["KERAS_BACKEND"]
+        reason = str(error).strip().partition("\n")[0]
+        what = f"Keras cannot be imported on {backend}: {type(error).__name__}: {reason}"
+        others = [name for name, needed in _BACKENDS.items() if name != backend and is_installed(needed)]
+        instead = f", or set KERAS_BACKEND={others[0]}" if others else ""
+        fix = f"reinstall keras and {_BACKENDS[backend]}{instead}"
+        raise RecipeError(Problem("KERAS_BACKEND", what, fix)) from error
     return keras
 
 
