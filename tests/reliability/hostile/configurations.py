@@ -14,6 +14,8 @@ KINDS: dict[str, Data] = {
     "Lambda": layer("Lambda", function=CODE),
     "Lambda of Keras 2": layer("Lambda", None, function=["4wEAAAA=", None, None], function_type="lambda"),
     "Lambda under another name": layer("Dropout", registered="keras>Lambda"),
+    "Dropout registered by others": layer("Dropout", registered="evil>Dropout"),
+    "Dropout registered under another name": layer("Dropout", registered="EvilLayer"),
     "Lambda of a package": layer("Custom>Lambda", None),
     "foreign class": layer("Popen", "subprocess"),
     "foreign function": layer("Activation", activation=function("system", "os")),
@@ -44,7 +46,7 @@ EMPTY: dict[str, Data] = {
     "model without weights": {"class_name": "Sequential", "module": "keras", "registered_name": None,
                               "config": {"name": "x", "layers": [layer(name=f"x{i}", units=1000) for i in range(50)]}},
 }  # fmt: skip
-TWIN = layer("Dropout", rate=0.5)
+TWIN = layer("Dropout", rate=0.5, registered="Dropout")
 _GOOD: dict[str, Data] = {"an argument": function("relu", "keras.activations")}
 
 

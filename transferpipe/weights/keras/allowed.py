@@ -150,14 +150,25 @@ def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouch
     if name in _VALUES or vouched(module, registered or name):
         return None
     called = str(inner.get("config" if name == "function" else "spec_name" if name == "__typespec__" else "class_name"))
-    if _is_harmless(name, module, called):
+    if name != "function" and _is_another(registered, module, called):
+        named, module = registered, registered.rpartition(">")[0]
+    elif _is_harmless(name, module, called):
         return None
+    else:
+        named = ".".join(filter(None, (module, called)))
     top = module.partition(".")[0]
-    what = f"its configuration names {'.'.join(filter(None, (module, called)))[:200]!r}, which is not a class of Keras"
+    what = f"its configuration names {named[:200]!r}, which is not a class of Keras"
     if top in (*LIBRARIES, *_DANGEROUS) or not top.isidentifier():
         raise UnsafeError(Problem(where, f"{what}: it is not copied", _OWN_CODE))
     fix = f"if you trust it, allow it on the command line: --trust {top}"
     raise UnsafeError(Problem(where, f"{what}: it is not copied", fix))
+
+
+def _is_another(registered: str, module: str, called: str) -> bool:
+    """Tell whether Keras would first look for another class, among those that a process has registered."""
+    package, _, short = registered.rpartition(">")
+    foreign = bool(package and module) and package.partition(".")[0] not in LIBRARIES
+    return bool(registered) and (foreign or short.rpartition(".")[2] != called.rpartition(">")[2].rpartition(".")[2])
 
 
 def _is_harmless(name: str, module: str, called: str) -> bool:
