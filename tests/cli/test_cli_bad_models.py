@@ -237,6 +237,11 @@ def test_an_output_that_exists(refuses, cli, here):
     first = cli(*OWN, "hydra.run.dir=run")
     assert first.status == 0
     refuses(4, [*OWN, "hydra.run.dir=run", "seed=5"], "run/model.keras: exists already", "save.overwrite=true")
+    link = here / "link.keras"
+    link.symlink_to("nothing")
+    refuses(
+        4, [*OWN, "hydra.run.dir=new", f"save.path={link}"], f"{link}: exists already", "choose another name, or allow"
+    )
     before = (here / "run" / "model.keras").read_bytes()
     assert cli(*OWN, "hydra.run.dir=run", "seed=5", "save.overwrite=true").status == 0
     assert (here / "run" / "model.keras").read_bytes() != before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -284,7 +285,7 @@ def _is_several(path: Path, save: Save) -> bool:
 def _check_free(paths: Sequence[Path], save: Save) -> None:
     for path in paths:
         several = _is_several(path, save)
-        taken = next((name for name in taken_names(path, save.shard) if name.exists()), None)
+        taken = next((name for name in taken_names(path, save.shard) if os.path.lexists(name)), None)
         if taken is None or (save.overwrite and not several and not taken.is_dir()):
             continue
         if several:  # several files, or a folder, cannot be replaced in one step

@@ -136,6 +136,20 @@ def test_a_file_named_twice(also):
 
 
 @pytest.mark.parametrize(
+    ("also", "said"),
+    [
+        (["M.npz"], "'m.npz' and 'M.npz' are one file on systems where case does not count"),
+        (["\u00c9/x.npz", "e\u0301/X.npz"], "'\u00c9/x.npz' and 'e\u0301/X.npz' are one file on systems"),
+        (["m.npz/n.npz"], "'m.npz/n.npz' cannot be inside of 'm.npz', which is another output"),
+        (["a/m.npz", "A/M.npz/n.npz"], "'A/M.npz/n.npz' cannot be inside of 'a/m.npz'"),
+    ],
+)
+def test_files_that_would_be_in_the_way_of_each_other(also, said):
+    assert one_problem({**SMALL, "save": {"path": "m.npz", "also": also}}).startswith(f"save.also: {said}")
+    parse({**SMALL, "save": {"path": "m.npz", "also": ["n.npz", "m/m.npz", "m.keras"]}})
+
+
+@pytest.mark.parametrize(
     ("target", "path"),
     [
         ("b.safetensors", "model.safetensors"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from transferpipe.recipe.model import Origin, Renaming, Save
@@ -48,8 +50,7 @@ def parse_save(fields: Fields, absolute: bool, target: Origin | None) -> Save:
         for path in paths:
             _check_save_path(path, key, inner, absolute)
     _check_folders(save, inner)
-    if len({PurePath(p) for p in (save.path, *save.also)}) < 1 + len(save.also):
-        inner.note("also", f"names the same file twice: {', '.join((save.path, *save.also))}")
+    _check_apart((save.path, *save.also), inner)
     outputs = outputs_of((save.path, *save.also))
     if not any(o.names_tensors for o in outputs):
         _note_unnamed(save, inner)
@@ -59,6 +60,24 @@ def parse_save(fields: Fields, absolute: bool, target: Origin | None) -> Save:
         inner.note("shard", what, f"save.path=model{first}")
     inner.finish()
     return save
+
+
+def _check_apart(paths: Sequence[str], inner: Fields) -> None:
+    """Note outputs that are one file, here or where names differ in more than case and form, and one inside another."""
+    known = dict[tuple[str, ...], str]()
+    for path in paths:
+        parts = PurePath(path).parts
+        plain = tuple(unicodedata.normalize("NFC", part.casefold()) for part in parts)
+        if other := known.get(plain):
+            if PurePath(other).parts == parts:
+                return inner.note("also", f"names the same file twice: {', '.join(paths)}")
+            return inner.note("also", f"{other!r} and {path!r} are one file on systems where case does not count")
+        known[plain] = path
+    for outer, inside in itertools.pairwise(sorted(known)):  # what lies inside of a file is sorted behind it
+        if inside[: len(outer)] == outer and PurePath(known[outer]).suffix:
+            what = f"{known[inside]!r} cannot be inside of {known[outer]!r}, which is another output"
+            return inner.note("also", what)
+    return None
 
 
 def _same_format(target: Origin | None) -> str:
