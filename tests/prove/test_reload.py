@@ -162,6 +162,15 @@ def test_a_forward_pass_that_raises_leaves_it_open(tmp_path):
     assert loaded(symbols).shape == (None, 4)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_model_that_needs_more_room_than_any_is_not_run(nested, tmp_path):
+    rows = [kl.Dense(4, name="d"), kl.UpSampling1D(9000, name="up"), kl.UpSampling1D(9000, name="vast")]
+    rows += [kl.GlobalMaxPooling1D(name="p")]
+    model = keras.Sequential([keras.Input((1, 4)), *([keras.Sequential(rows, name="n")] if nested else rows)])
+    told = reloaded(model, tmp_path)
+    assert told["reload-forward"].text == "forward pass not checked: the output of vast has 324,000,000 values a sample"
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -115,6 +115,13 @@ def arguments_in_graph(layer: Any) -> Iterator[Any]:
             yield from node.arguments._flat_arguments
 
 
+def results_in_graph(layer: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the names of the operations of a functional or sequential model, each with what one of its calls gives."""
+    for operation in getattr(getattr(layer, "_functional", None) or layer, "_operations", ()):
+        for node in operation._inbound_nodes:
+            yield from ((operation.name, tensor) for tensor in node.output_tensors)
+
+
 def variables_trained_by(optimizer: Any) -> list[Any]:
     """Return the variables that a built optimizer was built for, in its order."""
     return list(optimizer._trainable_variables)

@@ -140,7 +140,7 @@ def test_a_file_named_twice(also):
     [
         (["M.npz"], "'m.npz' and 'M.npz' are one file on systems where case does not count"),
         (["\u00c9/x.npz", "e\u0301/X.npz"], "'\u00c9/x.npz' and 'e\u0301/X.npz' are one file on systems"),
-        (["m.npz/n.npz"], "'m.npz/n.npz' cannot be inside of 'm.npz', which is another output"),
+        (["m.npz/n.npz"], "'m.npz/n.npz' cannot be inside of 'm.npz': both are outputs"),
         (["a/m.npz", "A/M.npz/n.npz"], "'A/M.npz/n.npz' cannot be inside of 'a/m.npz'"),
     ],
 )

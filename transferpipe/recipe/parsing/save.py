@@ -75,7 +75,7 @@ def _check_apart(paths: Sequence[str], inner: Fields) -> None:
         known[plain] = path
     for outer, inside in itertools.pairwise(sorted(known)):  # what lies inside of a file is sorted behind it
         if inside[: len(outer)] == outer and PurePath(known[outer]).suffix:
-            what = f"{known[inside]!r} cannot be inside of {known[outer]!r}, which is another output"
+            what = f"{known[inside]!r} cannot be inside of {known[outer]!r}: both are outputs"
             return inner.note("also", what)
     return None
 
