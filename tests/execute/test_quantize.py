@@ -306,6 +306,24 @@ def test_a_live_model_that_cannot_be_copied_is_quantized_afterwards(broken):
     assert bits(target) == bits(by_keras(source, "int8", build))
 
 
+def test_a_lookup_that_keras_never_builds_is_no_hindrance():
+    def build():
+        words = keras.Input((1,), dtype="string")
+        tokens = layers.TextVectorization(vocabulary=["red", "green"], output_sequence_length=3, name="t")(words)
+        return keras.Model(words, layers.Dense(4, name="d")(layers.Flatten()(layers.Embedding(4, 8, name="e")(tokens))))
+
+    source, target = trained(build=build), build()
+    texts = np.array([["red green"], ["blue red"], [""]], object)
+    expected = np.asarray(source(texts))
+    tp.transfer(source, target, mapping=ALL, quantize="int8")
+    assert target.get_layer("d").quantization_mode == target.get_layer("e").quantization_mode == "int8"
+    # A step of int8 is a 127th of the largest value, in the table, the kernel and what goes into it.
+    np.testing.assert_allclose(target(texts), expected, atol=0.03 * np.abs(expected).max())
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="isn't yet built"):
+        warnings.simplefilter("ignore")  # of the layers before it
+        source.quantize("int8")  # Keras alone
+
+
 @pytest.mark.parametrize(
     "fails",
     [

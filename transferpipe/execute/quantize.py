@@ -7,6 +7,7 @@ scales are compared with those that Keras made.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -130,7 +131,7 @@ def quantize_model(target: ModelTarget, mode: str) -> None:
         RecipeError: it refuses, or quantizes nothing.
     """
     try:
-        with warnings.catch_warnings(), collector_spared():
+        with warnings.catch_warnings(), collector_spared(), _all_built(target.model):
             warnings.simplefilter("ignore")  # a line for each layer that stays in float
             target.model.quantize(mode)
     except Exception as error:
@@ -139,6 +140,24 @@ def quantize_model(target: ModelTarget, mode: str) -> None:
     if not any(_mode_of(layer) for layer in _layers(target.model)):
         what = f"Keras quantized no layer of the model in {mode}"
         raise RecipeError(Problem("quantize", what, "leave `quantize` out, or choose another mode"))
+
+
+@contextlib.contextmanager
+def _all_built(model: Any) -> Iterator[None]:
+    """Let layers that Keras cannot quantize pass for built ones: the lookup in a TextVectorization is never built.
+
+    Keras refuses a model for these, and leaves them in float where they are built.
+    """
+    from keras.layers import Layer
+
+    unbuilt = [layer for layer in _layers(model) if not layer.built and type(layer).quantize is Layer.quantize]
+    for layer in unbuilt:
+        layer.built = True
+    try:
+        yield
+    finally:
+        for layer in unbuilt:
+            layer.built = False
 
 
 def _layers(model: Any) -> Iterator[Any]:
