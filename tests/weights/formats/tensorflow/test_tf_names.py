@@ -176,6 +176,15 @@ def test_a_graph_that_names_what_the_index_lacks(tmp_path):
         open_source(tmp_path / "x")
 
 
+def test_a_vocabulary_is_no_missing_tensor(tmp_path):
+    """The table of an adapted lookup layer stands in the graph of objects by its name, and in the index in two parts."""
+    checkpoint = tf.object_checkpoint({"lookup": variable("lookup", 2), "w": variable("w", 3)})
+    del checkpoint.entries[f"lookup{tf.TAIL}".encode()]
+    checkpoint.add(f"lookup{tf.TAIL}-keys", np.arange(2)).add(f"lookup{tf.TAIL}-values", np.arange(2))
+    checkpoint.write(tmp_path / "x")
+    assert "w" in names(open_source(tmp_path / "x").catalog)
+
+
 def test_a_tensor_that_no_object_holds_is_not_lost(tmp_path):
     checkpoint = tf.object_checkpoint({"w": variable("w", 2)})
     checkpoint.add("extra" + tf.TAIL, np.ones(3)).add(f"w/.OPTIMIZER_SLOT/opt/m{tf.TAIL}", np.ones(2))

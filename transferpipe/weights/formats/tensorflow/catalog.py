@@ -175,6 +175,11 @@ def _class_above(name: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
     return class_of(layers[above]) if above else ""
 
 
+# What TensorFlow keeps of a table (`MutableHashTable._Saveable` of its lookup_ops.py), whose name alone
+# stands in the graph of objects.
+_OF_TABLES = ("keys", "values")
+
+
 @dataclass(frozen=True)
 class _KeptTensor:
     """A tensor of numbers and the object that keeps it."""
@@ -200,6 +205,8 @@ def _list_kept(
     kept, seen = [], set()
     for step in placed:
         for stored in nodes[step.node].stored:
+            if {f"{stored.key}-{part}" for part in _OF_TABLES} <= bundle.entries.keys():
+                continue  # a vocabulary, which is no weight
             if stored.key not in bundle.entries:
                 raise ValueError(f"the graph of objects names the tensor {stored.key!r}, which the index lacks")
             if stored.key in entries and stored.key not in seen:
