@@ -231,6 +231,24 @@ def test_every_layer_of_keras_is_known():
     assert own == MODULES.keys()
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 3), (3, 3), (4, 1), (1, 2)])
+def test_the_size_that_a_deconvolution_of_keras_1_was_built_for(padding, size, stride):
+    """Nothing is said of one that Conv2DTranspose gives by itself, from the input that a convolution makes of it."""
+    keras = pytest.importorskip("keras")
+    today = keras.layers.Conv2DTranspose(1, size, strides=stride, padding=padding)
+    for side in range(size, size + 7):
+        before = -(-side // stride) if padding == "same" else (side - size) // stride + 1
+        own = today.compute_output_shape((None, before, before, 1))[1]
+        config = {"nb_filter": 1, "nb_row": size, "nb_col": size, "subsample": [stride, stride], "dim_ordering": "tf"}
+        config |= {"name": "x", "border_mode": padding, "output_shape": [None, side, side, 1]}
+        first = layer("InputLayer", batch_input_shape=[None, before, before, 3], dtype="float32")
+        layers = [first, {"class_name": "Deconvolution2D", "config": config}]
+        model = {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+        found = upgrade_model(model, "old.h5", "1.2.2")
+        assert (found.doubts == ()) == (own == side), side
+
+
 def test_a_norm_over_the_whole_tensor_is_not_taken_for_one_over_the_last_axis():
     # tf.math.l2_normalize divides by the norm over all axes unless it is given some.
     operation = upgrade_operation("math.l2_normalize", "x", {"axis": 1})

@@ -135,6 +135,8 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         given = {}
     if kind == "Merge":
         kind, given = _upgrade_merge(name, given, found)
+    if old_class == "Deconvolution2D" and _is_own_size(given, found.data_format):
+        given = {key: value for key, value in given.items() if key != "output_shape"}
     given = _fill_in(kind, old_class, given, found)
     taken: Config = {"name": name}
     for old_key, value in given.items():
@@ -260,6 +262,26 @@ def _fill_in(kind: str, old_class: str, config: Config, found: Findings) -> Conf
         # K.resize_images of Keras 2.2.4 called tf.image.resize_bilinear, which placed pixels by their corners.
         found.doubt("bilinear UpSampling2D places pixels half a pixel otherwise than it did", str(config.get("name")))
     return config
+
+
+def _is_own_size(config: Config, data_format: str | None) -> bool:
+    """Tell whether a Deconvolution2D was built for the size that a Conv2DTranspose gives by itself.
+
+    Keras 1 took any that a convolution makes its input of; Keras 3 the smallest for ``valid``, and at least the
+    stride, and the largest for ``same`` (``compute_conv_transpose_output_shape`` of keras/src/backend/common).
+    """
+    shape, strides = config.get("output_shape"), config.get("subsample") or [1, 1]
+    kernel = config.get("kernel_size") or [config.get("nb_row"), config.get("nb_col")]
+    first = config.get("dim_ordering", data_format) in ("th", "channels_first")
+    sizes = shape[2:4] if first and isinstance(shape, list) else shape[1:3] if isinstance(shape, list) else []
+    numbers = [*sizes, *strides, *kernel]
+    if len(numbers) != 6 or not all(type(n) is int and n > 0 for n in numbers):
+        return False
+    is_same = config.get("border_mode", "valid") == "same"
+    return all(
+        n % s == 0 if is_same else n >= k and (n - k) % s == max(s - k, 0)
+        for n, s, k in zip(sizes, strides, kernel, strict=True)
+    )
 
 
 def _one_axis(config: Config, found: Findings) -> None:
