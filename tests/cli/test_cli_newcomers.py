@@ -83,6 +83,9 @@ def test_a_builder_on_the_command_line_takes_the_place_of_the_file(hint, taken, 
     assert added == "+source._target_=my_small.small"
     said = hint(*PLAN, "source=my_small.small", status=4)
     assert taken(*PLAN, re.search(r"command line (\S+?),", said)[1]) == BODY
+    # As it is written elsewhere: a verb that takes files alone says the same.
+    for word in ("my_small.small", "my_small.small(hidden=3)", "target._target_=my_small.small"):
+        assert hint("inspect", word, status=4) == said
 
 
 @follows("_flag: write it without dashes:")

@@ -231,13 +231,16 @@ def _check_path(path: Path) -> None:
 
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+# A builder as a recipe, or another verb, would name it: target._target_=my_models.build, my_models.build(units=3).
+_CALL = re.compile(r"^\+?(?:\w+\.)?_target_=|\(.*\)$")
 
 
 def _near(path: Path) -> str:
     """Say what there is instead of `path`."""
-    if _DOTTED.fullmatch(str(path)) and Path(f"{str(path).partition('.')[0]}.py").is_file():
-        recipe = f"_target_: {path} (on the command line +source._target_={path}, or +target._target_=)"
-        return f"for a builder, write in a recipe {recipe}, and for diff, parity, suggest and init '{path}()'"
+    name = _CALL.sub("", str(path))
+    if _DOTTED.fullmatch(name) and Path(f"{name.partition('.')[0]}.py").is_file():
+        recipe = f"_target_: {name} (on the command line +source._target_={name}, or +target._target_=)"
+        return f"for a builder, write in a recipe {recipe}, and for diff, parity, suggest and init '{name}()'"
     if not path.parent.is_dir():
         return f"there is no folder {str(path.parent)!r} either"
     try:
