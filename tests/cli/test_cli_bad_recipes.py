@@ -107,8 +107,8 @@ def _chain(one, between):
         ("a: " + "[" * 5000 + "]" * 5000, ["is nested more than 32 levels deep"]),
         ("a: " + "[" * 200000, ["is nested more than 32 levels deep"]),
         ("a: '" + "x" * 2_000_000 + "'\n", ["has 2,000,069 bytes; a recipe has at most 1,048,576"]),
-        ("a0: xxxxxxxxxx\n" + _chain("'{}'", ""), ["interpolations unfold to far more"]),
-        ("a0: [1, 2]\n" + _chain("[{}]", ","), ["interpolations unfold to far more"]),
+        ("a0: xxxxxxxxxx\n" + _chain("'{}'", ""), ["line 7: a4: its interpolations unfold to far more"]),
+        ("a0: [1, 2]\n" + _chain("[{}]", ","), ["line 4: a1.6: its interpolations unfold to far more"]),
     ],
     ids=lambda value: value[:12] if isinstance(value, str) else "",
 )

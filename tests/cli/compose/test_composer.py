@@ -13,11 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
 from omegaconf import OmegaConf
+from omegaconf.base import Container
 from omegaconf.basecontainer import BaseContainer
 
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.hydra_private import source_types
-from transferpipe.cli.compose.resolving import yaml_text
+from transferpipe.cli.compose.resolving import resolve, yaml_text
 from transferpipe.errors import RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
 
@@ -166,3 +167,18 @@ def test_what_a_terminal_takes_for_a_command_is_escaped_in_yaml(odd):
     text = yaml_text(OmegaConf.create(data))
     assert all(line.isprintable() for line in text.split("\n"))
     assert OmegaConf.to_container(OmegaConf.create(text)) == data
+
+
+def test_a_text_is_resolved_once_however_often_others_have_it(monkeypatch):
+    resolved, original = [], Container.resolve_parse_tree
+
+    def note(self, parse_tree, node, *args, **kwargs):
+        resolved.append(node._get_full_key(None))
+        return original(self, parse_tree, node, *args, **kwargs)
+
+    monkeypatch.setattr(Container, "resolve_parse_tree", note)
+    texts = {f"t{i}": f"${{t{i - 1}}}" * 3 for i in range(1, 7)}
+    data = resolve(OmegaConf.create({"t0": "ab", **texts, "inner": {"t": "${.u}-${t1}", "u": "v"}}))
+    assert data["t6"] == "ab" * 3**6
+    assert data["inner"]["t"] == "v-ababab"
+    assert sorted(resolved) == sorted([*texts, "inner.t"])

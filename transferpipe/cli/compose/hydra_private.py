@@ -38,6 +38,7 @@ __all__ = [
     "info_text",
     "is_basic_launcher",
     "is_basic_sweeper",
+    "key_of",
     "loader_of",
     "read_config",
     "resolve_parse_tree_by",
@@ -205,16 +206,22 @@ def resolvers() -> MutableMapping[str, Callable[..., Any]]:
 
 
 @contextmanager
-def resolve_parse_tree_by(on_resolved: Callable[[Any], None]) -> Iterator[None]:
-    """Call `on_resolved` with the result of every interpolation, in whatever thread, as long as the context lasts.
+def resolve_parse_tree_by(on_resolved: Callable[[Any, Node], None]) -> Iterator[None]:
+    """Call `on_resolved` with the result of every interpolation and its place, in whatever thread.
 
-    A text is parsed once, however often others stand for it: parsing is four fifths of what resolving takes.
+    A text is parsed once, however often others stand for it: parsing is four fifths of what resolving takes. And it is
+    resolved once: of ten texts, each with ten times the one before, the last would be resolved 10^9 times.
     """
     original, parse = Container.resolve_parse_tree, omegaconf.base.parse  # type: ignore[attr-defined]
 
-    def resolve_and_tell(self: Container, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, *args, **kwargs)
-        on_resolved(result)
+    known = dict[tuple[int, int, int], tuple[str, Container, Any, Node]]()  # with what has these numbers
+
+    def resolve_and_tell(self: Container, parse_tree: Any, node: Node, *args: Any, **kwargs: Any) -> Any:
+        place = id(self), id(parse_tree), id(node)
+        result = known[place][0] if place in known else original(self, parse_tree, node, *args, **kwargs)
+        if isinstance(result, str):
+            known[place] = result, self, parse_tree, node
+        on_resolved(result, node)
         return result
 
     Container.resolve_parse_tree = resolve_and_tell  # type: ignore[method-assign]
@@ -250,6 +257,11 @@ def node_inside(node: Node | None, name: str) -> Node | None:
     """Return the node that a mapping has under a name, nothing resolved; None if it has none, or is not a mapping."""
     found = node._get_node(name) if isinstance(node, DictConfig) and not node._is_none() else None
     return found if isinstance(found, Node) else None
+
+
+def key_of(node: Node) -> str:
+    """Return the key of a node, with dots, from the top."""
+    return node._get_full_key(None)
 
 
 def value_in(node: Node) -> Any:

@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.version import VersionBase, setbase
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 
 from transferpipe.cli.compose.derived import FUNCTIONS
 from transferpipe.cli.compose.folders import SOURCES
@@ -42,8 +42,8 @@ _FIXED = {
 }
 """The resolvers that give the same for the same configuration, whenever and wherever they are asked."""
 
-Count = Callable[[Any], None]
-"""Called with what every interpolation brings in; it raises where that is too much."""
+Count = Callable[[Any, Node], None]
+"""Called with what every interpolation brings in, and where it stands; it raises where that is too much."""
 _READING: ContextVar[bool] = ContextVar("reading", default=False)
 _COUNT: ContextVar[Count | None] = ContextVar("count", default=None)
 
@@ -153,7 +153,7 @@ def interpolations_counted(count: Count) -> Iterator[None]:
         _COUNT.reset(token)
 
 
-def _tell(result: Any) -> None:
+def _tell(result: Any, node: Node) -> None:
     count = _COUNT.get()
     if count is not None:
-        count(result)
+        count(result, node)

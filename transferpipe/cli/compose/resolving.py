@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from transferpipe.cli.compose.hydra_private import value_in
+from transferpipe.cli.compose.hydra_private import key_of, value_in
 from transferpipe.cli.compose.process_state import WHOLE, Count, interpolations_counted, recipe_read
 from transferpipe.cli.compose.source_config import explain_missing, with_source_config, without_source_config
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError, did_you_mean
@@ -42,7 +42,7 @@ def resolve(job: DictConfig, config: DictConfig | None = None) -> Mapping[str, A
     except (OmegaConfBaseException, TransferError, RecursionError) as error:
         ours = find_cause(error, TransferError)
         if ours is not None:
-            key = re.sub(r"\[(\d+)\]", r".\1", str(getattr(error, "full_key", "") or ""))
+            key = _with_dots(str(getattr(error, "full_key", "") or ""))
             raise type(ours)(
                 [replace(p, where=key) if key and p.where == WHOLE else p for p in ours.problems]
             ) from error
@@ -95,16 +95,21 @@ def find_cause(error: BaseException, kind: type[_Error]) -> _Error | None:
     return None
 
 
+def _with_dots(key: str) -> str:
+    """Return a key of OmegaConf's, a.b[0], as messages write it: a.b.0."""
+    return re.sub(r"\[(\d+)\]", r".\1", key)
+
+
 def _limit() -> Count:
     """Return what counts, and stops at the limit."""
     left = _MOST_UNITS
 
-    def count(result: Any) -> None:
+    def count(result: Any, node: Node) -> None:
         nonlocal left
         left -= _UNITS_A_STEP + _size(result)
         if left < 0:
             what = "its interpolations unfold to far more than a recipe needs"
-            raise UnsafeError(Problem(WHOLE, what, "write the values out"))
+            raise UnsafeError(Problem(_with_dots(key_of(node)) or WHOLE, what, "write the values out"))
 
     return count
 
