@@ -105,6 +105,14 @@ def test_channels_first_output_is_compared_in_its_own_order(models):
     assert check(models, expected=y | {"body/conv": np.moveaxis(y["body/conv"], -1, 1)}).verdict == "pass"
 
 
+def test_values_that_were_written_in_float16_are_met_within_their_rounding(models):
+    _, _, _, y = models
+    rounded = {n: v.astype("float16") for n, v in y.items()}
+    assert check(models, expected=rounded).verdict == "pass"
+    with pytest.raises(tp.VerificationError, match="one is the first that differs"):
+        check(models, expected=rounded | {"one": rounded["one"] * np.float16(1.1)})
+
+
 def test_own_tolerances_decide(models):
     _, _, _, y = models
     off = y | {"one": y["one"] + 0.01}
