@@ -53,12 +53,13 @@ def flat_graph(tmp_path, way):
     return write_onnx(tmp_path, nodes, tensors, (CHANNELS, SIZE, SIZE), 2)
 
 
-def flat_model(**pool):
+def flat_model(*before, **pool):
     return keras.Sequential(
         [
             keras.Input((SIZE, SIZE, CHANNELS)),
             kl.Conv2D(3, 3, activation="relu", name="c"),
             kl.MaxPooling2D(2, **pool),
+            *before,
             kl.Flatten(),
             kl.Dense(UNITS, name="d"),
         ]
@@ -74,11 +75,18 @@ def test_the_order_of_a_flatten_comes_from_the_graph(way, tmp_path):
     plan, right = outcome(flat_graph(tmp_path, way), flat_model(), LAYERS, x)
     if way == "reshape behind a transpose":
         assert codes(plan) == [] and right
+        plan, right = outcome(flat_graph(tmp_path, way), flat_model(kl.Permute((3, 1, 2))), LAYERS, x)
+        assert codes(plan) and not right
         return
     assert codes(plan) == ["flatten-order"] and not right
+    # As the warning's other way to put it right has it.
+    plan, right = outcome(flat_graph(tmp_path, way), flat_model(kl.Permute((3, 1, 2))), LAYERS, x)
+    assert codes(plan) == [] and right
     ordered = {**LAYERS, "d": {"to": "d", "transform": {"kernel": [{"flatten_order": [3, 2, 2]}]}}}
     plan, right = outcome(flat_graph(tmp_path, way), flat_model(), ordered, x)
     assert codes(plan) == [] and right
+    plan, right = outcome(flat_graph(tmp_path, way), flat_model(kl.Permute((3, 1, 2))), ordered, x)
+    assert codes(plan) and not right
 
 
 def chain(tmp_path, between, last=()):

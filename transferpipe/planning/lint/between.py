@@ -162,6 +162,10 @@ class BetweenComparison(ComparedSides):
         self, pair: ComparedPair, theirs: Path, ours: Path, graph: Mapping[Any, ComparedPair], *, direct: bool
     ) -> None:
         one, two = self._simplify(theirs, ours)
+        nodes = self.source.network.by_name
+        is_turned = any(s.node in nodes and nodes[s.node].layer_class == "Transpose" for s in theirs.steps)
+        if self.source.network.has_operators and not is_turned and not pair.arranged:
+            two = _without_order(two)
         for steps, side, name in ((one, self.source, pair.source), (two, self.target, pair.target)):
             if direct and "Conv" in side.function(name).kind and side.network.by_name[name].inputs:
                 explicit_padding(side.function(name), steps, input_shape(side, name))  # compared with the layer
@@ -303,6 +307,20 @@ class BetweenComparison(ComparedSides):
         """Tell whether an operator of a graph is followed by an activation and the target's layer surely by none."""
         graph = self.source.network.has_operators and pair.target_function.activation == LINEAR
         return graph and two is not None and self.target.network.connected and self.target.is_linear_behind(two)
+
+
+def _without_order(steps: list[GraphStep]) -> list[GraphStep]:
+    """Return the target's steps without what brings channels to the front before a Flatten, where a graph has them.
+
+    `transferpipe.planning.lint.flatten` compares the order.
+    """
+    found = []
+    for i, step in enumerate(steps):
+        dims = tuple(step.function.settings.get("dims", ()))
+        moves = step.function.kind == "Permute" and dims == (len(dims), *range(1, len(dims)))
+        if not (moves and any(after.function.kind == "Flatten" for after in steps[i + 1 : i + 2])):
+            found.append(step)
+    return found
 
 
 def _to_compare(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[str]:
