@@ -21,6 +21,7 @@ DATA = blobs()
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch):
     monkeypatch.setattr(loaded_once, "_MODELS", Recent(loaded_once._MOST))
+    monkeypatch.setattr(loaded_once, "_RINGS", [])
 
 
 def saved(model, path, seed=None):
