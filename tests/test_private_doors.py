@@ -10,7 +10,7 @@ import transferpipe
 PACKAGE = Path(transferpipe.__file__).parent
 DOORS = {
     "models/keras_private.py": ("keras.src", "tensorflow.python"),
-    "cli/compose/hydra_private.py": ("hydra._internal",),
+    "cli/compose/hydra_private.py": ("hydra._internal", "omegaconf._utils"),
 }
 PRIVATE = ("keras.src.", "tensorflow.python.")
 OF_PYTHON = {("os", "_exit")}

@@ -243,6 +243,11 @@ def gradients_ended_with_their_graphs() -> Iterator[None]:
         yield
 
 
+def is_masked(tensor: Any) -> bool:
+    """Tell whether a layer before left a mask with a tensor, of which Keras makes an attribute."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
 def lookup_in(layer: Any) -> Any:
     """Return the StringLookup that a TextVectorization keeps its vocabulary in; any other layer is its own."""
     return getattr(layer, "_lookup_layer", layer)

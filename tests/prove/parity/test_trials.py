@@ -8,9 +8,9 @@ from twins import filled
 
 import transferpipe as tp
 from transferpipe.prove.parity import cause
+from transferpipe.prove.parity.causes.known_weights import describe_weights
+from transferpipe.prove.parity.causes.trials import trials_of
 from transferpipe.prove.parity.keras_trace import KerasRunner
-from transferpipe.prove.parity.known_weights import describe_weights
-from transferpipe.prove.parity.trials import trials_of
 
 
 def net(shape, *stack):

@@ -87,7 +87,7 @@ class Setup:
 
 def judge(setup: Setup) -> Parity:
     """Compare what both computed and give the verdict."""
-    from transferpipe.prove.parity.cause import find_cause
+    from transferpipe.prove.parity.causes.cause import find_cause
 
     tainted: set[str] = set()
     kept, lost, changed = (*setup.kept.by_rule, *setup.kept.without_rule), list[str](), set[str]()

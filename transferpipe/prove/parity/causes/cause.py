@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.prove.parity.alike import clone, compiled, is_recurrent
+from transferpipe.prove.parity.causes.alike import clone, compiled, is_recurrent
+from transferpipe.prove.parity.causes.known_weights import describe_weights
+from transferpipe.prove.parity.causes.trials import Trial, input_trials, trials_of
 from transferpipe.prove.parity.compare import activate_like, compare
 from transferpipe.prove.parity.judge import ACTIVATED, part_of
 from transferpipe.prove.parity.keras_trace import MASK, Call, KerasRunner, Override, Trace, as_array
-from transferpipe.prove.parity.known_weights import describe_weights
 from transferpipe.prove.parity.result import Compared
-from transferpipe.prove.parity.trials import Trial, input_trials, trials_of
 from transferpipe.text.listing import listed
 
 if TYPE_CHECKING:

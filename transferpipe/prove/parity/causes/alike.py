@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.models.keras_private import is_masked
 from transferpipe.prove.parity.keras_trace import Call, Override
 
 Change = Callable[[str, NDArray[Any]], NDArray[Any]]
@@ -81,8 +82,7 @@ def compiled(layer: Any) -> Override:
     failed: list[bool] = []
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        # Keras keeps a mask as an attribute of a tensor, which a graph loses.
-        if failed or any(getattr(arg, "_keras_mask", None) is not None for arg in args):
+        if failed or any(map(is_masked, args)):  # a graph loses the mask
             return call(args, kwargs)
         try:
             return graph(args, kwargs)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.prove.parity.alike import clone, reweighted
+from transferpipe.prove.parity.causes.alike import clone, reweighted
 from transferpipe.prove.parity.keras_trace import Call, Override, Trace
 
 _ACTIVATION_LAYERS = ("Activation", "ReLU", "LeakyReLU", "ELU", "Softmax")
