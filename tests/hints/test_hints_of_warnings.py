@@ -583,22 +583,29 @@ def test_vocabularies(here):
     assert "vocabulary-size" not in codes(plan("s.keras", build(["x"], rows=3), lookup, **keep))
 
 
+class Positions(kl.Layer):
+    """Takes numbers that rise from one to the next, which nobody makes up."""
+
+    def call(self, x):
+        if hasattr(x, "numpy") and (np.diff(x.numpy(), axis=1) <= 0).any():
+            raise ValueError("positions rise")
+        return x + 0
+
+
 @follows("code: parity-inconclusive")
 def test_inputs_that_a_model_accepts(here):
     def build():
-        x = keras.Input((4,), dtype="int32", name="words")
-        return keras.Model(x, kl.Dense(2, name="d")(kl.Flatten()(kl.Embedding(3, 2, name="e")(x))))
+        x = keras.Input((4,), name="places")
+        return keras.Model(x, kl.Dense(2, name="d")(Positions(name="p")(x)))
 
     source = trained(build())
-    source.save("s.keras")
-    found = transfer("s.keras", build(), verify={"parity": "source"})
-    np.savez("x.npz", words=RANDOM.integers(0, 3, (5, 4)).astype("int32"))
+    found = transfer(source, build(), verify={"parity": "source"})
+    assert "parity-inconclusive" in codes(found)
+    np.savez("x.npz", places=np.sort(RANDOM.normal(0, 1, (5, 4)).astype("float32")))
     (keys,) = braces(re.search(r"verify: (\{.*\})", fix("parity-inconclusive"))[1])
-    right = transfer("s.keras", build(), verify=keys)
+    right = transfer(source, build(), verify=keys)
     assert right.verdict.function == "pass"
     assert "parity-inconclusive" not in codes(right)
-    if "parity-inconclusive" not in codes(found):
-        pytest.skip("Keras took the random numbers")
 
 
 @follows("code: frozen-divided")
