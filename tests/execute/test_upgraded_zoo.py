@@ -75,3 +75,23 @@ def test_frozen_layers_stay_frozen_and_the_optimizer_is_said_to_be_dropped(old_k
     new = keras.models.load_model(tmp_path / "made" / "model.keras")
     assert [layer.trainable for layer in new.layers] == [False, True]
     assert result.plan.optimizer.fate == "dropped" and "optimizer state dropped" in str(result.plan)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras", "ignore:You are saving your model")
+@pytest.mark.parametrize("kind", ["h5", "keras", "tf"])
+@pytest.mark.parametrize("bins", [2, 7, 300])
+def test_boundaries_are_computed_of_what_an_old_layer_counted(old_keras, tmp_path, kind, bins):
+    old, _ = old_keras
+    random = np.random.default_rng(bins)
+    layer = old.layers.Discretization(num_bins=bins, epsilon=0.01, name="bins")
+    layer.adapt(random.normal(size=(200, 1)).astype("f4"))
+    layers = [layer, old.layers.Embedding(301, 3), old.layers.Flatten(), old.layers.Dense(2)]
+    model = old.Sequential([old.Input((1,)), *layers])
+    data = random.normal(size=(50, 1)).astype("f4")
+    path = str(tmp_path / ("old" if kind == "tf" else f"old.{kind}"))
+    model.save(path, save_format=kind)
+    result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=tmp_path / "made")
+    new = keras.models.load_model(tmp_path / "made" / "model.keras")
+    np.testing.assert_array_equal(new.layers[0](data), layer(data))
+    np.testing.assert_allclose(new(data), model(data), atol=1e-6)
+    assert not result.plan.warnings and not result.plan.unused

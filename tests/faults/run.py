@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from transferpipe.prove.parity import cause
+from transferpipe.prove.parity.causes import cause
 
 from . import kinds_graph, kinds_settings, kinds_torch, kinds_values, twins  # noqa: F401  (they enter their kinds)
 from .judge import Said, folder_of, has_parity, new_codes, others, parity_files, transferred

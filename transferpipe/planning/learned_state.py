@@ -82,6 +82,12 @@ def pair_states(
     return tuple(moves[name] for name in ours if name in moves)
 
 
+def counted_weights(moves: Sequence[StateMove], sources: Mapping[str, Catalog]) -> set[tuple[str, str]]:
+    """Return what boundaries that are taken are computed of: a weight of its layer, in files of before Keras 3."""
+    layers = {(move.source, move.source_layer) for move in moves if (move.kind, move.fate) == ("boundaries", "taken")}
+    return {(alias, spec.name) for alias, layer in layers for spec in sources[alias] if spec.layer == layer}
+
+
 def _namesakes(recipe: Recipe, left: Sequence[Node], theirs: Mapping[str, Mapping[str, Node]]) -> Iterator[StateMove]:
     for node in left:
         found = {alias: known[node.name] for alias, known in theirs.items() if node.name in known}

@@ -16,7 +16,7 @@ from transferpipe.planning.edits import check_edits, edits_of_weights
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.freezing import plan_freezing
 from transferpipe.planning.layouts import find_stored, layout_by_names
-from transferpipe.planning.learned_state import names_lookup, pair_states
+from transferpipe.planning.learned_state import counted_weights, names_lookup, pair_states
 from transferpipe.planning.lint.connections import lint_connections
 from transferpipe.planning.lint.layouts import lint_taken
 from transferpipe.planning.lint.names import lint_names
@@ -87,12 +87,13 @@ def make_plan(
     _settle_unmatched(recipe, fates, pairing, find_unclaimed(target.catalog, claimed, partial(_has_same, pairing)))
     lost = tuple(put_together(fates, target.catalog, sources, {rule.name: rule for rule in recipe.rules}))
     beside = other_places(fates.assignments.values(), target.catalog, sources)
+    state = pair_states(recipe, target.catalog, sources, problems)
+    beside |= counted_weights(state, sources)
     source_weights = _account(recipe, sources, fates, problems, beside)
     edits = edits_of_weights(recipe.edits, target.catalog)
     check_edits(edits, target, problems)
     _explain_names(recipe, sources, layouts, problems)
     freezing = plan_freezing(recipe, target, fates.assignments.keys(), problems)
-    state = pair_states(recipe, target.catalog, sources, problems)
     # Everything that is wrong at once, and before any lint: those read finished plans.
     problems.raise_as(RecipeError)
     order = list(target.catalog.by_name)

@@ -9,7 +9,14 @@ from typing import Any
 
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.models.source import ModelSource
-from transferpipe.models.state.lookups import LearnedState, give_state, special_terms, state_of_config, state_of_layer
+from transferpipe.models.state.lookups import (
+    LearnedState,
+    boundaries_of_summary,
+    give_state,
+    special_terms,
+    state_of_config,
+    state_of_layer,
+)
 from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.learned_state import lookups_of
@@ -40,14 +47,28 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
     config = configs_by_layer(origin.groups, origin.config).get(layer)
     if config is None:  # files without such groups, as legacy .h5 ones, still describe the network
         node = lookups_of(origin.catalog).get(layer)
-        is_stated = node is not None and (node.settings.get("bin_boundaries") or node.settings.get("vocabulary"))
-        return state_of_config(node.layer_class, node.settings, None) if node and is_stated else None
+        if node is None:
+            return None
+        is_stated = node.settings.get("bin_boundaries") or node.settings.get("vocabulary")
+        counted = _read_counted(origin, layer, node.layer_class, node.settings)
+        return state_of_config(node.layer_class, node.settings, None) if is_stated else counted
+    if counted := _read_counted(origin, layer, str(config["class_name"]), config["config"]):
+        return counted
     # Keras lays assets of a layer where it lays its weights.
     place = {name: path for path, name in names_by_path(origin.groups).items()}[layer]
     # Lazily: the archive is read up to the vocabulary asked for, and no further.
     texts = (b"".join(c) for name, c in archived(origin) if name == f"assets/{place}/vocabulary.txt")
     asset = next((text.decode() for text in texts), None)
     return state_of_config(str(config["class_name"]), config["config"], asset)
+
+
+def _read_counted(origin: FileSource, layer: str, layer_class: str, config: Mapping[str, Any]) -> LearnedState | None:
+    """Return the boundaries of an adapted Discretization whose file holds what they are computed of, and not them."""
+    bins = config.get("num_bins")
+    if layer_class != "Discretization" or config.get("bin_boundaries") or not isinstance(bins, int) or bins < 1:
+        return None
+    counted = [spec for spec in origin.catalog if spec.layer == layer and len(spec.shape) == 2 and spec.shape[0] == 2]
+    return boundaries_of_summary(origin.read_entry(counted[0]), bins) if len(counted) == 1 else None
 
 
 def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source]) -> Plan:

@@ -7,7 +7,7 @@ from keras import layers
 from twins import filled
 
 import transferpipe as tp
-from transferpipe.prove.parity import cause
+from transferpipe.prove.parity.causes import cause
 from transferpipe.prove.parity.causes.known_weights import describe_weights
 from transferpipe.prove.parity.causes.trials import trials_of
 from transferpipe.prove.parity.keras_trace import KerasRunner

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from transferpipe.models.keras_private import lookup_in
 
 _MASKS = {"TextVectorization": ""}
@@ -63,6 +66,23 @@ def state_of_layer(layer: Any) -> LearnedState:
         return LearnedState("vocabulary")
     of = int if type(layer).__name__ == "IntegerLookup" else str
     return LearnedState("vocabulary", tuple(of(term) for term in terms))
+
+
+def boundaries_of_summary(summary: NDArray[Any], bins: int) -> LearnedState:
+    """Return the boundaries that Keras computes of what an adapted Discretization counted.
+
+    Files of before Keras 3 have that alone (``get_bin_boundaries``, discretization.py of tf.keras 2.21 and keras 3.15).
+
+    Args:
+        summary: of shape (2, n): numbers in their order, and how many each stands for.
+        bins: how many there are to be.
+    """
+    numbers, counts = summary
+    share = 1.0 / bins
+    if len(numbers) * share >= 1:
+        total = counts.cumsum()
+        numbers = np.interp(share + np.arange(0.0, 1.0, share), total / total[-1], numbers)
+    return LearnedState("boundaries", tuple(float(b) for b in numbers[:-1].astype("float32")))
 
 
 def is_line_by_line(state: LearnedState) -> bool:
