@@ -39,7 +39,7 @@ def rewrite(folder, **changes):
 @pytest.mark.parametrize("weights", ["pass", "fail", "inconclusive"])
 @pytest.mark.parametrize("function", ["not checked", "pass", "fail", "inconclusive"])
 def test_a_verdict_survives_its_record(weights, function):
-    verdict = Verdict(weights, function, 5, 2, "outputs within 1e-05")
+    verdict = Verdict(weights, function, 5, 2, "outputs within 1e-05", not_compared=3)
     assert verdict_from_data(json.loads(json.dumps(verdict.to_data()))) == verdict
     assert f"weights: {weights}" in str(verdict)
     assert f"function: {function}" in str(verdict)
@@ -64,6 +64,7 @@ def test_the_verdict_of_an_earlier_version_knew_only_the_weights():
         ((1, 0), "settings of 1 paired layer compared, none differs"),
         ((1, 1), "settings of 1 paired layer compared, 1 differs"),
         ((1200, 30), "settings of 1,200 paired layers compared, 30 differ"),
+        ((1, 0, "", 2), "settings of 1 of 3 paired layers compared, none differs"),
     ],
 )
 def test_settings_are_counted_in_words(counts, words):
@@ -167,6 +168,22 @@ def test_settings_that_were_compared_and_that_differ_are_counted(tmp_path, live)
         assert report.manifest["verdict"]["settings"] == {"compared": 2, "differing": 1}
         assert "settings of 2 paired layers compared, 1 differs" in report_page(report.plan, report.manifest)
         assert verify_run(tmp_path / "run").verdict == report.verdict
+
+
+class Scale(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_layers_of_unknown_classes_are_counted_as_not_compared(tmp_path):
+    stack(layers.Dense(8, name="a"), Scale(name="s"), seed=1).save(tmp_path / "a.keras")
+    model = stack(layers.Dense(8, name="a"), Scale(name="s"), seed=2)
+    report = tp.transfer(tmp_path / "a.keras", model, unmatched="same_name", save="m.keras", folder=tmp_path / "run")
+    assert "settings of 1 of 2 paired layers compared, none differs" in unfolded(report)
+    assert report.manifest["verdict"]["settings"] == {"compared": 1, "differing": 0, "not_compared": 1}
 
 
 @pytest.mark.parametrize(("activation", "function"), [("tanh", "pass"), ("gelu", None)])

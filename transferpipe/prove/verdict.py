@@ -25,6 +25,7 @@ class Verdict:
         compared: how many pairs of layers had their settings compared.
         differing: how many of those differ in a setting that changes what they compute.
         reason: what `function` rests on, or why it is open.
+        not_compared: how many pairs of layers had not, as of classes that nobody knows.
     """
 
     weights: Weights
@@ -32,6 +33,7 @@ class Verdict:
     compared: int = 0
     differing: int = 0
     reason: str = ""
+    not_compared: int = 0
 
     def __repr__(self) -> str:
         return f"<Verdict {self}>"
@@ -45,10 +47,15 @@ class Verdict:
 
         >>> Verdict("pass", compared=4, differing=1).settings
         'settings of 4 paired layers compared, 1 differs'
+        >>> Verdict("pass", compared=4, not_compared=2).settings
+        'settings of 4 of 6 paired layers compared, none differs'
         """
         if not self.compared:
             return "no settings compared"
-        layers = "1 paired layer" if self.compared == 1 else f"{self.compared:,} paired layers"
+        whole = self.compared + self.not_compared
+        layers = (
+            f"{self.compared:,} of {whole:,} paired layers" if self.not_compared else counted(whole, "paired layer")
+        )
         differ = {0: "none differs", 1: "1 differs"}.get(self.differing, f"{self.differing:,} differ")
         return f"settings of {layers} compared, {differ}"
 
@@ -64,6 +71,8 @@ class Verdict:
     def to_data(self) -> dict[str, Any]:
         """Return the verdict as in manifest.json."""
         settings = {"compared": self.compared, "differing": self.differing}
+        if self.not_compared:
+            settings["not_compared"] = self.not_compared
         reason = {"reason": self.reason} if self.reason else {}
         return {"weights": self.weights, "function": self.function, **reason, "settings": settings}
 
@@ -77,7 +86,9 @@ def verdict_of(weights: int, settings: SettingsCompared) -> Verdict:
         if attentions
         else ""
     )
-    return Verdict("pass" if weights else "inconclusive", "not checked", settings.compared, settings.differing, reason)
+    others = sum(settings.not_compared.values())
+    weights_part: Weights = "pass" if weights else "inconclusive"
+    return Verdict(weights_part, "not checked", settings.compared, settings.differing, reason, others)
 
 
 def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:
@@ -102,8 +113,8 @@ def verdict_from_data(data: Any) -> Verdict:
     if weights not in get_args(Weights) or function not in get_args(Function):
         raise ValueError(f"no verdict is {weights!r} and {function!r}")
     settings = data.get("settings", {})
-    counts = int(settings.get("compared", 0)), int(settings.get("differing", 0))
-    return Verdict(weights, function, *counts, str(data.get("reason", "")))
+    compared, differing, others = (int(settings.get(key, 0)) for key in ("compared", "differing", "not_compared"))
+    return Verdict(weights, function, compared, differing, str(data.get("reason", "")), others)
 
 
 def describe_compared(weights: int) -> str:

@@ -109,7 +109,7 @@ def _or_text(schema: Schema) -> Schema:
 
 def verdict_schema() -> Schema:
     """Return the schema of a verdict, as manifest.json and ``verify --json`` have it."""
-    settings = _object({"compared": _COUNT, "differing": _COUNT})
+    settings = _object({"compared": _COUNT, "differing": _COUNT}, {"not_compared": _COUNT})
     parts = {"weights": {"enum": list(get_args(Weights))}, "function": {"enum": list(get_args(Function))}}
     return _object({**parts, "settings": settings}, {"reason": _TEXT})
 
