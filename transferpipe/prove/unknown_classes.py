@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 
 from transferpipe.models.file_classes import classes_of, find_hooked
 from transferpipe.models.target import FileTarget
-from transferpipe.values.compare import same_bits
+from transferpipe.values.compare import digest, same_bits
 from transferpipe.values.compute import Values
 
 
@@ -39,15 +38,20 @@ def _find_parted(target: FileTarget, values: Values) -> tuple[str, str] | None:
     A variable that two layers hold is saved in both places, and Keras loads the later one.
     """
     catalog = target.source.catalog
+    numbered = {weight.name for weight in catalog if weight.own_name.isdigit()}
+    kinds = {(catalog[name].shape, catalog[name].dtype) for name in numbered}
+    # Each is read once, however many a file has of one shape.
     alike: dict[tuple[object, ...], list[str]] = {}
     for weight in catalog:
-        alike.setdefault((weight.shape, weight.dtype), []).append(weight.name)
-    for one, other in (pair for names in alike.values() for pair in itertools.combinations(names, 2)):
-        if not (catalog[one].own_name.isdigit() or catalog[other].own_name.isdigit()):
+        if (kind := (weight.shape, weight.dtype)) not in kinds:
             continue
-        value = target.read(one)
-        if value.size < 2 or (value == value.flat[0]).all() or not same_bits(value, target.read(other)):
-            continue
-        if not same_bits(values.value(one), values.value(other)):
-            return one, other
+        value = target.read(weight.name)
+        if value.size > 1 and not (value == value.flat[0]).all():
+            alike.setdefault((*kind, digest(value)), []).append(weight.name)
+    for names in alike.values():
+        one = next((name for name in names if name in numbered), "")
+        for other in names if one else ():
+            if other != one and not same_bits(values.value(one), values.value(other)):
+                first, second = sorted((one, other), key=names.index)
+                return first, second
     return None

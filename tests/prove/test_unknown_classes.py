@@ -1,0 +1,36 @@
+"""What a file of unknown classes shows by its values alone."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from transferpipe.prove.unknown_classes import _find_parted
+from transferpipe.weights.spec import WeightSpec, catalog_of
+
+
+def parted(before, after):
+    """Return the pair that is found of weights called by number, and how often each was read."""
+    specs = [WeightSpec(name, value.shape, value.dtype.name) for name, value in before.items()]
+    reads = []
+
+    def read(name):
+        reads.append(name)
+        return before[name]
+
+    target = SimpleNamespace(source=SimpleNamespace(catalog=catalog_of(specs, "f")), read=read)
+    return _find_parted(target, SimpleNamespace(value=after.__getitem__)), reads
+
+
+def test_each_weight_is_read_once_however_many_have_one_shape():
+    values = {f"layer{i}/0": np.array([i, i + 1.0]) for i in range(500)}
+    pair, reads = parted(values, values)
+    assert pair is None
+    assert len(reads) <= len(values)
+
+
+def test_two_that_were_equal_and_differ_now_are_found():
+    values = {name: np.array([1.0, 2.0]) for name in ("a/kernel", "b/0", "c/0")} | {"d/0": np.array([3.0, 3.0])}
+    assert parted(values, values)[0] is None
+    assert parted(values, {**values, "a/kernel": np.array([1.0, 5.0])})[0] == ("a/kernel", "b/0")
+    assert parted(values, {**values, "c/0": np.array([1.0, 5.0])})[0] == ("b/0", "c/0")
+    assert parted(values, {**values, "d/0": np.array([1.0, 5.0])})[0] is None
