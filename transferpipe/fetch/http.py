@@ -99,7 +99,7 @@ def _length(response: Any, wanted: WantedFile) -> int | None:
 def _opener(wanted: WantedFile) -> OpenerDirector:
     # Not `build_opener`, which would open file: and ftp: as well.
     opener = OpenerDirector()
-    handlers = [_Http(wanted), _Https(wanted), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
+    handlers = [_Connections(wanted), HTTPDefaultErrorHandler(), HTTPErrorProcessor(), _Redirects(wanted)]
     # A proxy would look for this machine's server on its own.
     if not is_local(urlsplit(wanted.url).hostname):
         handlers.append(ProxyHandler())
@@ -131,19 +131,15 @@ def _connect(kind: type[_Connection], wanted: WantedFile, asked: Request, host: 
     return connection
 
 
-class _Http(HTTPHandler):
+class _Connections(HTTPSHandler, HTTPHandler):
+    """Opens connections of both kinds."""
+
     def __init__(self, wanted: WantedFile) -> None:
         super().__init__()
         self._wanted = wanted
 
     def http_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(partial(_connect, _Connection, self._wanted, req), req)
-
-
-class _Https(HTTPSHandler):
-    def __init__(self, wanted: WantedFile) -> None:
-        super().__init__()
-        self._wanted = wanted
 
     def https_open(self, req: Request) -> http.client.HTTPResponse:
         return self.do_open(partial(_connect, _SafeConnection, self._wanted, req), req)

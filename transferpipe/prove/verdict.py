@@ -86,9 +86,13 @@ def verdict_of(weights: int, settings: SettingsCompared) -> Verdict:
         if attentions
         else ""
     )
-    others = sum(settings.not_compared.values())
-    weights_part: Weights = "pass" if weights else "inconclusive"
-    return Verdict(weights_part, "not checked", settings.compared, settings.differing, reason, others)
+    return Verdict(
+        "pass" if weights else "inconclusive",
+        compared=settings.compared,
+        differing=settings.differing,
+        reason=reason,
+        not_compared=sum(settings.not_compared.values()),
+    )
 
 
 def with_parity(verdict: Verdict, parity: Parity | None) -> Verdict:

@@ -36,14 +36,13 @@ from transferpipe.weights.formats.onnx.names import name_weights, says_nothing
 from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
 from transferpipe.weights.formats.onnx.uses import (
-    Weight,
     constants_used,
     find_ones_of_groups,
     find_uses,
     initial_states_of,
     operands_of,
-    weight_of,
 )
+from transferpipe.weights.formats.onnx.weight import Weight, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
 # Numbers of fields in ModelProto of onnx.proto.
