@@ -12,6 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -143,7 +144,7 @@ def _list_methods(module: str, name: str, deepest: int) -> set[str]:
     """Return the methods that a class and its bases define, as far as the texts of their modules show them."""
     place = _find_text(module)
     try:
-        tree = ast.parse(place.read_bytes()) if place and deepest else ast.Module([], [])
+        tree = _parse_text(place, place.stat().st_mtime_ns) if place and deepest else ast.Module([], [])
     except (OSError, ValueError, SyntaxError, RecursionError):  # it cannot be imported either
         return set()
     package = module if place and place.name == "__init__.py" else module.rpartition(".")[0]
@@ -154,6 +155,11 @@ def _list_methods(module: str, name: str, deepest: int) -> set[str]:
         holder, _, last = ast.unparse(base).rpartition(".")
         origins += [*([] if holder else [(module, last)]), *_find_origins(tree, package, holder, last)]
     return found.union(*(_list_methods(*origin, deepest - 1) for origin in origins))
+
+
+@lru_cache(16)  # a configuration may name thousands of classes of one module
+def _parse_text(place: Path, _changed: int) -> ast.Module:
+    return ast.parse(place.read_bytes())
 
 
 def _find_origins(tree: ast.Module, package: str, holder: str, name: str) -> Iterator[tuple[str, str]]:
