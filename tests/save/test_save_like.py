@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import transferpipe as tp
 from transferpipe.cli import main
-from transferpipe.errors import RecipeError
+from transferpipe.errors import RecipeError, VerificationError
 from transferpipe.prove.run_folder import verify_run
 
 RANDOM = np.random.default_rng(0)
@@ -183,3 +183,59 @@ def test_a_reference_is_for_files_of_named_tensors(keras_file, here):
     text, fix = refused(keras_file, names={}, path="m.keras")
     assert "applies only to files of named tensors" in text
     run(keras_file, path=f"m{fix.removeprefix('save one of ').split(', ')[0]}")
+
+
+@pytest.fixture(scope="module")
+def tied_models(tmp_path_factory):
+    """A model of a table of tokens alone, and two of a table and a head: with its values, and with others."""
+    import keras
+    from keras import layers as kl
+
+    folder, table = tmp_path_factory.mktemp("tied"), RANDOM.normal(size=(5, 3)).astype("float32")
+    for name, head in (("table", None), ("same", table.T), ("other", -table.T)):
+        x = kl.Embedding(5, 3, name="embed")(inputs := keras.Input((2,)))
+        model = keras.Model(inputs, x if head is None else kl.Dense(5, use_bias=False, name="head")(x))
+        for weight, value in zip(model.weights, [table, head], strict=False):
+            weight.assign(value)
+        model.save(folder / f"{name}.keras")
+    return folder, table
+
+
+@pytest.mark.parametrize("kept", ["once", "apart"])
+@pytest.mark.parametrize("model", ["table", "same"])
+def test_a_tied_tensor_is_written_under_both_names(kept, model, tied_models, here):
+    torch = pytest.importorskip("torch")
+    folder, table = tied_models
+    one = torch.arange(15.0).reshape(5, 3)
+    torch.save({"embed.weight": one, "head.weight": one if kept == "once" else one.clone()}, "ref.pt")
+    run(folder / f"{model}.keras", names={}, like="ref.pt")
+    same(load_file("out/m.safetensors"), {"embed.weight": table, "head.weight": table})
+    assert verify_run(here / "out").verdict.weights == "pass"
+
+
+def test_both_names_of_a_tied_tensor_are_read_back(tied_models, here):
+    torch = pytest.importorskip("torch")
+    one = torch.arange(15.0).reshape(5, 3)
+    torch.save({"embed.weight": one, "head.weight": one}, "ref.pt")
+    run(tied_models[0] / "table.keras", names={}, like="ref.pt")
+    found = load_file("out/m.safetensors")
+    save_file({**found, "head.weight": found["head.weight"] + 1}, "out/m.safetensors", metadata={"format": "pt"})
+    with pytest.raises(VerificationError, match="head/weight is not in the file with the value of embed/weight"):
+        verify_run(here / "out")
+
+
+@pytest.mark.follows("check_tied: give a reference in")
+def test_two_values_for_one_tensor_are_refused(tied_models, here):
+    torch = pytest.importorskip("torch")
+    folder, table = tied_models
+    one = torch.arange(15.0).reshape(5, 3)
+    torch.save({"embed.weight": one, "head.weight": one}, "ref.pt")
+    with pytest.raises(VerificationError) as caught:
+        run(folder / "other.keras", names={}, like="ref.pt")
+    (problem,) = caught.value.problems
+    assert "one tensor for embed.weight and head.weight" in str(problem)
+    assert problem.fix == "give a reference in which they are not tied, or tie the weights"
+    assert not (here / "out").exists()
+    torch.save({"embed.weight": one, "head.weight": -one}, "ref.pt")
+    run(folder / "other.keras", names={}, like="ref.pt")
+    same(load_file("out/m.safetensors"), {"embed.weight": table, "head.weight": -table})

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
-from transferpipe.execute.like import check_kept, take_after
+from transferpipe.execute.like import Written, check_kept, take_after
 from transferpipe.execute.open_recipe import find_named_builds, open_recipe
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import FileModelTarget
@@ -73,9 +73,9 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         from transferpipe.execute.reverse import turn_back
 
         recipe, opened = turn_back(recipe, opened)
-    tensors: tuple[Exported, ...] = ()
+    written = Written()
     if saves and recipe.save.like:
-        recipe, opened, tensors = take_after(recipe, opened)
+        recipe, opened, written = take_after(recipe, opened)
     sources = {alias: source.catalog for alias, source in opened.sources.items()}
     plan = make_plan(recipe, sources, opened.target.structure, opened.labels, opened.layouts)
     crossed = warn_of_places(plan.assignments, unnamed, opened.target.structure.catalog) if unnamed else ()
@@ -90,7 +90,8 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         opened = replace(opened, target=replace(opened.target, learned=states))
     plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *crossed, *_not_reloaded(recipe)))
     if saves:
-        plan = replace(plan, save_tensors=tensors or _tensors(recipe.save, opened.target))
+        tensors = written.tensors or _tensors(recipe.save, opened.target)
+        plan = replace(plan, save_tensors=tensors, save_tied=written.tied)
         check_kept(plan, opened.target)
     if recipe.expect and recipe.expect != plan.checksum:
         what = f"the recipe expects the plan {recipe.expect}, but this plan is {plan.checksum}"

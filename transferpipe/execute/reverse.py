@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePath
 
@@ -94,18 +94,13 @@ def _with_tied(rules: tuple[Rule, ...], source: FileSource) -> tuple[Rule, ...]:
     torch keeps a tied tensor once, under both names: what changes under one changes under the other.
     """
     by_name = {rule.name: rule for rule in rules}
-    places = {place: name for name in by_name if (place := _place_of(name, source)) is not None}
+    places = {place: name for name in by_name if (place := source.place_of(name)) is not None}
     tied = [
         (spec.name, by_name[places[place]])
         for spec in source.catalog
-        if spec.name not in by_name and (place := _place_of(spec.name, source)) in places
+        if spec.name not in by_name and (place := source.place_of(spec.name)) in places
     ]
     return *rules, *(replace(rule, name=name, to=Pattern(re.escape(name))) for name, rule in tied)
-
-
-def _place_of(name: str, source: FileSource) -> Hashable | None:
-    spec, found = source.catalog[name], source.locate(name)
-    return (found.path, found.offset, spec.shape, spec.dtype) if found is not None and spec.size else None
 
 
 def _save(save: Save) -> Save:

@@ -59,6 +59,7 @@ from transferpipe.save.output import WrittenOutput, save_file
 from transferpipe.text.collapse import counted
 from transferpipe.values.choices import files_of_edits
 from transferpipe.values.compute import Values
+from transferpipe.values.layout import check_tied
 from transferpipe.values.suspicious import Noticed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
@@ -159,6 +160,8 @@ def execute(
     if recipe.save.card:
         check_card_free(paths[0].parent, recipe.save.overwrite)
     _check_parity_early(prepared)
+    if plan.save_tied:
+        check_tied(_values(prepared))
     states = states_taken(plan, prepared.opened.sources)
     with given_states(prepared.opened.target, states), Staging(folder) as staging:
         temporaries = [

@@ -57,6 +57,7 @@ class Plan:
         save_layout: whose names and axes those have that hold named tensors and nothing else.
         save_shard: how many bytes of values one safetensors file may hold.
         save_tensors: what those files hold, where the recipe says what they call it; empty where the layout alone does.
+        save_tied: the names of each tensor that the reference of `save.like` keeps under several: all get one value.
         quantize: how the finished model is quantized; None where it is not.
         optimizer: what becomes of the state of an optimizer that the target, or a source, holds.
         state: what lookup layers learned beside weights, and whether it is taken.
@@ -81,6 +82,7 @@ class Plan:
     save_layout: str = "keras"
     save_shard: int | None = None
     save_tensors: tuple[Exported, ...] = ()
+    save_tied: tuple[tuple[str, ...], ...] = ()
     quantize: str | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     state: tuple[StateMove, ...] = ()
@@ -152,7 +154,7 @@ class Plan:
         for key in ("save_shard", "quantize"):
             if data[key] is None:
                 del data[key]
-        for key in ("state", "save_tensors", "units"):
+        for key in ("state", "save_tensors", "save_tied", "units"):
             if not data[key]:
                 del data[key]
         if self.kept_values == "initial":

@@ -295,7 +295,10 @@ def _as_planned(source: FileSource, artifact: Mapping[str, Any]) -> FileSource:
     """Return the file with Keras's names and axes, whatever its own."""
     if "tensors" not in artifact:
         return source
-    places = {name: Held(tuple(kept["names"]), tuple(kept["steps"])) for name, kept in artifact["tensors"].items()}
+    places = {
+        name: Held(tuple(kept["names"]), tuple(kept["steps"]), tuple(map(tuple, kept.get("copies", ()))))
+        for name, kept in artifact["tensors"].items()
+    }
     return as_keras(source, places)
 
 

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import Problem, Problems, VerificationError
+from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import Segment
 from transferpipe.planning.layouts import layout_by_names, layout_called
 from transferpipe.planning.layouts.export import Held, plan_export, plan_import
+from transferpipe.planning.layouts.like import LIKE
 from transferpipe.planning.model import Exported
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.outputs import output_of
+from transferpipe.values.compare import same_bits
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
@@ -132,6 +136,8 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
     These rules know the names of the layout: what the file calls otherwise is first called so again.
     """
     names = {key: tensor.name for key, tensor in _tensors_of(plan, target).items()}
+    copies = {key: names[first] for first, key in _copies_in(plan)}
+    names = {key: name for key, name in names.items() if key not in copies}
     there = {names[_key(spec, source)]: spec for spec in source.catalog if _key(spec, source) in names}
     specs = (dataclasses.replace(spec, name=name) for name, spec in there.items())
     # The same rules as for a source: what is read for the proof is read as others will read it.
@@ -145,7 +151,44 @@ def places_in(source: FileSource, plan: Plan, target: TargetStructure) -> Mappin
         is_whole = [part.steps for part in tensor.parts] == [()] and written[tensor.parts[0].weight] == 1
         if tensor.name in there and is_whole:
             places[tensor.parts[0].weight] = Held((there[tensor.name].name,), ())
-    return places
+    by_key = {_key(spec, source): spec.name for spec in source.catalog if copies}
+    doubled = [(there[name].name, by_key.get(key, key)) for key, name in copies.items() if name in there]
+    return {
+        weight: dataclasses.replace(held, copies=tuple(pair for pair in doubled if pair[0] in held.names))
+        for weight, held in places.items()
+    }
+
+
+def _copies_in(plan: Plan) -> list[tuple[str, str]]:
+    """Return each tensor that is written as a copy, behind the one whose weights it has."""
+    by_key = {tensor.key: tensor for tensor in plan.save_tensors}
+    found = []
+    for names in plan.save_tied:
+        firsts = dict[str, str]()
+        for key in names:
+            first = firsts.setdefault(by_key[key].name, key)
+            if first != key:
+                found.append((first, key))
+    return found
+
+
+def check_tied(values: Values) -> None:
+    """Refuse two values for one tensor: torch gives a tied one the value of the last of its names.
+
+    Raises:
+        VerificationError: the reference of `save.like` has one tensor where the weights have several values.
+    """
+    plan, problems = values.plan, Problems()
+    by_key = {tensor.key: tensor for tensor in plan.save_tensors}
+    for keys in plan.save_tied:
+        first, *others = {by_key[key].name: by_key[key] for key in keys}.values()
+        for other in others:
+            one, two = _value(first, values), _value(other, values)
+            if one.astype(first.dtype).tobytes() != two.astype(other.dtype).tobytes():
+                weights = " and ".join(part.weight for tensor in (first, other) for part in tensor.parts)
+                what = f"the reference has one tensor for {first.key} and {other.key}, and {weights} have other values"
+                problems.add(LIKE, what, "give a reference in which they are not tied, or tie the weights")
+    problems.raise_as(VerificationError)
 
 
 def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
@@ -156,7 +199,7 @@ def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
         places: where it has each weight. One that is not there, or has another shape, is left out.
     """
     found = {name: spec for name, held in places.items() if (spec := _spec(name, held, source.catalog))}
-    used = {name for weight in found for name in places[weight].names}
+    used = {name for weight in found for name in (*places[weight].names, *sum(places[weight].copies, ()))}
     # What the plan does not know of stays visible, so that the proof can say that it is too much.
     rest = [w for w in source.catalog if w.name not in used]
 
@@ -164,11 +207,17 @@ def as_keras(source: FileSource, places: Mapping[str, Held]) -> FileSource:
         if spec.name not in found:
             return source.read(spec.name)
         held = places[spec.name]
+        for name, copy in held.copies:
+            if copy not in source.catalog or not same_bits(source.read(name), source.read(copy)):
+                what = f"{copy} is not in the file with the value of {name}, which is the same tensor"
+                raise VerificationError(Problem(f"{final_name(source.path)}: {spec.name}", what))
         return apply_chain(chain_of(None, held.steps), [source.read(name) for name in held.names])
 
     def locate(spec: WeightSpec) -> Segment | None:
         held = places.get(spec.name)
-        return source.locate(held.names[0]) if held and len(held.names) == 1 and not held.steps else None
+        if held is None or held.steps or held.copies or len(held.names) > 1:
+            return None
+        return source.locate(held.names[0])
 
     catalog = dataclasses.replace(source.catalog, weights=(*found.values(), *rest))
     return dataclasses.replace(source, catalog=catalog, read_entry=read, locate_entry=locate)

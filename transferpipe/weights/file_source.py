@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,14 @@ class FileSource:
             FileError: the file ends early, changed, or is damaged.
         """
         return self.read_entry(self.catalog.places_of(name)[-1])
+
+    def place_of(self, name: str) -> Hashable | None:
+        """Return what weights have in common that are one array under several names; None where nothing tells.
+
+        torch keeps a tied tensor once, under all its names.
+        """
+        spec, found = self.catalog[name], self.locate(name)
+        return (found.path, found.offset, spec.shape, spec.dtype) if found is not None and spec.size else None
 
     def locate(self, name: str) -> Segment | None:
         """Return where the value of the weight called `name` lies as it is in memory, if it does.

@@ -22,10 +22,17 @@ from transferpipe.weights.spec import Catalog, WeightSpec
 
 @dataclass(frozen=True)
 class Held:
-    """Where a weight of the target is found in such a file: tensors, and the transforms that lead from them to it."""
+    """Where a weight of the target is found in such a file.
+
+    Attributes:
+        names: tensors.
+        steps: the transforms that lead from them to it.
+        copies: tensors that have the same value as one of these, each behind that one's name.
+    """
 
     names: tuple[str, ...]
     steps: tuple[Any, ...]
+    copies: tuple[tuple[str, str], ...] = ()
 
 
 def plan_export(

@@ -30,12 +30,14 @@ class Reference:
         renamings: those of `save.names`.
         separator: what joins the parts of its names.
         selected: the part of the file that was selected, as a checkpoint's `model/state_dict`: no name begins with it.
+        tied: the names, as they stand in the file, of each tensor that it keeps under several.
     """
 
     catalog: Catalog
     renamings: Sequence[Renaming] = ()
     separator: str = "."
     selected: str = ""
+    tied: tuple[tuple[str, ...], ...] = ()
 
     @cached_property
     def specs(self) -> Mapping[str, WeightSpec]:
@@ -74,6 +76,10 @@ def fill(tensors: Sequence[Exported], reference: Reference) -> tuple[Exported, .
     """
     problems = Problems()
     ours = {tensor.key: tensor for tensor in tensors}
+    # One weight fills all names of one tensor; what goes by a name of its own may be meant for one of them, too.
+    for names in reference.tied if ours.keys() <= reference.specs.keys() else ():
+        filled = next((ours[key] for key in names if key in ours), None)
+        ours |= {key: dataclasses.replace(filled, key=key) for key in names if filled and key not in ours}
     lacking = [key for key in reference.specs if key not in ours]
     foreign = [key for key in ours if key not in reference.specs]
     if lacking:

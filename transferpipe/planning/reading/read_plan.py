@@ -48,6 +48,7 @@ def plan_from_data(data: Mapping[str, Any]) -> Plan:
     whole["freezing"] = Freezing(**freezing)
     whole["save"] = tuple(data["save"])
     whole["save_tensors"] = tuple(_tensor(t) for t in data.get("save_tensors", ()))
+    whole["save_tied"] = tuple(map(tuple, data.get("save_tied", ())))
     whole["upgraded"] = tuple(data.get("upgraded", ()))
     whole["state"] = tuple(StateMove(**m) for m in data.get("state", ()))
     whole["units"] = tuple(_unit_choice(c) for c in data.get("units", ()))
