@@ -36,7 +36,7 @@ from transferpipe.models.building.build import (
 from transferpipe.models.building.fetched import files_noted
 from transferpipe.models.building.kept import KeptTarget, kept, read_kept, warnings_noted
 from transferpipe.models.building.pure import is_pure, key_of
-from transferpipe.models.file_classes import named_by_classes
+from transferpipe.models.file_classes import named_by_classes, named_by_sources
 from transferpipe.models.opened import Opened
 from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
@@ -135,6 +135,9 @@ def open_recipe(recipe: Recipe, trusted: Collection[str] = (), live: Mapping[str
         labels[alias] = model.label if model else describe_origin(origin)
     with _keep_apart() if recipe.quantize else contextlib.nullcontext():  # it will be another model afterwards
         target: Target = models.get("target") or open_target(recipe, trusted, name)
+    if isinstance(target, FileTarget) and not target.repeats:
+        named = named_by_sources(target.source, sources.values(), trusted)
+        target = target if named is target.source else replace(target, source=named)
     is_own = "target" in models or isinstance(target, FileModelTarget)
     labels["target"] = target.structure.label if is_own else describe_origin(recipe.target)
     layouts = {alias: layout_of(recipe.sources[alias], source) for alias, source in sources.items()}

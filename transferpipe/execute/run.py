@@ -19,7 +19,7 @@ from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.publishing.staging import Staging
 from transferpipe.models.building.kept import keep_asked
-from transferpipe.models.file_classes import NO_CLASSES, classes_of, find_hooked, find_own_classes
+from transferpipe.models.file_classes import NO_CLASSES, classes_of, doubt_classes, find_like, find_own_classes
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
@@ -40,7 +40,7 @@ from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lin
 from transferpipe.prove.outcome import EditedWeight, Line, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
-from transferpipe.prove.unknown_classes import find_doubt
+from transferpipe.prove.unknown_classes import find_doubt, open_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.recipe.outputs import output_of
@@ -194,6 +194,8 @@ def execute(
     keep_asked(prepared.opened.target)
     files = tuple(folder / name for name in called)
     outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
+    if any(output_of(path.name).has_groups for path in paths):
+        outcome += tuple(open_lines(prepared.opened.target, _find_like(prepared)))
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)
 
 
@@ -344,9 +346,9 @@ def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
 def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
     """Compare with what Keras loads where that need not be what the file holds; say where it cannot be compared."""
     target = prepared.opened.target
-    doubt = find_doubt(target, _values(prepared), prepared.trusted) if isinstance(target, FileTarget) else ""
-    hooked = isinstance(target, FileTarget) and bool(find_hooked(find_own_classes(target.source.config)))
-    if not (doubt or hooked or is_worth_loading(target)):
+    like = _find_like(prepared)
+    doubt = find_doubt(target, _values(prepared), prepared.trusted, like) if isinstance(target, FileTarget) else ""
+    if not (doubt or is_worth_loading(target) or _has_hooks(target, like)):
         return ()
     notes: list[PlanWarning] = []
     for temporary in temporaries:
@@ -361,9 +363,28 @@ def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[Plan
         else:
             from transferpipe.prove.reload import verify_loaded
 
-            own = classes_of(target, prepared.trusted).known
-            notes += verify_loaded(temporary, target, _values(prepared).value, own)
+            model = _target_of(like) if like else target
+            own = classes_of(model, prepared.trusted).known
+            notes += verify_loaded(temporary, target, _values(prepared).value, own, model)
     return tuple(notes)
+
+
+def _find_like(prepared: Prepared) -> FileSource | ModelSource | None:
+    """Return the source that has the classes of a target that is a file of weights alone."""
+    target = prepared.opened.target
+    return find_like(target.source, prepared.opened.sources.values()) if isinstance(target, FileTarget) else None
+
+
+def _has_hooks(target: Target, like: FileSource | ModelSource | None) -> bool:
+    """Tell whether classes of a file's configuration, or of the source that has its classes, load in their own way."""
+    if isinstance(like, ModelSource):
+        return like.model.loads_otherwise
+    file = like or (target.source if isinstance(target, FileTarget) else None)
+    return file is not None and any(True for _ in doubt_classes(find_own_classes(file.config)))
+
+
+def _target_of(source: FileSource | ModelSource) -> Target:
+    return source.model if isinstance(source, ModelSource) else FileTarget(source)
 
 
 def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, Any]:

@@ -7,27 +7,24 @@ itself is imported only where ``--trust`` names it, because the file, and not th
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from transferpipe.errors import TransferError
+from transferpipe.models.class_texts import HAS, doubt_class
 from transferpipe.models.loaded_flags import walk_configured
+from transferpipe.models.source import ModelSource
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.models.walk import HOOKS, is_own_hook, own_classes
+from transferpipe.models.walk import HOOKS, Walked, is_own_hook, own_classes
 from transferpipe.packages import is_installed
+from transferpipe.planning.pairing.places import UNNAMED_FORMATS
 from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.allowed import LIBRARIES, mappings_in
-from transferpipe.weights.spec import Double
-
-_DEEPEST = 20  # bases of bases; a module may name itself among its imports
+from transferpipe.weights.spec import Double, Source
 
 
 class OwnClass(NamedTuple):
@@ -58,9 +55,11 @@ def find_own_classes(config: Any) -> frozenset[OwnClass]:
     found = set()
     for inner, _ in mappings_in(config):
         module, name, registered = (inner.get(key) for key in ("module", "class_name", "registered_name"))
+        if module is None and isinstance(registered, str):  # a class of a notebook, or of the script that runs
+            module = ""
         if not (isinstance(module, str) and isinstance(name, str) and name.isidentifier()) or name == "function":
             continue
-        if module.partition(".")[0] not in (*LIBRARIES, "builtins", ""):
+        if module.partition(".")[0] not in (*LIBRARIES, "builtins") and (module or registered):
             found.add(OwnClass(module, name, registered if isinstance(registered, str) else name))
     return frozenset(found)
 
@@ -96,16 +95,57 @@ def named_by_classes(source: FileSource, trusted: Collection[str]) -> FileSource
 
     They tell which variables stand in two places, and what the weights are called that the file numbers.
     """
-    classes = find_own_classes(source.config)
-    if not classes or source.format != "keras" or not is_installed("keras"):
+    if not find_own_classes(source.config) or source.format != "keras":
         return source
+    walked = _walk_configured(source, trusted)
+    return source if walked is None else _named_by(source, walked)
+
+
+def named_by_sources(file: FileSource, sources: Collection[Source], trusted: Collection[str]) -> FileSource:
+    """Return a file of weights alone with what a source of the same places tells of the user's own classes in both."""
+    like = find_like(file, sources)
+    walked = None
+    if isinstance(like, ModelSource) and own_classes(like.model.model):
+        walked = like.walked
+    elif isinstance(like, FileSource) and find_own_classes(like.config):
+        walked = _walk_configured(like, trusted)
+    if walked is None:
+        return file
+    values = {spec.where: spec for spec in file.catalog.expanded}
+    for double in walked.catalog.doubles:  # copies that differ are no variable of this file
+        one, other = (file.read_entry(values[p]) for p in (double.spec.where, walked.catalog[double.name].where))
+        if one.tobytes() != other.tobytes():
+            return file
+    return _named_by(file, walked)
+
+
+def find_like(file: FileSource, sources: Collection[Source]) -> FileSource | ModelSource | None:
+    """Return the model, or file with a configuration, that has all the places of a file of weights alone, if any."""
+    if file.config is not None or file.format not in UNNAMED_FORMATS:
+        return None
+    shapes = {spec.where: spec.shape for spec in file.catalog.expanded}
+    for source in sources:
+        if not isinstance(source, ModelSource) and (not isinstance(source, FileSource) or source.config is None):
+            continue
+        if {spec.where: spec.shape for spec in source.catalog.expanded} == shapes:
+            return source
+    return None
+
+
+def _walk_configured(source: FileSource, trusted: Collection[str]) -> Walked | None:
+    """Return the model that a file configures, as Keras would save it; None where its classes are not at hand."""
+    classes = find_own_classes(source.config)
+    if not is_installed("keras"):
+        return None
     try:
         known = load_classes(classes, trusted)
     except TransferError:  # what needs the classes says so
-        return source
-    walked = walk_configured(source.config or {}, known) if {own.name for own in classes} <= known.keys() else None
-    if walked is None:
-        return source
+        return None
+    return walk_configured(source.config or {}, known) if {own.name for own in classes} <= known.keys() else None
+
+
+def _named_by(source: FileSource, walked: Walked) -> FileSource:
+    """Return a file with the names and the doubled variables of a model, if that is saved at the same places."""
     catalog = source.catalog
     ours = {spec.where: spec for spec in walked.catalog.expanded}
     theirs = {spec.where: spec for spec in catalog.expanded}
@@ -121,9 +161,18 @@ def named_by_classes(source: FileSource, trusted: Collection[str]) -> FileSource
     return replace(source, catalog=replace(catalog, weights=weights, doubles=doubles, file_names=others))
 
 
-def find_hooked(classes: Collection[OwnClass]) -> list[OwnClass]:
-    """Return those of `classes` that save or load in a way of their own, as far as this process or their text tells."""
-    return [own for own in sorted(classes) if _has_hooks(own)]
+def doubt_classes(classes: Collection[OwnClass]) -> Iterator[tuple[OwnClass, str]]:
+    """Yield those of `classes` that save or load in a way of their own, or may, with what tells so.
+
+    What this process knows of a class tells it, beside the text of its module, which may give each object a hook.
+    """
+    for own in sorted(classes):
+        known = _find_known(own)
+        text = doubt_class(own.module, own.name)
+        if isinstance(known, type):
+            text = HAS if text == HAS or any(is_own_hook(known, hook) for hook in HOOKS) else ""
+        if text:
+            yield own, text
 
 
 def _find_known(own: OwnClass) -> Any:
@@ -131,69 +180,3 @@ def _find_known(own: OwnClass) -> Any:
     saving = getattr(sys.modules.get("keras"), "saving", None)
     registered = saving.get_registered_object(own.registered) if saving is not None else None
     return registered or getattr(sys.modules.get(own.module), own.name, None)
-
-
-def _has_hooks(own: OwnClass) -> bool:
-    known = _find_known(own)
-    if isinstance(known, type):
-        return any(is_own_hook(known, hook) for hook in HOOKS)
-    return not _list_methods(own.module, own.name, _DEEPEST).isdisjoint(HOOKS)
-
-
-def _list_methods(module: str, name: str, deepest: int) -> set[str]:
-    """Return the methods that a class and its bases define, as far as the texts of their modules show them."""
-    place = _find_text(module)
-    try:
-        tree = _parse_text(place, place.stat().st_mtime_ns) if place and deepest else ast.Module([], [])
-    except (OSError, ValueError, SyntaxError, RecursionError):  # it cannot be imported either
-        return set()
-    package = module if place and place.name == "__init__.py" else module.rpartition(".")[0]
-    written = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == name]
-    found = {inner.name for node in written for inner in node.body if isinstance(inner, ast.FunctionDef)}
-    origins = [] if written else [*_find_origins(tree, package, "", name)]  # a package may bring it from inside
-    for base in (base for node in written for base in node.bases):
-        holder, _, last = ast.unparse(base).rpartition(".")
-        origins += [*([] if holder else [(module, last)]), *_find_origins(tree, package, holder, last)]
-    return found.union(*(_list_methods(*origin, deepest - 1) for origin in origins))
-
-
-@lru_cache(16)  # a configuration may name thousands of classes of one module
-def _parse_text(place: Path, _changed: int) -> ast.Module:
-    return ast.parse(place.read_bytes())
-
-
-def _find_origins(tree: ast.Module, package: str, holder: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield where a text of `package` may have ``holder.name`` from: the module, and the name in it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, name) for alias in node.names if holder == (alias.asname or alias.name))
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".") if node.level else []
-            source = ".".join([*parts[: len(parts) + 1 - node.level], *([node.module] if node.module else [])])
-            for alias in node.names:
-                called = alias.asname or alias.name
-                if not holder and called == name:
-                    yield source, alias.name
-                elif holder == called:
-                    yield f"{source}.{alias.name}", name
-
-
-def _find_text(module: str) -> Path | None:
-    """Return where the text of a module lies, which is not imported for it; None where it cannot be found."""
-    top, *inner = module.split(".")
-    if top in LIBRARIES or not all(part.isidentifier() for part in (top, *inner)):
-        return None
-    folders = [Path.cwd()]
-    if top not in sys.modules:
-        try:
-            spec = importlib.util.find_spec(top)
-        except (ImportError, ValueError):
-            spec = None
-        folders += [Path(p).parent for p in (spec.submodule_search_locations or ())] if spec else []
-        folders += [Path(spec.origin).parent] if spec and spec.has_location and spec.origin else []
-    for folder in folders:
-        path = folder.joinpath(top, *inner)
-        for place in (path.with_suffix(".py"), path / "__init__.py"):
-            if place.is_file():
-                return place
-    return None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.models.keras_private import find_averages, layers_in, own_variables
-from transferpipe.models.walk import Walked, is_own_hook, takes_by_hook, to_numpy
+from transferpipe.models.walk import Walked, has_own_hook, takes_by_hook, to_numpy
 
 _CONTAINERS = (list, tuple, dict, set, np.ndarray)
 _TRACED = ("train_function", "test_function", "predict_function")
@@ -56,9 +56,7 @@ def load_values(walked: Walked, values: Mapping[str, NDArray[Any]]) -> Callable[
 def _loads_itself(walked: Walked, layer: Any, touched: list[str]) -> bool:
     """Tell whether loading `touched` is more than assigning to variables."""
     computed = any(name in walked.fixed for name in touched)
-    return (
-        computed or is_own_hook(type(layer), "load_own_variables") or callable(getattr(layer, "finalize_state", None))
-    )
+    return computed or has_own_hook(layer, "load_own_variables") or callable(getattr(layer, "finalize_state", None))
 
 
 def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
@@ -77,7 +75,7 @@ def _load(layer: Any, path: str, store: Mapping[str, NDArray[Any]]) -> None:
 
 def advise_hook(walked: Walked, name: str) -> str:
     """Return what to do about a weight that has another value after loading; empty where no hook of the user's ran."""
-    if is_own_hook(type(walked.owner_of(name)), "load_own_variables"):
+    if has_own_hook(walked.owner_of(name), "load_own_variables"):
         return "let its load_own_variables take what its save_own_variables writes, and change nothing in it"
     return ""
 

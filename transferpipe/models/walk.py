@@ -217,17 +217,24 @@ def _find_merged_by_lora(recorded: Sequence[Recorded], specs_of: Mapping[str, Se
 
 
 def takes_by_hook(layer: Any) -> bool:
-    """Tell whether the class of `layer` has a way of its own to load what it saved."""
+    """Tell whether `layer` has a way of its own to load what it saved."""
     import keras
 
-    return type(layer).load_own_variables is not keras.layers.Layer.load_own_variables
+    name = "load_own_variables"
+    return getattr(type(layer), name) is not keras.layers.Layer.load_own_variables or has_own_hook(layer, name)
+
+
+def has_own_hook(layer: Any, name: str) -> bool:
+    """Tell whether the method `name` of a layer is not Keras's own: its class's, or one that this object was given."""
+    return name in vars(layer) or is_own_hook(type(layer), name)
 
 
 def is_own_hook(layer_class: type, name: str) -> bool:
-    """Tell whether the method `name` of a class is there and is not Keras's own."""
+    """Tell whether the method `name` of a class is there and is not Keras's own, also where it was put in its place."""
     for kind in layer_class.__mro__:
         if name in vars(kind):
-            return not kind.__module__.startswith("keras.src.")
+            origin = getattr(vars(kind)[name], "__module__", None) or kind.__module__
+            return not origin.startswith("keras.src.")
     return False
 
 
@@ -236,7 +243,7 @@ HOOKS = ("load_own_variables", "save_own_variables", "load_assets", "save_assets
 
 def has_own_hooks(model: Any) -> bool:
     """Tell whether a layer of the model saves or loads in a way that is not Keras's own."""
-    return any(is_own_hook(type(layer), hook) for layer in layers_in(model) for hook in HOOKS)
+    return any(has_own_hook(layer, hook) for layer in layers_in(model) for hook in HOOKS)
 
 
 def own_classes(model: Any) -> dict[str, type]:

@@ -86,9 +86,16 @@ def verify_reload(
 
 
 def verify_loaded(
-    path: Path, target: Target, expected: Callable[[str], NDArray[Any]], own: Mapping[str, type]
+    path: Path, target: Target, expected: Callable[[str], NDArray[Any]], own: Mapping[str, type], like: Target
 ) -> list[PlanWarning]:
-    """Load `path` with Keras, the user's `own` classes being those of the target at hand, and compare the weights.
+    """Load `path` with Keras, the user's `own` classes being those of the model at hand, and compare the weights.
+
+    Args:
+        path: the finished file.
+        target: what it must hold.
+        expected: returns the value that a weight must have.
+        own: the classes, by the names that a configuration calls them.
+        like: what can be built to load the weights: the target, or what tells the classes of a file of weights alone.
 
     Returns:
         A warning where the model cannot be loaded because of these classes.
@@ -99,9 +106,12 @@ def verify_loaded(
     """
     name = final_name(path)
     is_model = output_of(path.name).is_model
-    rebuilt = None if is_model else _rebuild(target, own)
+    rebuilt = None if is_model else _rebuild(like, own)
     if rebuilt is None and not is_model:
-        return []
+        if like is target:
+            return []
+        text = f"cannot be compared with what Keras loads: {like.structure.label} cannot be built of its configuration"
+        return [PlanWarning("not-loaded", name, text)]
     try:
         with warnings.catch_warnings():  # nobody asked for this: what Keras says on loading is for those who load
             warnings.simplefilter("ignore")
@@ -150,7 +160,9 @@ def _rebuild(target: Target, own: Mapping[str, type]) -> Any | None:
             model = import_keras().saving.deserialize_keras_object(json.loads(config or ""), custom_objects=own)
     except (Exception, SystemExit):  # a user's own code may raise anything
         return None
-    same = getattr(model, "built", False) and len(walk(model, "").catalog) == len(target.structure.catalog)
+    same = getattr(model, "built", False) and len(walk(model, "").catalog.expanded) == len(
+        target.structure.catalog.expanded
+    )
     return model if same else None
 
 
