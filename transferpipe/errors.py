@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import ClassVar
 
 from transferpipe.text.listing import and_more
@@ -170,5 +171,10 @@ def did_you_mean(word: str, choices: Iterable[str], most: int = 3) -> str:
     >>> did_you_mean("mappping", ["mapping", "freeze"])
     "did you mean 'mapping'?"
     """
-    near = difflib.get_close_matches(word, list(dict.fromkeys(choices)), n=most, cutoff=0.6)
+    near = _find_near(word, tuple(dict.fromkeys(choices)), most)
     return f"did you mean {', '.join(repr(n) for n in near)}?" if near else ""
+
+
+@lru_cache  # thousands of rules may have the same mistake
+def _find_near(word: str, choices: tuple[str, ...], most: int) -> list[str]:
+    return difflib.get_close_matches(word, choices, n=most, cutoff=0.6)

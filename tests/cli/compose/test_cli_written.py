@@ -1,6 +1,8 @@
 """Where a wrong key was written: the file and the line, in whatever file that is, or the command line."""
 
+import difflib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +18,17 @@ def child(recipe):
     """Write a recipe that builds on `own` with a wrong key in its fifth line, and one that builds on that."""
     recipe("defaults: [own, _self_]\nseed: 3\n\nfreeze: []\nfrezze: [hidden]\nsave: {pth: x.keras}\n", "child")
     return recipe("defaults: [child, _self_]\nseed: 4\n", "grandchild")
+
+
+class CountedCalls:
+    """A function that counts how often it is called."""
+
+    def __init__(self, function):
+        self.function, self.count = function, 0
+
+    def __call__(self, *args, **more):
+        self.count += 1
+        return self.function(*args, **more)
 
 
 def places(answer, count):
@@ -109,11 +122,16 @@ def test_of_many_wrong_rules_each_file_is_looked_through_once(refuses, recipe, m
     count, made, read = 200, [], yaml.SafeLoader.construct_object
     counted = lambda *args, **more: (made.append(None), read(*args, **more))[1]  # noqa: E731
     monkeypatch.setattr(yaml.SafeLoader, "construct_object", counted)
+    asked, compared = CountedCalls(os.getcwd), CountedCalls(difflib.get_close_matches)
+    monkeypatch.setattr(os, "getcwd", asked)
+    monkeypatch.setattr(difflib, "get_close_matches", compared)
     rules = "".join(f"  r{i}: {{too: hidden}}\n" for i in range(count))
     chosen = recipe(f"source: {{path: ~nobody-of-this-name/a.npz}}\nmapping:\n{rules}target: t.npz\n")
     answer = refuses(2, ["plan", chosen])
     assert f"recipes/mine.yaml, line {3 + 9}: mapping.r9.too: unknown key" in answer.err
     assert len(made) < 30 * count  # one look for each problem took 800 a rule, and gigabytes where there were thousands
+    assert asked.count < count  # the folder that files are named from
+    assert compared.count < 5  # what the same mistake means
 
 
 def test_in_a_further_folder(refuses, here):

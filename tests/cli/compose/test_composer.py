@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.base import Container
 from omegaconf.basecontainer import BaseContainer
 
-from transferpipe.cli.compose.composing import Composer
+from transferpipe.cli.compose.composing import Composer, without_hydra
 from transferpipe.cli.compose.hydra_private import source_types
 from transferpipe.cli.compose.resolving import resolve, yaml_text
 from transferpipe.errors import RecipeError, UnsafeError
@@ -159,6 +159,20 @@ def test_composing_does_not_copy_all_that_is_registered(monkeypatch):
 
     monkeypatch.setattr(ConfigStore, "__deepcopy__", refuse, raising=False)
     assert Composer().compose(["recipe=same_layer"]).data["mapping"]
+
+
+def test_the_recipes_part_is_copied_as_omegaconf_would():
+    data = {"a": [1, None, "${b.c}", {"d": [[]], "e": "???"}], "b": {"c": 1e5, 3: True}, "n": None, "hydra": {"x": [1]}}
+    config = OmegaConf.create(data)
+    OmegaConf.set_readonly(config.b, value=True)
+    config.l = "${a}"
+    copied, wanted = without_hydra(config), OmegaConf.masked_copy(config, ["a", "b", "n", "l"])
+    assert OmegaConf.to_yaml(copied) == OmegaConf.to_yaml(wanted)
+    assert OmegaConf.to_container(copied, resolve=True) == OmegaConf.to_container(wanted, resolve=True)
+    assert OmegaConf.is_readonly(copied.b)
+    copied.a[3].d.append(5)  # of its own
+    assert config.a[3].d == [[]]
+    assert (copied._get_node("a")[3]._get_full_key("d"), copied.l[0]) == ("a[3].d", 1)
 
 
 @pytest.mark.parametrize("odd", ["\u202ea", "a\x1b[31m", "a\u2028b", "é"])

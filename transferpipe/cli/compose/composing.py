@@ -21,7 +21,13 @@ from omegaconf.errors import GrammarParseError
 
 from transferpipe.cli.compose.errors import GROUPS, MAPPING, SCORE, explain
 from transferpipe.cli.compose.folders import LOADED, Loaded, conf_folder, further_places, name_recipes
-from transferpipe.cli.compose.hydra_private import FileConfigSource, apply_overrides, loader_of, source_types
+from transferpipe.cli.compose.hydra_private import (
+    FileConfigSource,
+    apply_overrides,
+    copy_of_keys,
+    loader_of,
+    source_types,
+)
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
@@ -398,7 +404,7 @@ class Variants:
 def without_hydra(config: DictConfig) -> DictConfig:
     """Return a copy of a composed configuration without Hydra's own part, which is most of it and is not copied."""
     keys = [key for key in config if key != "hydra"]  # numbers too, so that they are refused by name
-    job = OmegaConf.masked_copy(config, keys)  # type: ignore[arg-type]
+    job = copy_of_keys(config, keys)
     OmegaConf.set_struct(job, OmegaConf.is_struct(config))
     return job
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -35,6 +36,7 @@ __all__ = [
     "NotingLoader",
     "apply_overrides",
     "context_of",
+    "copy_of_keys",
     "info_text",
     "is_basic_launcher",
     "is_basic_sweeper",
@@ -169,6 +171,41 @@ def _node_of(value: Any, key: str | int, parent: Container) -> Node:
         config.__dict__["_content"].extend(_node_of(inner, i, config) for i, inner in enumerate(value))
         return config
     return AnyNode(value, key, parent)
+
+
+def copy_of_keys(config: DictConfig, keys: Iterable[Any]) -> DictConfig:
+    """Return a copy of some keys of a configuration, nothing resolved.
+
+    OmegaConf's own copies each value with all that it knows of it and checks it again: of a recipe of thousands of
+    values, a sixth of what composing takes.
+    """
+    copied = DictConfig({})
+    copied.__dict__["_content"].update({key: _copy_of(config._get_node(key), key, copied) for key in keys})
+    return copied
+
+
+def _copy_of(node: Any, key: Any, parent: Container) -> Node:
+    content = node.__dict__.get("_content")
+    if type(node) is AnyNode and not node._metadata.flags:
+        return AnyNode(node._value(), key, parent)
+    if type(node) is DictConfig and type(content) is dict and _is_plain(node, dict):
+        mapping = DictConfig({}, key=key, parent=parent)
+        mapping.__dict__["_content"].update({name: _copy_of(value, name, mapping) for name, value in content.items()})
+        return mapping
+    if type(node) is ListConfig and type(content) is list and _is_plain(node, list):
+        items = ListConfig([], key=key, parent=parent)
+        items.__dict__["_content"].extend(_copy_of(value, i, items) for i, value in enumerate(content))
+        return items
+    other: Node = copy.deepcopy(node)
+    other._set_parent(parent)
+    other._set_key(key)
+    return other
+
+
+def _is_plain(node: Any, kind: type) -> bool:
+    """Tell whether a container holds anything, as YAML does, and has no settings of its own."""
+    known = node._metadata
+    return not known.flags and known.object_type in (kind, None) and known.element_type is Any
 
 
 @cache

@@ -64,13 +64,16 @@ def locate_problems(composer: Composer, problems: Sequence[Problem], overrides: 
             files, changes = [*_files(composer, overrides)], [*_changes(overrides)]
         where = problem.where.partition(", ")[0]  # of several rules, the first
         # What is no key may begin as one does: the name of a weight, of a file; then only the whole of it counts.
-        exact = [p for file in files if (p := file.find(problem.where)) and p.length == len(problem.where)]
-        begun = [p for file in files if (p := file.find(where))] if _KEY.fullmatch(where) else []
+        found = [p for file in files if (p := file.find(problem.where))]
+        exact = [p for p in found if p.length == len(problem.where)]
+        if where != problem.where:
+            found = [p for file in files if (p := file.find(where))]
+        begun = found if _KEY.fullmatch(where) else []
         places = exact or begun
         places += [p for change in changes if (p := change.find(where))]
         if not places:
             lines = (
-                f"{shown(file.path)}, line {line + 1}"
+                f"{file.name}, line {line + 1}"
                 for file in reversed(files)
                 if (line := file.line_of(problem.where)) is not None
             )
@@ -86,11 +89,11 @@ class _WrittenFile:
 
     Attributes:
         package: the key under which it is put; empty at the top.
-        path: where it lies.
+        name: where it lies, as a message names it.
     """
 
     def __init__(self, package: str, node: yaml.Node, path: Path) -> None:
-        self.package, self.path = package, path
+        self.package, self.name = package, shown(path)
         self._node, self._reader = node, LOADER("")
         self._inner: dict[int, dict[str, list[tuple[yaml.Node, yaml.Node]]]] = {}  # of nodes, which the file keeps
 
@@ -98,7 +101,7 @@ class _WrittenFile:
         """Return where as much of a key as it writes is written; None if it writes nothing of it."""
         # What is wrong is about all of the file.
         if where == self.package and not (where == "" and self._find(self._node, where)):
-            return _WrittenPlace(len(where), shown(self.path))
+            return _WrittenPlace(len(where), self.name)
         rest = where if not self.package else where.removeprefix(f"{self.package}.")
         if self.package and rest == where:
             return None
@@ -106,7 +109,7 @@ class _WrittenFile:
         if found is None:
             return None
         length, line = found
-        return _WrittenPlace(len(where) - len(rest) + length, f"{shown(self.path)}, line {line + 1}")
+        return _WrittenPlace(len(where) - len(rest) + length, f"{self.name}, line {line + 1}")
 
     def line_of(self, text: str) -> int | None:
         """Return the first line in which a text stands as a value, or None."""
