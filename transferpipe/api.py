@@ -439,7 +439,7 @@ def read_sweep(folder: PathText) -> DataFrame:
 
     >>> import transferpipe as tp
     >>> try:
-    ...     variants = tp.read_sweep("multirun")
+    ...     variants = tp.read_sweep(".")
     ... except tp.RecipeError as error:
     ...     print(error.problems[0].what)
     holds no sweep.json, so it is not the folder of a sweep
@@ -452,7 +452,7 @@ def read_sweep(folder: PathText) -> DataFrame:
 
     Raises:
         RecipeError: the folder is not that of a sweep.
-        FileError: its files are damaged.
+        FileError: it does not exist, or its files are damaged.
         MissingPackageError: pandas is not installed.
     """
     return frame_of(read_results(Path(folder)).record)
@@ -463,7 +463,7 @@ def rank_sweep(folder: PathText) -> SweepResults:
 
     >>> import transferpipe as tp
     >>> try:
-    ...     sweep = tp.rank_sweep("multirun")
+    ...     sweep = tp.rank_sweep(".")
     ... except tp.RecipeError as error:
     ...     print(error.problems[0].what)
     holds no sweep.json, so it is not the folder of a sweep
@@ -476,7 +476,7 @@ def rank_sweep(folder: PathText) -> SweepResults:
 
     Raises:
         RecipeError: the folder is not that of a sweep.
-        FileError: its files are damaged.
+        FileError: it does not exist, or its files are damaged.
     """
     return read_results(Path(folder))
 

@@ -549,9 +549,10 @@ def test_another_folder_for_a_second_sweep(cli, here):
     assert len(list((here / "second").rglob("model.keras"))) == 2
 
 
-@follows("require_sweep: name the folder that")
+@follows("require_sweep: name the folder that", "require_sweep: name the folder that #2")
 def test_the_folder_that_a_sweep_printed(hint, cli, here):
     command = re.search("`transferpipe (.*?)`", hint(2, "report", "recipes"))[1]
+    assert command in hint(4, "report", "nowhere")
     answer = cli(command, "recipe=own", "seed=0,1")
     (folder,) = {f.partition("/sweep.")[0] for f in re.findall(r"\S*outputs/sweeps/\S+", answer.out)} & {
         "outputs/sweeps/own", str(here / "outputs/sweeps/own")}  # fmt: skip

@@ -193,8 +193,8 @@ _OVERRIDES_HELP = (
 )
 _STATUS_HELP = (
     "exit status: 0 done, 1 internal error, 2 recipe, plan or override wrong (nothing written), 3 verification failed, "
-    "4 a file could not be read or written, 5 refused as unsafe; of diff and of plan --against: 0 equal, 1 different; "
-    "of diff: 2 any trouble"
+    "4 a file could not be read or written, 5 refused as unsafe; of diff and of plan --against: 0 equal, 1 different, "
+    "and an internal error is 2"
 )
 
 

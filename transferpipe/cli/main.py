@@ -51,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _guard(words: list[str]) -> int:
-    show_trace, trouble, name, arguments = "--traceback" in words, None, "", None
+    show_trace, bug, name, arguments = "--traceback" in words, 1, "", None
     try:
         arguments = parse_arguments(words)
         verb, name = VERBS[arguments.verb], arguments.verb
-        trouble = verb.trouble
+        # Where 1 says that two things differ, a bug must not say so.
+        bug = 2 if verb.compares or arguments.value("--against") is not None else 1
         SHOWN.set(_progress_of(verb, arguments.flags))
         for key in idle_keys(arguments):
             print(visible(f"warning  {key}: Hydra's key does nothing in {verb.name}"), file=sys.stderr)
@@ -72,7 +73,7 @@ def _guard(words: list[str]) -> int:
     except (OSError, MemoryError, TransferError, SystemExit) as failure:
         said = _explain(failure)
         if said is None:
-            return _internal(failure, words, name, trouble)
+            return _internal(failure, words, name, bug)
         if kind := interruption():  # what a signal was raised in made this of it
             return _end_interrupted(name, kind)
         if show_trace:
@@ -80,9 +81,9 @@ def _guard(words: list[str]) -> int:
         print("error: " + "\n".join(said.lines()), file=sys.stderr)
         if note := _no_recipe_note(arguments.overrides if arguments else ()):
             print(visible(note), file=sys.stderr)
-        return _as_json(words, said.title, said.problems, trouble or said.status)
+        return _as_json(words, said.title, said.problems, said.status)
     except Exception as error:
-        return _internal(error, words, name, trouble)
+        return _internal(error, words, name, bug)
     return status
 
 
@@ -111,15 +112,15 @@ def _no_recipe_note(words: Sequence[str]) -> str:
   `transferpipe {init}` writes one for two files or builders."""
 
 
-def _internal(error: BaseException, words: list[str], verb: str, trouble: int | None) -> int:
-    """Say that transferpipe has a bug, and return the status. It is called while the error is handled."""
+def _internal(error: BaseException, words: list[str], verb: str, status: int) -> int:
+    """Say that transferpipe has a bug, and return `status`. It is called while the error is handled."""
     if kind := interruption():
         return _end_interrupted(verb, kind)
     if "--traceback" in words:
         traceback.print_exc()
     print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
     print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
-    return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], trouble or 1)
+    return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], status)
 
 
 def _end_interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:

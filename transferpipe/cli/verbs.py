@@ -54,7 +54,7 @@ class Verb:
         function: ``module:function`` in this room; imported when the verb runs, for `--help` must not wait for Hydra.
         has_bar: whether it shows a bar of its own, beside which there cannot be another.
         is_resumed: whether the same command goes on where an interrupted one stopped.
-        trouble: the exit status of every failure, where statuses say something else than they do elsewhere.
+        compares: whether its status 1 says that two things differ, which an internal error must not say.
 
     Raises:
         ValueError: the row names no function.
@@ -68,7 +68,7 @@ class Verb:
     example: str
     has_bar: bool = False
     is_resumed: bool = False
-    trouble: int | None = None
+    compares: bool = False
 
     def __post_init__(self) -> None:
         if not _FUNCTION.fullmatch(self.function):
@@ -245,7 +245,7 @@ VERBS: Mapping[str, Verb] = _by_name(
             (JSON, "--all", *_OF_RECIPES),
             "commands.diff:diff",
             "transferpipe diff before.keras after.safetensors",
-            trouble=2,
+            compares=True,
         ),
         Verb(
             "suggest",

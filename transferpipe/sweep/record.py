@@ -269,7 +269,11 @@ def require_sweep(folder: Path) -> None:
 
     Raises:
         RecipeError: it is not.
+        FileError: there is no such folder.
     """
+    if not folder.is_dir():
+        fix = "name the folder that `transferpipe sweep` printed"
+        raise FileError(Problem(str(folder), "there is no such folder", fix))
     if not is_sweep(folder):
         what = f"holds no {SWEEP}, so it is not the folder of a sweep"
         raise RecipeError(Problem(str(folder), what, "name the folder that `transferpipe sweep` printed"))

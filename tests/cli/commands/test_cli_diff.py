@@ -20,19 +20,25 @@ def pair(here, store):
     return "weights.safetensors", "other.safetensors"
 
 
-def test_the_exit_status_is_that_of_diff(cli, pair, here):
+def test_the_exit_status_is_that_of_diff_or_of_an_error(cli, pair, here):
     assert cli("diff", pair[0], pair[0]).status == 0
     assert cli("diff", *pair).status == 1
     (here / "broken.safetensors").write_bytes((here / pair[0]).read_bytes()[:-8])
-    for words in (["nowhere.npz", pair[0]], [pair[0], "broken.safetensors"], [pair[0]], [*pair, "mapping.x=1"]):
+    for status, words in (
+        *((4, ["nowhere.npz", pair[0]]), (4, [pair[0], "broken.safetensors"])),
+        *((2, [pair[0]]), (2, [*pair, "mapping.x=1"])),
+    ):
         answer = cli("diff", *words)
-        assert (answer.status, answer.out) == (2, ""), words
+        assert (answer.status, answer.out) == (status, ""), words
         assert answer.err.startswith("error: ")
 
 
 def test_a_bug_is_no_difference(cli, pair, monkeypatch):
     monkeypatch.setattr("transferpipe.differences.compare.compare", lambda *_, **__: 1 / 0)
     assert cli("diff", *pair).status == 2
+    # `plan --against` says by 1 that plans differ, too.
+    monkeypatch.setattr("transferpipe.cli.commands.transfer.read_plan", lambda *_: 1 / 0)
+    assert cli("plan", "recipe=own", "--against", "x").status == 2
 
 
 def test_what_is_printed(cli, pair, monkeypatch):
@@ -134,7 +140,7 @@ def test_arguments_without_names(refuses, cli):
 
 
 def test_a_builder_must_be_one_that_a_recipe_may_use(refuses, here):
-    refuses(2, ["diff", "os.system(command='touch x')", "weights.safetensors"], "os.system")
+    refuses(5, ["diff", "os.system(command='touch x')", "weights.safetensors"], "os.system")
 
 
 def test_files_are_compared_without_tensorflow_or_hydra(pair):

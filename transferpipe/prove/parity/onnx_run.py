@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import FileError, Problem
 from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
 from transferpipe.packages import missing_package
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, describe_error
@@ -26,6 +27,8 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION = 1, 2, 4
 _INITIALIZER, _TENSOR_NAME = 5, 8  # GraphProto, TensorProto
 # Operators that round what goes into them; those that only bring integers back to floats do not.
 _ROUNDING = re.compile("(Dynamic)?Quantize|QLinear|QGemm|QAttention|.*Integer")
+# What onnxruntime says of files that are no graph. Operators that it does not have are told as an invalid graph, too.
+_DAMAGE = re.compile(r"INVALID_PROTOBUF|INVALID_GRAPH : (?!.*egistered)|INVALID_ARGUMENT : Invalid model", re.DOTALL)
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -45,7 +48,7 @@ class OnnxRunner:
             import onnxruntime
         except ImportError as error:
             raise missing_package(source.label, "running an ONNX file", "onnxruntime", error=error) from error
-        from transferpipe.prove.parity.references import CannotRunError
+        from transferpipe.prove.parity.references import AGAIN, CannotRunError
 
         self.label = source.label
         data = source.path.read_bytes()
@@ -73,6 +76,9 @@ class OnnxRunner:
             except Exception as raised:
                 refusal = raised
         assert refusal is not None
+        if _DAMAGE.search(str(refusal)):
+            what = f"cannot be loaded by onnxruntime: {describe_error(refusal)}"
+            raise FileError(Problem(self.label, what, AGAIN)) from refusal
         raise CannotRunError(f"onnxruntime cannot run {self.label}: {describe_error(refusal)}") from refusal
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.errors import Problem, RecipeError, UnsafeError
+from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras, values_of
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
 from transferpipe.models.walk import Walked
@@ -23,6 +23,7 @@ from transferpipe.weights.keras.allowed import check_classes
 from transferpipe.weights.keras.setting_values import version_of
 from transferpipe.weights.spec import Source
 
+AGAIN = "the model is damaged or incomplete: copy or save it again"
 ELSEWHERE = "run the original where it runs, and give verify: {parity: {inputs: x.npz, expected: y.npz}}"
 # Beside four times the weights: PyTorch loads a program's constants, and small models have more code than weights.
 _LITTLE = 1 << 26
@@ -113,6 +114,11 @@ class SignatureRunner:
         try:
             # Held as long as the signature is called: its variables go with the model.
             self._loaded = tf.saved_model.load(str(path))
+        except (LookupError, tf.errors.DataLossError) as error:  # names and places that nothing stands at
+            raise FileError(Problem(self.label, f"cannot be loaded: {describe_error(error)}", AGAIN)) from error
+        except Exception as error:  # operations that this TensorFlow does not have, memory
+            raise CannotRunError(f"TensorFlow cannot load {path}: {describe_error(error)}") from error
+        try:
             self._serve = self._loaded.signatures["serving_default"]
         except Exception as error:
             raise CannotRunError(f"TensorFlow cannot serve {path}: {describe_error(error)}") from error
@@ -136,6 +142,7 @@ def _check_operations(path: Path) -> None:
 
     Raises:
         UnsafeError: there are such.
+        FileError: the file is damaged.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -143,7 +150,7 @@ def _check_operations(path: Path) -> None:
     try:
         message.ParseFromString((path / "saved_model.pb").read_bytes())
     except Exception as error:
-        raise CannotRunError(f"{path} cannot be read: {describe_error(error)}") from error
+        raise FileError(Problem(str(path), f"cannot be read: {describe_error(error)}", AGAIN)) from error
     for meta in message.meta_graphs:
         graph = meta.graph_def
         found = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]

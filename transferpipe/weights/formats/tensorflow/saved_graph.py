@@ -47,15 +47,19 @@ def read_saved_graph(path: Path) -> tuple[SavedNode, ...]:
     Only the lengths of what lies before and behind them are read: a graph of computations may have gigabytes.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or empty.
         FileError, OSError: it cannot be read.
     """
+    has_any = False
     with opened(path) as descriptor:
         read, size = window_reader(descriptor), path.stat().st_size
         for graph in (f for f in read_fields(read, 0, size) if f.number == _META_GRAPH and f.kind == BYTES):
+            has_any = True
             for field in read_fields(read, graph.begin, graph.end):
                 if field.number == _OBJECT_GRAPH and field.kind == BYTES:
                     return _read_graph(descriptor, field, path)
+    if not has_any:
+        raise ValueError("it holds no graph")
     return ()
 
 
