@@ -95,3 +95,45 @@ def test_boundaries_are_computed_of_what_an_old_layer_counted(old_keras, tmp_pat
     np.testing.assert_array_equal(new.layers[0](data), layer(data))
     np.testing.assert_allclose(new(data), model(data), atol=1e-6)
     assert not result.plan.warnings and not result.plan.unused
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:tf_keras")
+def test_vocabularies_come_from_the_tables_of_a_saved_model(old_keras, tmp_path):
+    """Configurations of tf.keras hold no vocabulary that a layer was adapted to, nor that of a file."""
+    old, tf = old_keras
+    words, numbers = tf.constant([["b a b"], ["c"]]), np.array([[70], [5], [70], [-6]])
+    (tmp_path / "terms.txt").write_text("x\na\nsome words\n")
+    layers = {
+        "text": old.layers.TextVectorization(output_sequence_length=3, name="text"),
+        "terms": old.layers.StringLookup(mask_token="", name="terms"),
+        "numbers": old.layers.IntegerLookup(num_oov_indices=2, name="numbers"),
+        "given": old.layers.StringLookup(vocabulary=["q", "c"], name="given"),
+        "read": old.layers.StringLookup(vocabulary=str(tmp_path / "terms.txt"), name="read"),
+    }
+    layers["text"].adapt(words)
+    layers["terms"].adapt(tf.constant(["c", "a", "c"]))
+    layers["numbers"].adapt(numbers)
+    word, number = old.Input((1,), dtype="string"), old.Input((1,), dtype="int64")
+    inner = old.Sequential([old.Input((1,), dtype="string"), layers["terms"]], name="inner")
+    outputs = [inner(word), *(layers[n](number if n == "numbers" else word) for n in layers if n != "terms")]
+    model = old.Model([word, number], [*outputs, old.layers.Embedding(9, 2)(outputs[0])])
+    model.save(str(tmp_path / "old"), save_format="tf")
+    (tmp_path / "terms.txt").unlink()
+    path = str(tmp_path / "old")
+    result = tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=tmp_path / "made")
+    new = keras.models.load_model(tmp_path / "made" / "model.keras")
+    data = [tf.constant([["a"], ["c"], ["some words"], ["?"]]), tf.constant([[5], [70], [-6], [8]], tf.int64)]
+    for found, expected in zip(new(data), model(data), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert not result.plan.warnings and not result.plan.unused
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model")
+def test_an_adapted_layer_that_counts_by_tf_idf_is_refused_by_name(old_keras, tmp_path):
+    old, tf = old_keras
+    layer = old.layers.TextVectorization(output_mode="tf_idf", name="counts")
+    layer.adapt(tf.constant(["a b", "c a"]))
+    path = str(tmp_path / "old.keras")
+    old.Sequential([old.Input((1,), dtype="string"), layer]).save(path)
+    with pytest.raises(tp.RecipeError, match=r"layer 'counts'.* tf_idf .*idf_weights"):
+        tp.transfer({"path": path}, {"path": path}, unmatched="same_name", folder=tmp_path / "made")

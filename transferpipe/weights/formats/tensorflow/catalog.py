@@ -147,9 +147,8 @@ def found_in_graph(bundle: Bundle, nodes: tuple[ObjectNode, ...], facts: ObjectF
     of_optimizers = slot_keys(nodes)
     for key, entry in entries.items():  # held by no object: the slots of older optimizers, mostly
         if key not in copies:
-            (others if _SLOT in key or key in of_optimizers else weights).append(
-                _spec(key.replace(_TAIL + VARIABLE, ""), entry)
-            )
+            aside = _SLOT in key or key in of_optimizers or _is_of_table(key, bundle)
+            (others if aside else weights).append(_spec(key.replace(_TAIL + VARIABLE, ""), entry))
     check_names(w.name for w in weights)
     network = _network(facts, names) if facts.configs else None
     trained = {w.where: w.name for w in weights}
@@ -180,6 +179,12 @@ def _class_above(name: str, layers: Mapping[str, Mapping[str, Any]]) -> str:
 _OF_TABLES = ("keys", "values")
 
 
+def _is_of_table(key: str, bundle: Bundle) -> bool:
+    """Tell whether a tensor holds the numbers of a table."""
+    stem, dash, part = key.rpartition("-")
+    return dash == "-" and part in _OF_TABLES and {f"{stem}-{each}" for each in _OF_TABLES} <= bundle.entries.keys()
+
+
 @dataclass(frozen=True)
 class _KeptTensor:
     """A tensor of numbers and the object that keeps it."""
@@ -205,7 +210,7 @@ def _list_kept(
     kept, seen = [], set()
     for step in placed:
         for stored in nodes[step.node].stored:
-            if {f"{stored.key}-{part}" for part in _OF_TABLES} <= bundle.entries.keys():
+            if _is_of_table(f"{stored.key}-values", bundle):
                 continue  # a vocabulary, which is no weight
             if stored.key not in bundle.entries:
                 raise ValueError(f"the graph of objects names the tensor {stored.key!r}, which the index lacks")

@@ -1,11 +1,12 @@
 """SavedModel folders: the weights straight from the checkpoint inside, whatever the model computes.
 
-Nothing of the graph of computations is looked at, so models that TensorFlow itself cannot load are read as well; of a
-model without variables, which were frozen, the constants of that graph are the weights.
+Of the graph of computations only the vocabularies of lookup layers are read, so models that TensorFlow itself cannot
+load are read as well; of a model without variables, which were frozen, the constants of that graph are the weights.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
@@ -17,6 +18,7 @@ from transferpipe.weights.formats.tensorflow.graph_def import open_constants
 from transferpipe.weights.formats.tensorflow.object_graph import ObjectNode
 from transferpipe.weights.formats.tensorflow.paths import KERAS_METADATA, MODEL, VARIABLES
 from transferpipe.weights.formats.tensorflow.saved_graph import facts_of, find_graph, read_metadata, read_saved_graph
+from transferpipe.weights.formats.tensorflow.tables import read_vocabularies
 
 _AGAIN = "the model is damaged or incomplete: copy or save it again"
 
@@ -59,7 +61,8 @@ def _facts_beside(folder: Path, nodes: tuple[ObjectNode, ...]) -> ObjectFacts:
         return ObjectFacts()
     try:
         saved = read_saved_graph(where)
+        read_terms = partial(read_vocabularies, folder, where, saved=saved)
         where = folder / KERAS_METADATA
-        return facts_of(nodes, saved, read_metadata(where) if where.is_file() else {})
+        return facts_of(nodes, saved, read_metadata(where) if where.is_file() else {}, read_terms)
     except (OSError, ValueError) as error:
         raise FileError(Problem(str(where), f"cannot be read: {error}", _AGAIN)) from error

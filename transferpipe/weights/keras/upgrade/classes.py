@@ -261,7 +261,7 @@ LEFT_OUT = frozenset([
     *FOR_TRAINING, "input_shape", "input_dim", "input_length", "input_dtype", "batch_size", "batch_input_shape",
     "implementation", "consume_less", "dynamic", "autocast", "fused", "input_spec", "query_shape", "key_shape",
     "value_shape", "build_input_shape", "experimental_autocast", "experimental_run_tf_function", "unroll", "legacy",
-    "noise_shape", "vocabulary_size", "has_static_table", "W_learning_rate", "b_learning_rate",
+    "noise_shape", "vocabulary_size", "has_static_table", "has_input_vocabulary", "W_learning_rate", "b_learning_rate",
     "flash_attention", "lora_rank", "lora_alpha", "weights", "rng_type", "trainable", "causal", "force_generator",
 ])  # fmt: skip
 """Arguments of old configurations that say nothing of what a layer computes."""

@@ -138,6 +138,7 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
     if old_class == "Deconvolution2D" and _is_own_size(given, found.data_format):
         given = {key: value for key, value in given.items() if key != "output_shape"}
     given = _fill_in(kind, old_class, given, found)
+    _check_counts(name, given, found)
     taken: Config = {"name": name}
     for old_key, value in given.items():
         key = _argument(old_key, kind)
@@ -147,6 +148,13 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         elif key not in taken:
             taken |= _upgrade_argument((name, kind), key, value, found, upgrade_inner)
     return serialised(kind, taken, MODULES.get(kind, "keras.layers"))
+
+
+def _check_counts(name: str, config: Config, found: Findings) -> None:
+    """Refuse a layer that weighs terms by how often they came, where its configuration does not say that."""
+    if config.get("output_mode") == "tf_idf" and not config.get("idf_weights"):
+        what = "counts by tf_idf and was adapted: its configuration lacks the weights of its terms (idf_weights)"
+        found.refuse(name, what)
 
 
 def _argument(key: str, kind: str) -> str:
