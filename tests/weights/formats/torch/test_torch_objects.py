@@ -39,6 +39,8 @@ LEFTOVERS = {
     "a type": Call(Named("operator", "getitem"), (Named("typing", "Union"), (Named("builtins", "int"), None))),
     "an activation": Named("torch.nn.functional", "gelu"),
     "a class": Named("torch.optim.adam", "Adam"),
+    "a generator of NumPy": Raw(pickle.dumps(np.random.default_rng(0), 2)[2:-1]),  # without its opcodes PROTO and STOP
+    "a generator of 2002": Raw(pickle.dumps(np.random.Generator(np.random.MT19937(0)), 2)[2:-1]),
     "an object in itself": Raw(code(Named("somebodys", "Node")) + b")\x81q\x01}(X\x04\x00\x00\x00selfh\x01ub"),
 }
 

@@ -81,6 +81,8 @@ def test_a_module_of_that_name_beside_others_stays(save):
     [
         ({"model": {"state_dict": {"a.b": ONE}, "name": "x"}}, "model/state_dict", ["a/b"]),
         ({"state": {"model_state_dict": {"a": ONE}, "step": 1}, "epoch": 2}, "state/model_state_dict", ["a"]),
+        ({"state": {"model": {"state_dict": {"a": ONE}}}}, "state/model/state_dict", ["a"]),
+        ({"checkpoint": {"state_dict": {"a": ONE}}, "optimizer": {"x": TWO}}, "checkpoint/state_dict", ["a"]),
         ({"model": {"state_dict": {"a": ONE}, "b": TWO}}, "model", ["state_dict/a", "b"]),
         ({"model": {"encoder": {"a": ONE}}}, "model", ["encoder/a"]),
         (

@@ -270,6 +270,8 @@ _OPAQUE = frozenset(
         *_names("_codecs", "encode"),
         *_names("copyreg", "__newobj__"),
         *_names("numpy.random._pickle", "__randomstate_ctor __generator_ctor __bit_generator_ctor"),
+        *_names("numpy.random.bit_generator", "SeedSequence __pyx_unpickle_SeedSequence"),
+        *_names("numpy.random", "_mt19937.MT19937 _pcg64.PCG64 _pcg64.PCG64DXSM _philox.Philox _sfc64.SFC64"),
         *_names("torch", "device strided contiguous_format channels_last preserve_format per_tensor_affine"),
         *_names("torch", "per_channel_affine per_tensor_symmetric per_channel_symmetric sparse_coo sparse_csr"),
         *_names("torch", "per_channel_affine_float_qparams sparse_csc sparse_bsr sparse_bsc"),

@@ -166,16 +166,16 @@ def _wrapper(tree: Tree, top: dict[str, Any]) -> Keys:
                 "select", what, f"choose one: select: {found[0]} under the source, or select={found[0]} for inspect"
             )
         )
-    if not found:
-        return ()
-    return _down(tree, (found[0],), top[found[0]])
+    return _down(tree, (found[0],), top[found[0]]) if found else _down(tree, (), tree.root)
 
 
 def _down(tree: Tree, keys: Keys, here: Any) -> Keys:
     """Return the keys on the way to the state dict below `here`, where there is one; else those that lead there."""
-    while inner := _state_dict(tree, here):
+    while inner := _state_dict(tree, here) or _find_wrapped(tree, here):
         keys = (*keys, inner)
         here = tree.children(here)[inner]
+        if len(keys) > _MOST_DEPTH:
+            raise PickleError("holds one thing in very many places, or in itself")
     return keys
 
 
@@ -186,6 +186,20 @@ def _state_dict(tree: Tree, here: Any) -> str | None:
     holding = {key: value for key, value in tree.children(here).items() if tree.holds(value)}
     found = [k for k, v in holding.items() if _STATE_DICT.fullmatch(k) and not isinstance(v, TensorView)]
     return found[0] if len(found) == 1 and not any(isinstance(v, TensorView) for v in holding.values()) else None
+
+
+def _find_wrapped(tree: Tree, here: Any) -> str | None:
+    """Return the key of the only entry of a mapping that leads to weights, if a state dict lies somewhere below it."""
+    keys = list[str]()
+    while not isinstance(here, Thing) and isinstance(here, Entries) and len(keys) < _MOST_DEPTH:
+        holding = {k: v for k, v in tree.children(here).items() if tree.holds(v) and not _TRAINING.fullmatch(k)}
+        if len(holding) != 1:
+            return None
+        ((key, here),) = holding.items()
+        keys.append(key)
+        if _state_dict(tree, here):
+            return keys[0]
+    return None
 
 
 def _resolve(tree: Tree, select: str) -> Keys:
