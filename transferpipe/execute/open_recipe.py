@@ -38,7 +38,6 @@ from transferpipe.models.building.kept import KeptTarget, kept, read_kept, warni
 from transferpipe.models.building.pure import is_pure, key_of
 from transferpipe.models.file_classes import named_by_classes, named_by_sources
 from transferpipe.models.opened import Opened
-from transferpipe.models.repeated import repeat_layers, warn_of_counts
 from transferpipe.models.source import ModelSource, live_model
 from transferpipe.models.state.averages import AVERAGES, KERAS_FORMATS, take_averages_of_file, take_averages_of_model
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -177,6 +176,8 @@ def _warn_of_baked(sources: Mapping[str, Source], target: Target) -> Iterator[Pl
 
 def _counts(recipe: Recipe, target: Target) -> Iterator[PlanWarning]:
     if isinstance(target, FileTarget) and target.repeats and recipe.target is not None:
+        from transferpipe.models.repeated import warn_of_counts
+
         yield from warn_of_counts(open_file(recipe.target, "target.path"), target.repeats)
 
 
@@ -255,6 +256,8 @@ def open_target(recipe: Recipe, trusted: Collection[str], name: str = "") -> Tar
 
 def _open_repeated_target(file: FileSource, origin: Origin, recipe: Recipe, trusted: Collection[str]) -> FileTarget:
     """Return a file of repeated layers as the target: as a model where one is to be saved, else its weights alone."""
+    from transferpipe.models.repeated import repeat_layers
+
     as_model = any(output.has_groups or output.is_model for output in outputs_of((recipe.save.path, *recipe.save.also)))
     repeated = repeat_layers(_check_configuration(file, trusted) if as_model else file, origin.repeat, as_model)
     return FileTarget(repeated.source, repeats=origin.repeat, no_model=repeated.no_model)

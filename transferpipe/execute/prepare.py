@@ -15,7 +15,6 @@ from transferpipe.models.building.build import check_names, require_keras
 from transferpipe.models.building.kept import keep_asked
 from transferpipe.models.loaded_flags import as_loaded, judge_freezing
 from transferpipe.models.opened import Opened, Prepared
-from transferpipe.models.repeated import advise_building
 from transferpipe.models.target import FileTarget, Target
 from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.advice.warned import refuse_warnings
@@ -29,7 +28,7 @@ from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
-from transferpipe.save.optimizer_state import with_optimizer
+from transferpipe.save.optimizer_fate import with_optimizer
 from transferpipe.values.choices import pin_files
 from transferpipe.values.layout import has_dots
 from transferpipe.weights.file_source import FileSource
@@ -182,6 +181,8 @@ def _check_formats(recipe: Recipe, opened: Opened) -> None:
 
 def _refuse_model(path: str, target: FileTarget, label: str) -> None:
     """Refuse to write a model of repeated layers, with the rules by which one takes them."""
+    from transferpipe.models.repeated import advise_building
+
     what = f"{label} has the weights of repeated layers and no model, so {path} cannot be written"
     if target.no_model:
         what = f"a model of {label} cannot be made, so {path} cannot be written: {target.no_model}"

@@ -18,7 +18,6 @@ from transferpipe.files.segment import Segment
 from transferpipe.models.building.fetched import Fetched
 from transferpipe.models.keras_private import get_flag, has_value, own_variables, set_flag
 from transferpipe.models.loading import load_values
-from transferpipe.models.network import live_network
 from transferpipe.models.state.lookups import LearnedState, put_into_config, special_terms
 from transferpipe.models.structure import (
     SETTINGS,
@@ -239,6 +238,8 @@ class ModelTarget:
     @cached_property
     def catalog(self) -> Catalog:
         """Its weights, with what it tells of its layers."""
+        from transferpipe.models.network import live_network
+
         layers = {name: layer for name, layer in self.walked.layers.items() if name}
         network = live_network(self._recorded, configs_by_layer(self.groups, self._recorded), layers)
         return dataclasses.replace(self.walked.catalog, network=network)

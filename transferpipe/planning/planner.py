@@ -23,7 +23,7 @@ from transferpipe.planning.lint.names import lint_names
 from transferpipe.planning.lint.settings import compare_settings
 from transferpipe.planning.lint.stacked_cells import lint_stacked_cells
 from transferpipe.planning.lint.whole_plan import lint, lint_computed, lint_reordered
-from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight
+from transferpipe.planning.model import UNMATCHED_RULE, PlanWarning, SourceWeight, UnitChoice
 from transferpipe.planning.one_variable import close_claims, find_unclaimed, other_places, put_together, settle_names
 from transferpipe.planning.pairing.axes import warn_of_judged
 from transferpipe.planning.pairing.folds import Folded, fold_rule
@@ -31,12 +31,12 @@ from transferpipe.planning.pairing.layouts import describe_named, names_wanted, 
 from transferpipe.planning.pairing.rules import pair_rule
 from transferpipe.planning.pairing.taken import (
     Pairing,
+    Taken,
     pair_numbered,
     pair_stored,
     take_as_keras,
     unclear_names,
 )
-from transferpipe.planning.pairing.units import choose_units
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.quantized import refuse_floats
 from transferpipe.planning.structure import TargetStructure
@@ -258,11 +258,23 @@ def _settle(rule: Rule, units: Sequence[Unit], fates: Fates, pairing: Pairing) -
     taken = [pairing.sources[alias] for alias in dict.fromkeys(f.source for f in rule.froms)]
     units = refuse_floats(rule.where, units, fates.target.catalog, taken, pairing.problems)
     found = _take(rule, units, pairing)
-    chosen = choose_units(rule, units, {weight: folded.taken for weight, folded in found.items()}, pairing)
+    chosen = _choose(rule, units, found, pairing)
     if chosen is not None:
         fates.units += chosen[1]
         for weight, folded in found.items():
             assign(fates, rule, weight, chosen[0][weight], folded.steps)
+
+
+def _choose(
+    rule: Rule, units: Sequence[Unit], found: Mapping[str, Folded], pairing: Pairing
+) -> tuple[Mapping[str, Sequence[Taken]], tuple[UnitChoice, ...]] | None:
+    """Return what each weight takes, with the steps of `units`; None where problems are noted."""
+    taken = {weight: folded.taken for weight, folded in found.items()}
+    if rule.units is None:
+        return taken, ()
+    from transferpipe.planning.pairing.units import choose_units
+
+    return choose_units(rule, units, taken, pairing)
 
 
 def _take(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, Folded]:

@@ -13,7 +13,8 @@ from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import Target
 from transferpipe.save.assets import assets_of
-from transferpipe.save.optimizer_state import FORMATS, prove_optimizer
+from transferpipe.save.optimizer_fate import FORMATS
+from transferpipe.save.optimizer_state import prove_optimizer
 from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 

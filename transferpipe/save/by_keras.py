@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from transferpipe.errors import Problem, RecipeError, TransferError
 from transferpipe.files.os_errors import cannot_be_written
@@ -15,9 +16,11 @@ from transferpipe.models.target import ModelTarget
 from transferpipe.models.walk import has_assets, save_assets
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.outputs import output_of
-from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats import open_source
+
+if TYPE_CHECKING:
+    from transferpipe.values.compute import Values
 
 
 @contextlib.contextmanager

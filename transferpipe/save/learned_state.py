@@ -24,7 +24,6 @@ from transferpipe.planning.model import PlanWarning, StateMove
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import output_of, outputs_of
-from transferpipe.save.assets import archived
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.network import Network, Node
 from transferpipe.weights.spec import Source
@@ -54,6 +53,8 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
         return state_of_config(node.layer_class, node.settings, None) if is_stated else counted
     if counted := _read_counted(origin, layer, str(config["class_name"]), config["config"]):
         return counted
+    from transferpipe.save.assets import archived
+
     # Keras lays assets of a layer where it lays its weights.
     place = {name: path for path, name in names_by_path(origin.groups).items()}[layer]
     # Lazily: the archive is read up to the vocabulary asked for, and no further.

@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from transferpipe.text.fold import columns_of
 from transferpipe.text.visible import visible
+
+if TYPE_CHECKING:
+    # Imported where something is folded or coloured: lines that fit need none of it.
+    from rich.console import Console, RenderableType
 
 
 def cell(text: str, style: str = "") -> Text:
@@ -43,6 +47,8 @@ def render_parts(parts: Iterable[RenderableType], *, colour: bool = False, width
         if is_done:
             texts += [part.plain.rstrip() for part in group if isinstance(part, Text)]
         else:
+            from rich.console import Group
+
             texts.append(render(Group(*group), colour=colour, width=width))
     return "\n".join(texts)
 
@@ -64,6 +70,8 @@ def render_lines(lines: Iterable[Text], *, colour: bool = False) -> str:
 
 
 def _console(out: io.StringIO, colour: bool, width: int | None = None) -> Console:
+    from rich.console import Console
+
     # In a notebook rich would show what it prints, and write nothing to `out`.
     return Console(
         file=out,

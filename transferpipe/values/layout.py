@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,11 @@ from transferpipe.planning.structure import TargetStructure
 from transferpipe.planning.transforms import TransformError, apply_chain, infer
 from transferpipe.recipe.outputs import output_of
 from transferpipe.values.compare import same_bits
-from transferpipe.values.compute import Values
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, WeightSpec, catalog_of
+
+if TYPE_CHECKING:
+    from transferpipe.values.compute import Values
 
 KERAS = "keras"
 NAMED = ("safetensors", "safetensors_index", "npz", "torch")  # formats without layers, whose keys are names

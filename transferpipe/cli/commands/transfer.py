@@ -21,13 +21,10 @@ from transferpipe.execute.open_recipe import builds_of
 from transferpipe.execute.prepare import prepare
 from transferpipe.models.opened import Prepared
 from transferpipe.planning.model import PlanWarning
+from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import read_recipe
-from transferpipe.planning.tables.changes_table import changes_text
-from transferpipe.planning.tables.plan_changes import PlanChanges, compare_plans
 from transferpipe.planning.tables.plan_table import plan_text, warnings_text
 from transferpipe.progress import SHOWN
-from transferpipe.prove.manifest import read_plan
-from transferpipe.prove.provenance import Request, recipe_text
 from transferpipe.recipe.model import Recipe
 from transferpipe.recipe.outputs import outputs_of
 from transferpipe.text.fold import hang
@@ -35,6 +32,7 @@ from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
     from transferpipe.execute.run import Report
+    from transferpipe.prove.provenance import Request
 
 REPORT = "report.html"
 # Folders of most systems have at most 255 bytes, paths 4096; dates and files come behind.
@@ -51,7 +49,7 @@ def plan(arguments: Arguments) -> int:
     with contextlib.redirect_stdout(sys.stderr) if JSON in arguments.flags else muted(arguments):  # a builder may print
         prepared = _prepare(arguments, composed, recipe)
     if (other := arguments.value("--against")) is not None:
-        return _show_changes(compare_plans(read_plan(Path(other)), prepared.plan), JSON in arguments.flags)
+        return _show_changes(Path(other), prepared.plan, JSON in arguments.flags)
     if JSON in arguments.flags:
         print(json.dumps({"checksum": prepared.plan.checksum, **prepared.plan.to_data()}, indent=1))
     elif QUIET in arguments.flags:
@@ -61,8 +59,13 @@ def plan(arguments: Arguments) -> int:
     return 0
 
 
-def _show_changes(changes: PlanChanges, as_json: bool) -> int:
+def _show_changes(other: Path, plan: Plan, as_json: bool) -> int:
     """Print how a plan differs from another, and return 0 where it does not, as `diff` does."""
+    from transferpipe.planning.tables.changes_table import changes_text
+    from transferpipe.planning.tables.plan_changes import compare_plans
+    from transferpipe.prove.manifest import read_plan
+
+    changes = compare_plans(read_plan(other), plan)
     if as_json:
         print(json.dumps(changes.to_data(), indent=1))
     else:
@@ -235,6 +238,8 @@ def _run_folder(composed: Composition, prepared: Prepared) -> Iterator[Path]:
 
 
 def _request(arguments: Arguments, composed: Composition) -> Request:
+    from transferpipe.prove.provenance import Request, recipe_text
+
     command = ("transferpipe", *arguments.typed)
     return Request(command, recipe_text(composed.data), composed.hydra_files)
 

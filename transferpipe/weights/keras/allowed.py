@@ -57,7 +57,7 @@ _REFUSED = {
     "TorchModuleWrapper": "a TorchModuleWrapper, which is a pickle",
 }
 # What layers and tokenizers take as the path of a file as well as in full; what they save holds no path.
-_READ = ("vocabulary", "vocabulary_file", "merges", "proto")
+_READ = frozenset(("vocabulary", "vocabulary_file", "merges", "proto"))
 _CLASS = re.compile(r"_{0,2}[A-Z]\w*")
 # What Keras writes for plain values: https://github.com/keras-team/keras, serialization_lib.py.
 _VALUES = frozenset(
@@ -86,6 +86,9 @@ _SIZES = _WIDTHS | frozenset(
 )
 # What an attention has an axis each for, so that its weights have as many values as their product.
 _HEADS = (("num_heads", "num_query_heads"), ("key_dim", "value_dim", "head_dim"))
+_OF_HEADS = frozenset(itertools.chain(*_HEADS))
+# What holds nothing further; most of a configuration is such, and asking whether it is a Mapping takes long.
+_PLAIN = (str, int, float, type(None))
 # A tensor of so many values a sample has 400 MB: no layer of a real model is so wide.
 _MOST = 10**8
 # Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
@@ -114,9 +117,10 @@ def check_classes(config: Any, label: str, vouched: Vouched, values: int | None 
             _check_class(name, inner, where, vouched)
         elif isinstance(module, str) and "config" in inner:
             raise UnsafeError(Problem(where, f"its configuration names no class of {module!r}", _OWN_CODE))
-        if path := next((p for key in _READ if isinstance(p := inner.get(key), str)), None):
-            what = f"its configuration names the file {path!r} as a vocabulary, which Keras would read"
-            raise UnsafeError(Problem(where, what, "save the model again"))
+        for key in _READ & inner.keys():
+            if isinstance(inner[key], str) and inner[key]:
+                what = f"its configuration names the file {inner[key]!r} as a vocabulary, which Keras would read"
+                raise UnsafeError(Problem(where, what, "save the model again"))
         _check_sizes(inner, where, values)
 
 
@@ -131,9 +135,9 @@ def mappings_in(config: Any) -> Iterator[tuple[Mapping[str, Any], str]]:
             name = inner.get("name") if isinstance(inner, Mapping) else None
             layer = name if isinstance(name, str) else layer
             yield here, layer
-            waiting.extend((value, layer) for value in here.values())
+            waiting.extend([(value, layer) for value in here.values() if not isinstance(value, _PLAIN)])
         elif isinstance(here, list | tuple):
-            waiting.extend((value, layer) for value in here)
+            waiting.extend([(value, layer) for value in here if not isinstance(value, _PLAIN)])
 
 
 def _check_class(name: str, inner: Mapping[str, Any], where: str, vouched: Vouched) -> None:
@@ -236,6 +240,8 @@ def _check_sizes(inner: Mapping[str, Any], where: str, values: int | None) -> No
             of = f", and the file holds {values:,} values" if most != _MOST else ""
             what = f"its configuration declares {key}: {str(inner[key])[:80]}{of}"
             raise UnsafeError(Problem(where, f"{what}: no layer is so large", _OWN_CODE))
+    if inner.keys().isdisjoint(_OF_HEADS):
+        return
     for heads, width in itertools.product(*_HEADS):
         both = _size(inner.get(heads)) * _size(inner.get(width))
         if both > (_MOST if values is None else max(_PACKED * values, 1024)):
@@ -257,7 +263,7 @@ def _size(value: Any) -> int:
         # JSON as Python reads it knows NaN and Infinity, which no comparison with a bound would catch.
         return 1 << 62 if not math.isfinite(value) or abs(value) > 1 << 62 else int(abs(value))
     if isinstance(value, list | tuple):
-        if any(isinstance(item, list | tuple | Mapping) for item in value):
+        if not all(isinstance(item, _PLAIN) for item in value):
             return sum(max(1, _size(item)) for item in value)
         return math.prod(max(1, _size(item)) for item in value)
     if isinstance(value, Mapping):  # a tuple as Keras 3 writes it
