@@ -95,7 +95,7 @@ def spatial_sizes(network: Network) -> dict[str, Sizes]:
                 outside[node.name] = _spatial(shape, node.settings)
         elif given:
             inside[node.name] = given[0]
-            after = _outputs(node, given[0])
+            after = spatial_outputs(node, given[0])
             if after is not None:
                 outside[node.name] = after
     return inside
@@ -106,7 +106,8 @@ def _spatial(shape: Sequence[Any], settings: Mapping[str, Any]) -> Sizes:
     return tuple(n if type(n) is int and n > 0 else None for n in sizes)
 
 
-def _outputs(node: Node, sizes: Sizes) -> Sizes | None:
+def spatial_outputs(node: Node, sizes: Sizes) -> Sizes | None:
+    """Return the spatial sizes of what comes out of a layer; None where that is not known."""
     if node.layer_class in IN_PLACE:
         return sizes
     window = window_of(node)

@@ -45,6 +45,9 @@ EMPTY: dict[str, Data] = {
     "cell without weights": layer("LSTM", units=1000),
     "model without weights": {"class_name": "Sequential", "module": "keras", "registered_name": None,
                               "config": {"name": "x", "layers": [layer(name=f"x{i}", units=1000) for i in range(50)]}},
+    "values that no machine holds": {"class_name": "Sequential", "module": "keras", "registered_name": None,
+                                     "config": {"name": "x", "layers": [layer("RepeatVector", name="r", n=1),
+                                                *(layer("UpSampling1D", name=f"u{i}", size=10**6) for i in range(3))]}},
 }  # fmt: skip
 TWIN = layer("Dropout", rate=0.5, registered="Dropout")
 _GOOD: dict[str, Data] = {"an argument": function("relu", "keras.activations")}
