@@ -78,13 +78,26 @@ def tf_idf(words):
     return lookup
 
 
-KINDS = [string, string_given, masked, integer, text, text_given, bins, bins_given]
+def normal(words):
+    layer = kl.Normalization(name="l")
+    layer.adapt(np.array([[float(sum(map(ord, w)))] for w in words]))
+    return layer
+
+
+def normal_given(words):
+    adapted = normal(words)
+    mean, variance = (v.numpy().ravel().tolist() for v in (adapted.mean, adapted.variance))
+    return kl.Normalization(mean=mean, variance=variance, name="l")
+
+
+KINDS = [string, string_given, masked, integer, text, text_given, bins, bins_given, normal_given]
+FLOATS = (tf_idf, normal, normal_given)  # what they give is no number of a row
 
 
 def inputs_of(lookup):
     if isinstance(lookup, kl.TextVectorization):
         return keras.Input((), dtype="string")
-    if isinstance(lookup, kl.Discretization):
+    if isinstance(lookup, kl.Discretization | kl.Normalization):
         return keras.Input((1,))
     return keras.Input((1,), dtype="int64" if isinstance(lookup, kl.IntegerLookup) else "string")
 
@@ -93,7 +106,7 @@ def model(kind, words=WORDS, rows=12):
     keras.utils.clear_session()
     lookup = kind(words)
     inputs = inputs_of(lookup)
-    if kind is tf_idf:
+    if kind in FLOATS:
         return keras.Model(inputs, kl.Dense(2, name="e")(lookup(inputs)))
     return keras.Model(inputs, kl.Embedding(rows, 2, name="e")(lookup(inputs)))
 
@@ -114,6 +127,8 @@ def learned(built):
     lookup = built.get_layer("l")
     if isinstance(lookup, kl.Discretization):
         return list(lookup.bin_boundaries)
+    if isinstance(lookup, kl.Normalization):
+        return [*zip(lookup.mean.numpy().ravel(), lookup.variance.numpy().ravel(), strict=True)]
     return [str(t) for t in lookup.get_vocabulary()]
 
 
@@ -147,7 +162,7 @@ def test_taken(kind, how, tmp_path):
     (move,) = report.plan.state
     special = (
         0
-        if move.kind == "boundaries"
+        if move.kind != "vocabulary"
         else len(state) - len(source.get_layer("l").get_vocabulary(include_special_tokens=False))
     )
     assert (move.target, move.source_layer, move.rule, move.fate) == ("l", "l", "l", "taken")
@@ -157,7 +172,10 @@ def test_taken(kind, how, tmp_path):
     assert not [w for w in report.warnings if w.code in ("other-vocabulary", "vocabulary-size", "state-not-saved")]
 
 
-@pytest.mark.parametrize(("one", "other"), [(string, string_given), (string_given, string), (text, text_given)])
+LEARNED_AND_GIVEN = [(string, string_given), (string_given, string), (text, text_given), (normal, normal_given)]
+
+
+@pytest.mark.parametrize(("one", "other"), LEARNED_AND_GIVEN)
 def test_learned_and_given(one, other, tmp_path):
     """Where a vocabulary lies, in the assets or in the configuration, stays the target's business."""
     model(one).save(tmp_path / "s.keras")
@@ -263,6 +281,25 @@ def test_rows_of_the_embedding(kind, rows, said, tmp_path):
     assert bool(found) is said
     if found:
         assert "up to 4" in found[0].text and "(5 in all)" in found[0].text and "input_dim 4" in found[0].text
+
+
+def normalizing(*mean):
+    keras.utils.clear_session()
+    layer = kl.Normalization(mean=[*mean], variance=[1.0 for _ in mean], name="l")
+    inputs = keras.Input((len(mean),))
+    return keras.Model(inputs, kl.Dense(2, name="e")(layer(inputs)))
+
+
+@pytest.mark.follows("_check_statistics: build the layers alike,")
+def test_statistics_of_another_shape():
+    target = normalizing(5.0, 6.0)
+    with pytest.raises(RecipeError, match=r"l has statistics of shape \(3,\), l of \(2,\)") as caught:
+        run(normalizing(1.0, 2.0, 3.0), target, None, {"l": {"to": "l"}})
+    report = run(normalizing(1.0, 2.0, 3.0), target, None, {"l": {"to": "l"}}, **kept(caught))
+    assert [m.fate for m in report.plan.state] == ["kept"]
+    assert [m for m, _ in learned(target)] == [5.0, 6.0]
+    run(normalizing(1.0, 2.0), target, None, {"l": {"to": "l"}})
+    assert [m for m, _ in learned(target)] == [1.0, 2.0]
 
 
 @pytest.mark.follows("plan_state: adapt that layer, or")

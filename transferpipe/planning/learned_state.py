@@ -1,6 +1,7 @@
-"""Which lookup layers a recipe pairs, so that what they learned comes along: vocabularies, and boundaries of bins.
+"""Which preprocessing layers a recipe pairs, so that what they learned comes along.
 
-These layers hold no weights (but for those of `tf_idf`, which go as weights do), so no weight is claimed with them.
+These layers hold no weights (but for those of `tf_idf`, which go as weights do), so no weight is claimed with them. A
+Normalization that was adapted has its statistics in weights; one to which they were given takes them from either.
 """
 
 from __future__ import annotations
@@ -16,22 +17,37 @@ from transferpipe.weights.name import ancestors
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog
 
+NORMALIZATION = "Normalization"
 KINDS: Mapping[str, str] = {
     "StringLookup": "vocabulary",
     "IntegerLookup": "vocabulary",
     "TextVectorization": "vocabulary",
     "Discretization": "boundaries",
+    NORMALIZATION: "statistics",
 }
 """What the classes of Keras learn that learn something beside weights."""
-LEARNED_SETTINGS = frozenset({"vocabulary", "vocabulary_size", "idf_weights", "bin_boundaries"})
+LEARNED_SETTINGS = frozenset({"vocabulary", "vocabulary_size", "idf_weights", "bin_boundaries", "mean", "variance"})
 """Where their configurations hold it."""
 
 
 def lookups_of(catalog: Catalog) -> dict[str, Node]:
-    """Return the lookup layers that a file or model tells of, by their names; not those that they hold themselves."""
+    """Return the layers that a file or model tells of which keep what they learned beside weights, by their names.
+
+    Not those that they hold themselves, nor a Normalization whose statistics are weights.
+    """
+    found = _list_learning(catalog)
+    return {name: node for name, node in found.items() if not _has_weights(node, catalog)}
+
+
+def _list_learning(catalog: Catalog) -> dict[str, Node]:
+    """Return the same with those whose statistics are weights."""
     nodes = catalog.network.nodes if catalog.network and catalog.network.has_layers else ()
     found = {node.name: node for node in nodes if node.layer_class in KINDS}
     return {name: node for name, node in found.items() if not any(a in found for a in ancestors(name))}
+
+
+def _has_weights(node: Node, catalog: Catalog) -> bool:
+    return node.layer_class == NORMALIZATION and (node.settings.get("mean") is None or node.name in catalog.layers)
 
 
 def names_lookup(pattern: Pattern, catalog: Catalog) -> bool:
@@ -48,7 +64,7 @@ def pair_states(
     one source that has a layer of their name.
     """
     ours = lookups_of(target)
-    theirs = {alias: lookups_of(catalog) for alias, catalog in sources.items()}
+    theirs = {alias: _list_learning(catalog) for alias, catalog in sources.items()}
     moves: dict[str, StateMove] = {}
     claimed: dict[str, Rule] = {}
     for rule in recipe.rules:
@@ -61,12 +77,15 @@ def pair_states(
         if rule.keep or len(rule.froms) != 1 or not matches:
             continue
         origin = rule.froms[0]
-        by = _by_order if rule.pair == "order" else _by_name
-        pairs = by(origin, matches, tuple(theirs[origin.source]))
+        known = theirs[origin.source]
+        by_order = rule.pair == "order"
+        pairs = _by_order(origin, matches, ours, known) if by_order else _by_name(origin, matches, tuple(known))
         for name in matches:
-            node = theirs[origin.source].get(pairs.get(name, ""))
+            node = known.get(pairs.get(name, ""))
             if node is not None and node.layer_class == ours[name].layer_class:
                 moves[name] = _move(recipe, ours[name], origin.source, node.name, rule.name)
+            elif ours[name].layer_class == NORMALIZATION and rule.to.text != name:
+                continue  # given numbers may be part of how a model is built, which a pattern need not mean
             elif matches[name].name == name and not target.layers.get(name):  # the rule names this layer, which has
                 keeping = "from=null" if rule.to.text == name else advise_keeping(rule, [name], target)
                 found = f"{pairs.get(name) or origin.text} of {sources[origin.source].label}"
@@ -83,8 +102,9 @@ def pair_states(
 
 
 def counted_weights(moves: Sequence[StateMove], sources: Mapping[str, Catalog]) -> set[tuple[str, str]]:
-    """Return what boundaries that are taken are computed of: a weight of its layer, in files of before Keras 3."""
-    layers = {(move.source, move.source_layer) for move in moves if (move.kind, move.fate) == ("boundaries", "taken")}
+    """Return the weights of layers that boundaries of before Keras 3, and statistics, are made of which are taken."""
+    kinds = ("boundaries", "statistics")
+    layers = {(m.source, m.source_layer) for m in moves if m.kind in kinds and m.fate == "taken"}
     return {(alias, spec.name) for alias, layer in layers for spec in sources[alias] if spec.layer == layer}
 
 
@@ -118,9 +138,17 @@ def _by_name(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[st
     return found
 
 
-def _by_order(origin: From, matches: Mapping[str, NameMatch], theirs: Sequence[str]) -> dict[str, str]:
-    offered = [n for n in theirs if origin.pattern is None or _match_layer(origin.pattern, n)]
-    return dict(zip(matches, offered, strict=True)) if len(offered) == len(matches) else {}
+def _by_order(
+    origin: From, matches: Mapping[str, NameMatch], ours: Mapping[str, Node], theirs: Mapping[str, Node]
+) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for normal in (False, True):  # what is normalized may be so by weights on one side, and is counted by itself
+        asked = [n for n in matches if (ours[n].layer_class == NORMALIZATION) == normal]
+        offered = [n for n, node in theirs.items() if (node.layer_class == NORMALIZATION) == normal]
+        offered = [n for n in offered if origin.pattern is None or _match_layer(origin.pattern, n)]
+        if len(offered) == len(asked):
+            found.update(zip(asked, offered, strict=True))
+    return found
 
 
 def _move(recipe: Recipe, node: Node, source: str, layer: str, rule: str) -> StateMove:

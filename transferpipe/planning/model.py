@@ -278,7 +278,7 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class StateMove:
-    """What a lookup layer learned beside weights, and whether the target's takes it.
+    """What a preprocessing layer learned beside weights, and whether the target's takes it.
 
     Attributes:
         target: the target's layer.
@@ -286,7 +286,7 @@ class StateMove:
         source_layer: the layer there.
         rule: the rule that pairs them.
         kind: what it is.
-        size: how many terms, without those for masks and unknown words, or how many boundaries.
+        size: how many terms, without those for masks and unknown words, or how many boundaries or means.
         fate: ``taken`` from the source, or ``kept`` as the target has it.
     """
 
@@ -294,7 +294,7 @@ class StateMove:
     source: str
     source_layer: str
     rule: str
-    kind: Literal["vocabulary", "boundaries"]
+    kind: Literal["vocabulary", "boundaries", "statistics"]
     size: int
     fate: Literal["taken", "kept"]
 

@@ -172,7 +172,7 @@ _RECIPE = (
     Key(
         "state",
         "choice",
-        "whether what lookup layers learned (vocabularies, boundaries) comes along with paired layers",
+        "whether what layers learned (vocabularies, boundaries, statistics) comes along with paired layers",
         "keep",
         Recipe.state,
         STATE,

@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from transferpipe.errors import Problem, Problems, RecipeError, VerificationError
 from transferpipe.models.source import ModelSource
 from transferpipe.models.state.lookups import (
@@ -16,6 +18,7 @@ from transferpipe.models.state.lookups import (
     special_terms,
     state_of_config,
     state_of_layer,
+    statistics_of,
 )
 from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
@@ -44,11 +47,13 @@ def read_state(origin: object, layer: str) -> LearnedState | None:
     if not isinstance(origin, FileSource):
         return None
     config = configs_by_layer(origin.groups, origin.config).get(layer)
+    if adapted := _read_adapted(origin, layer):
+        return adapted
     if config is None:  # files without such groups, as legacy .h5 ones, still describe the network
         node = lookups_of(origin.catalog).get(layer)
         if node is None:
             return None
-        is_stated = node.settings.get("bin_boundaries") or node.settings.get("vocabulary")
+        is_stated = any(node.settings.get(key) not in (None, []) for key in ("bin_boundaries", "vocabulary", "mean"))
         counted = _read_counted(origin, layer, node.layer_class, node.settings)
         return state_of_config(node.layer_class, node.settings, None) if is_stated else counted
     if counted := _read_counted(origin, layer, str(config["class_name"]), config["config"]):
@@ -72,6 +77,13 @@ def _read_counted(origin: FileSource, layer: str, layer_class: str, config: Mapp
     return boundaries_of_summary(origin.read_entry(counted[0]), bins) if len(counted) == 1 else None
 
 
+def _read_adapted(origin: FileSource, layer: str) -> LearnedState | None:
+    """Return the statistics of a Normalization that was adapted, which has them in weights."""
+    parts = [origin.catalog.by_name.get(f"{layer}/{own}") for own in ("mean", "variance")]
+    found = [spec for spec in parts if spec is not None and spec.layer_class == "Normalization"]
+    return statistics_of(*map(origin.read_entry, found)) if len(found) == 2 else None
+
+
 def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source]) -> Plan:
     """Return `plan` with how much the sources' lookup layers learned, and what is odd about it.
 
@@ -89,7 +101,7 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
             where = rule.where if rule else move.rule
             warnings.append(PlanWarning("state-unread", where, f"{text}; {move.target} keeps its own"))
         node = ours[move.target]
-        size = len(state.values) if state else 0
+        size = state.size if state else 0
         if move.fate == "kept" or not size or _lacks_weights(move, node, plan):
             if move.fate == "taken" and state and not size and rule and rule.to.match(move.target):
                 # Asked for by a rule, an empty vocabulary is an error: the target would know no term at all.
@@ -104,6 +116,7 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         if isinstance(most, int) and size + special > most:
             what = f"{move.target} takes at most {most} terms (max_tokens), {move.source_layer} has {size + special}"
             problems.add(where, what, "build the target with a larger max_tokens, or set state=keep")
+        problems.found += _check_statistics(move, state, target, where)
         # Boundaries of bins number one more bin than they are.
         whole = size + (special if move.kind == "vocabulary" else 1)
         warnings += _too_many(move, whole, where, target.structure.catalog.network)
@@ -123,6 +136,17 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
     return replace(plan, state=tuple(moves), warnings=tuple(warnings))
 
 
+def _check_statistics(move: StateMove, state: LearnedState | None, target: Target, where: str) -> Iterator[Problem]:
+    """Yield that a Normalization cannot take statistics of another shape than its own; one number fits all."""
+    if move.kind != "statistics":
+        return
+    own = read_state(target.source if isinstance(target, FileTarget) else target, move.target)
+    shapes = [np.shape(each.values[0]) if each and each.values else () for each in (state, own)]
+    if shapes[0] != shapes[1] and all(shapes):
+        what = f"{move.source_layer} has statistics of shape {shapes[0]}, {move.target} of {shapes[1]}"
+        yield Problem(where, what, "build the layers alike, or set state=keep")
+
+
 def _lacks_weights(move: StateMove, node: Node, plan: Plan) -> bool:
     """Tell whether a layer in mode tf_idf keeps the weights of its own terms, which go with no others."""
     # One weight a term, in the order of the vocabulary.
@@ -133,7 +157,8 @@ def _lacks_weights(move: StateMove, node: Node, plan: Plan) -> bool:
 def _too_many(move: StateMove, size: int, where: str, network: Network | None) -> Iterator[PlanWarning]:
     """Yield a warning of every Embedding behind a lookup that has no rows for its last numbers."""
     # Numbers of terms pass through some layers unchanged: what matters is the Embedding that they reach.
-    waiting = list(network.consumers.get(move.target, ())) if network and network.connected else []
+    numbers = move.kind != "statistics"
+    waiting = list(network.consumers.get(move.target, ())) if numbers and network and network.connected else []
     seen: set[str] = set()
     while waiting and network:
         node = network.by_name[waiting.pop()]
@@ -187,5 +212,5 @@ def check_states(layers: Mapping[str, Any], states: Mapping[str, LearnedState], 
         layer = layers.get(name)
         found = state_of_layer(layer) if layer is not None else None
         if found != state:
-            count = len(found.values) if found else 0
-            problems.add(name, f"has another {state.kind} than its source: {count} values, not the {len(state.values)}")
+            count = found.size if found else 0
+            problems.add(name, f"has another {state.kind} than its source: {count} values, not the {state.size}")

@@ -1,4 +1,4 @@
-"""What lookup layers learn beside weights, read from and put into layers and configurations."""
+"""What preprocessing layers learn beside weights, read from and put into layers and configurations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.models.keras_private import lookup_in
+from transferpipe.models.walk import to_numpy
 
 _MASKS = {"TextVectorization": ""}
 _UNKNOWN = {"IntegerLookup": -1}
@@ -17,15 +18,21 @@ _UNKNOWN = {"IntegerLookup": -1}
 
 @dataclass(frozen=True)
 class LearnedState:
-    """What one lookup layer learned.
+    """What one preprocessing layer learned.
 
     Attributes:
-        kind: ``vocabulary`` or ``boundaries``.
-        values: the terms without those for masks and unknown words, by their index; or the boundaries.
+        kind: ``vocabulary``, ``boundaries`` or ``statistics``.
+        values: the terms without those for masks and unknown words, by their index; or the boundaries; or means and
+            variances, each a number or nested tuples of such.
     """
 
     kind: str
     values: tuple[Any, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many terms, boundaries or means."""
+        return np.size(self.values[0]) if self.kind == "statistics" and self.values else len(self.values)
 
 
 def special_terms(layer_class: str, config: Mapping[str, Any]) -> list[Any]:
@@ -40,6 +47,8 @@ def state_of_config(layer_class: str, config: Mapping[str, Any], asset: str | No
     """Return what a saved layer learned, from its configuration or the text of its asset; None where neither tells."""
     if layer_class == "Discretization":
         return LearnedState("boundaries", tuple(float(b) for b in config.get("bin_boundaries") or ()))
+    if layer_class == "Normalization":
+        return statistics_of(config.get("mean"), config.get("variance"))
     special = [str(term) for term in special_terms(layer_class, config)]
     given = config.get("vocabulary")
     if isinstance(given, list):
@@ -55,8 +64,25 @@ def state_of_config(layer_class: str, config: Mapping[str, Any], asset: str | No
     return LearnedState("vocabulary", tuple(of(term) for term in terms))
 
 
+def statistics_of(mean: Any, variance: Any) -> LearnedState:
+    """Return given or adapted statistics, as Keras spells them in a configuration; empty without such."""
+    if mean is None or variance is None:
+        return LearnedState("statistics")
+    found = (m["config"]["value"] if isinstance(m, Mapping) else m for m in (mean, variance))
+    return LearnedState("statistics", tuple(_nested(np.asarray(m, "float64").tolist()) for m in found))
+
+
+def _nested(values: Any) -> Any:
+    return tuple(_nested(value) for value in values) if isinstance(values, list) else values
+
+
 def state_of_layer(layer: Any) -> LearnedState:
     """Return what a layer at hand has learned; empty where that is nothing yet."""
+    if hasattr(layer, "input_mean"):
+        if layer.input_mean is not None:
+            return statistics_of(np.asarray(layer.input_mean), np.asarray(layer.input_variance))
+        found = (layer.adapt_mean, layer.adapt_variance) if layer.built else ()
+        return statistics_of(*map(to_numpy, found)) if found else LearnedState("statistics")
     if hasattr(layer, "bin_boundaries"):
         found = layer.bin_boundaries
         return LearnedState("boundaries", () if found is None else tuple(float(b) for b in found))
@@ -98,6 +124,9 @@ def put_into_config(state: LearnedState, layer_class: str, config: MutableMappin
     if state.kind == "boundaries":
         config["bin_boundaries"] = list(state.values)
         return False
+    if state.kind == "statistics":
+        config["mean"], config["variance"] = (np.asarray(each).tolist() for each in state.values)
+        return False
     if "vocabulary_size" in config:
         config["vocabulary_size"] = len(special_terms(layer_class, config)) + len(state.values)
     of_weights = config.get("output_mode") == "tf_idf"
@@ -128,6 +157,11 @@ def give_state(layer: Any, state: LearnedState) -> Callable[[], None]:
     try:
         if state.kind == "boundaries":
             layer.bin_boundaries = list(state.values)
+            return undo
+        if state.kind == "statistics":
+            layer.input_mean, layer.input_variance = (np.asarray(each) for each in state.values)
+            if layer.built:  # it makes tensors of them then
+                layer.build_from_config(layer.get_build_config())
             return undo
         of_weights = lookup.output_mode == "tf_idf"
         # Those of tf_idf are weights of the model, and get their values as such.
