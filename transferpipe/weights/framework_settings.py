@@ -28,6 +28,7 @@ from transferpipe.weights.network import Network, Node
 _ACTIVATIONS = {
     "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax", "Selu": "selu",
     "Softplus": "softplus", "Softsign": "softsign", "HardSwish": "hard_silu", "Exp": "exponential",
+    "LogSigmoid": "log_sigmoid", "TanhShrink": "tanh_shrink",
 }  # fmt: skip
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
 # Operators of one value, and the functions of `keras.ops` that are the same.
@@ -248,8 +249,9 @@ def _activation(node: Node) -> str | None:
         return ("softmax" if kind == "Softmax" else "log_softmax") if last else None
     if kind == "LeakyRelu":
         return f"leaky_relu({stated.get('alpha', 0.01):.6g})"
-    if kind == "Elu":
-        return "elu" if stated.get("alpha", 1.0) == 1 else f"elu({stated['alpha']:.6g})"
+    if kind in ("Elu", "Celu"):
+        name = kind.lower()
+        return name if stated.get("alpha", 1.0) == 1 else f"{name}({stated['alpha']:.6g})"
     if kind == "HardSigmoid":
         slope, offset = stated.get("alpha", 0.2), stated.get("beta", 0.5)
         return _HARD_SIGMOIDS.get((round(slope, 5), round(offset, 5)))
@@ -259,7 +261,7 @@ def _activation(node: Node) -> str | None:
         return "hard_silu"
     if kind == "Clip":
         low, high = _limits(stated)
-        return {(0, 6): "relu(max_value=6)", (0, None): "relu"}.get((low, high))
+        return {(0, 6): "relu(max_value=6)", (0, None): "relu", (-1, 1): "hard_tanh"}.get((low, high))
     if kind == "Gelu":
         return "gelu_approximate" if stated.get("approximate") == "tanh" else "gelu"
     return _ACTIVATIONS.get(kind)

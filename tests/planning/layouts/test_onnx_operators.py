@@ -265,6 +265,59 @@ def test_which_step_of_a_recurrent_layer_is_taken(direction, place, tmp_path):
     assert bool(report.plan.warnings) != same
 
 
+UNFOLDED = [(kind, ways, bias) for kind in ("LSTM", "GRU", "RNN") for ways in (1, 2) for bias in (True, False)]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("kind", "ways", "bias"), UNFOLDED)
+def test_recurrent_modules_whose_gates_the_graph_itself_puts_in_order(kind, ways, bias, tmp_path):
+    """As torch's exporter writes them that folds no constants: its parameters go by torch's layout."""
+    torch = pytest.importorskip("torch")
+    given = {"num_layers": 2, "bidirectional": ways == 2, "bias": bias, "batch_first": True}
+
+    class Module(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.r = getattr(torch.nn, kind)(3, 4, **given)
+
+        def forward(self, x):
+            return self.r(x)[0]
+
+    path, x = str(tmp_path / "m.onnx"), rand(2, 5, 3)
+    names = {"input_names": ["x"], "output_names": ["y"]}
+    torch.onnx.export(
+        Module().eval(), (torch.tensor(x),), path, opset_version=17, dynamo=False, do_constant_folding=False, **names
+    )
+    layer = {"RNN": kl.SimpleRNN}.get(kind) or getattr(kl, kind)
+    layers = [layer(4, return_sequences=True, use_bias=bias, name=name) for name in "ab"]
+    layers = [kl.Bidirectional(each, name=each.name) for each in layers] if ways == 2 else layers
+    model = keras.Sequential([keras.Input((5, 3)), *layers])
+    report = tp.transfer(path, model, mapping={"a": {"to": "a", "from": "r"}, "b": {"to": "b", "from": "r/l1"}})
+    np.testing.assert_allclose(model(x), run_onnx(path, x), atol=1e-5)
+    assert not report.plan.warnings and not report.plan.unused
+
+
+def test_gates_in_an_order_that_is_not_torch_s_are_not_taken_for_it(tmp_path):
+    """The same nodes with the slices in another order: what the operator computes is not torch's LSTM."""
+    values = {"r.weight_ih_l0": rand(20, 4), "r.weight_hh_l0": rand(20, 5)}
+    values |= {f"n{n}": np.int64([n]) for n in (0, 5, 10, 15, 20)}
+    nodes = [node("Transpose", "x", "t", perm=[1, 0, 2])]
+    for side in ("ih", "hh"):
+        whole = f"r.weight_{side}_l0"
+        cuts = [("a", 0, 5), ("b", 5, 15), ("c", 15, 20)]
+        nodes += [node("Slice", f"{whole} n{i} n{j} n0", f"{side}{own}") for own, i, j in cuts]
+        nodes += [
+            node("Concat", f"{side}a {side}b {side}c", f"{side}d", axis=0),
+            node("Unsqueeze", f"{side}d n0", side),
+        ]
+    nodes += [node("LSTM", "t ih hh", "s", hidden_size=5), node("Squeeze", "s n1", "u"), node("Identity", "u")]
+    values["n1"] = np.int64([1])
+    path = write_onnx(tmp_path, nodes, values, (7, 4), 3)
+    model = keras.Sequential([keras.Input((7, 4)), kl.LSTM(5, use_bias=False, return_sequences=True, name="r")])
+    with pytest.raises(tp.RecipeError, match="its axes are reversed, and its gates may be in another order"):
+        tp.transfer(path, model, mapping={"r": {"to": "r"}})
+
+
 STARTS = {"h": rand(1, 2, 5), "c": rand(1, 2, 5)}
 CELLS = {
     "as Keras": ({"activations": ["Sigmoid", "Tanh", "Tanh"]}, {}, ""),
@@ -452,7 +505,7 @@ def test_biases_of_projections_are_taken_by_heads(tmp_path):
 
 
 def grouped(epsilon):
-    """A convolution and its GroupNorm(2, 4) as torch's exporter writes it."""
+    """A convolution, its GroupNorm(2, 4) and a SiLU as torch's exporter writes them."""
     values = {**tensors(k=(4, 2, 3, 3), l=(3, 4, 1, 1)), "onnx::Mul_22": rand(4, 1, 1), "onnx::Add_23": rand(4, 1, 1)}
     values |= {"groups": np.int64([0, 2, -1]), "maps": np.int64([0, 4, 6, 6])}
     filled = {name: helper.make_tensor(name, 1, [2], [value] * 2) for name, value in (("ones", 1), ("zeros", 0))}
@@ -466,20 +519,25 @@ def grouped(epsilon):
         node("Reshape", "r maps", "s"),
         helper.make_node("Mul", ["s", "onnx::Mul_22"], ["t"], "/n/Mul"),
         helper.make_node("Add", ["t", "onnx::Add_23"], ["u"], "/n/Add"),
-        node("Conv", "u l.weight l.bias"),
+        node("Sigmoid", "u", "v"),
+        node("Mul", "u v", "w"),
+        node("Conv", "w l.weight l.bias"),
     ]
     return nodes, values
 
 
 @pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
-@pytest.mark.parametrize(("groups", "epsilon"), [(2, 0.1), (4, 0.1), (2, 1e-3)])
-def test_a_group_normalization_of_older_versions(groups, epsilon, tmp_path):
+@pytest.mark.parametrize(
+    ("groups", "epsilon", "activation"), [(2, 0.1, "silu"), (4, 0.1, "silu"), (2, 1e-3, "silu"), (2, 0.1, "sigmoid")]
+)
+def test_a_group_normalization_of_older_versions(groups, epsilon, activation, tmp_path):
     path = write_onnx(tmp_path, *grouped(0.1), (2, 8, 8), 4)
-    layers = kl.Conv2D(4, 3, name="k"), kl.GroupNormalization(groups, epsilon=epsilon, name="n")
+    norm = kl.GroupNormalization(groups, epsilon=epsilon, name="n")
+    layers = kl.Conv2D(4, 3, name="k"), norm, kl.Activation(activation)
     model = keras.Sequential([keras.Input((8, 8, 2)), *layers, kl.Conv2D(3, 1, name="l")])
     report = tp.transfer(path, model, mapping={name: {"to": name} for name in "knl"})
     x = rand(3, 2, 8, 8)
     found = np.moveaxis(np.asarray(model(np.moveaxis(x, 1, -1))), -1, 1)
     same = np.allclose(found, run_onnx(path, x), atol=1e-4)
-    assert same == ((groups, epsilon) == (2, 0.1))
+    assert same == ((groups, epsilon, activation) == (2, 0.1, "silu"))
     assert [w.code for w in report.plan.warnings] == ([] if same else ["settings-differ"])

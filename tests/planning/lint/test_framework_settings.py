@@ -188,6 +188,23 @@ OPERATORS = {
         [("Softplus", ["a"], "s", {}), ("Tanh", ["s"], "t", {}), ("Mul", ["a", "t"], "b", {})], {},
         [kl.Activation("mish")], [kl.Activation("silu")],
     ),
+    "celu": ([("Celu", ["a"], "b", {})], {}, [kl.Activation("celu")], [kl.Activation("elu")]),
+    "a clip at one": (
+        [("Clip", ["a", "low", "n"], "b", {})], scalar(1) | {"low": np.array(-1, "float32")},
+        [kl.Activation("hard_tanh")], [kl.Activation("tanh")],
+    ),
+    "softsign": (
+        [("Abs", ["a"], "s", {}), ("Add", ["s", "n"], "t", {}), ("Div", ["a", "t"], "b", {})], scalar(1),
+        [kl.Activation("softsign")], [kl.Activation("tanh")],
+    ),
+    "tanh shrink": (
+        [("Tanh", ["a"], "t", {}), ("Sub", ["a", "t"], "b", {})], {},
+        [kl.Activation("tanh_shrink")], [kl.Activation("tanh")],
+    ),
+    "the logarithm of a sigmoid": (
+        [("Sigmoid", ["a"], "t", {}), ("Log", ["t"], "b", {})], {},
+        [kl.Activation("log_sigmoid")], [kl.Activation("sigmoid")],
+    ),
     "softmax over channels": ([("Softmax", ["a"], "b", {"axis": 1})], {}, [kl.Softmax()], [kl.Softmax(axis=1)]),
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from transferpipe.weights.formats.onnx.content import OnnxContent
 from transferpipe.weights.formats.onnx.equation import find_equation
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.patterns import OperatorPattern, PatternReader
-from transferpipe.weights.formats.onnx.uses import RECURRENT, SHIFTS, Use, is_product
+from transferpipe.weights.formats.onnx.uses import RECURRENT, SHIFTS, GroupNorms, Use, is_product
 from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import WeightSpec
 
@@ -26,7 +26,7 @@ _NO_DATA = frozenset(["Constant", "Shape", "Size", "ConstantOfShape", "Range", "
 # The place of an operator's input `sequence_lens`: https://onnx.ai/onnx/operators/onnx__LSTM.html.
 _LENGTHS = 4
 # Roles of which one alone names the node: a bias may be called otherwise than the matrix that it belongs to.
-_LEADING = ("weight", "W")
+_LEADING, _OF_INPUTS = ("weight", "W"), "weight_ih_l"
 _MOST_BEHIND = 8
 # What is noted here beside an operator's attributes; a file may give its nodes attributes of these names too.
 _NOTED = frozenset(
@@ -86,19 +86,25 @@ def _names(
 ) -> dict[int, tuple[str, WeightSpec | None]]:
     """Return what each node with weights is called, and its first weight."""
     firsts: dict[int, WeightSpec] = {}
+    both: set[int] = set()
     for name, takers in uses.items():
         in_parts = len({use.steps for use in takers}) > 1
         for use in takers:
             # A product with a part of a tensor is no call of the layer that has the whole.
             is_part = in_parts and any(step.kind == "slice" for step in use.steps)
-            if name in specs and use.role in _LEADING and not is_part:
+            is_first = use.role in _LEADING or use.role.startswith(_OF_INPUTS)
+            if name in specs and is_first and not is_part:
                 firsts.setdefault(id(use.node), specs[name])
+            if use.role.startswith(_OF_INPUTS) and use.node.attributes.get("direction") == "bidirectional":
+                both.add(id(use.node))
     weights: dict[str, set[str]] = {}
     for spec in firsts.values():
         weights.setdefault(spec.layer, set()).add(spec.name)
     return {
         key: (spec.layer if spec.layer and len(weights[spec.layer]) == 1 else spec.name, spec)
         for key, spec in firsts.items()
+        # Of several in one module of torch, one that runs both ways goes by no weight: those are of one direction each.
+        if key not in both or len(weights[spec.layer]) == 1
     }
 
 
@@ -119,6 +125,7 @@ class _NodeWalk:
         places: which output of a recurrent operator a tensor is.
         used: which outputs of each are taken.
         shifted: the products and normalizations that have their bias.
+        groups: the normalizations of groups that are written as several nodes.
     """
 
     numbers: Numbers
@@ -133,6 +140,7 @@ class _NodeWalk:
     places: dict[str, int] = field(default_factory=dict)
     used: dict[str, set[int]] = field(default_factory=dict)
     shifted: set[str] = field(default_factory=set)
+    groups: GroupNorms = field(default_factory=GroupNorms)
 
     def add_inputs(self, inputs: Mapping[str, tuple[int | None, ...]]) -> None:
         """Add the graph's inputs."""
@@ -143,6 +151,7 @@ class _NodeWalk:
 
     def add(self, node: GraphNode) -> None:
         """Add a node, or note what its output is if it is none of the network's."""
+        self.groups.follow(node)
         values = [name for name in node.inputs if name in self.made]
         taken = [self.made[name] for name in values]
         if not taken or node.op in _NO_DATA:
@@ -150,7 +159,7 @@ class _NodeWalk:
         for taken_name in node.inputs:
             if taken_name in self.places:
                 self.used.setdefault(self.made[taken_name], set()).add(self.places[taken_name])
-        if self._is_handed_on(node, taken):
+        if self._is_of_groups(node, taken) or self._is_handed_on(node, taken):
             self.shifted |= {taken[0]} if node.op in SHIFTS else set()
             self.made[node.output] = taken[0]
             self.origins[node.output] = self.origins[values[0]]
@@ -241,6 +250,18 @@ class _NodeWalk:
             return False
         kernel = before.settings.get("kernel", ())  # a bias has a number for each channel
         return len(self.numbers.get(addend, ())) != 1 or not kernel or 1 in kernel
+
+    def _is_of_groups(self, node: GraphNode, taken: Sequence[str]) -> bool:
+        """Tell whether a node is part of a normalization of groups, and nothing else takes what is before that part."""
+        norm = self.nodes[taken[0]]
+        if norm.layer_class != "InstanceNormalization" or len(taken) > 1 or self.followers.get(norm.name):
+            return False
+        if not self.groups.is_part(node):
+            return False
+        if node.op == "Reshape" and norm.inputs:  # what it gives has the axes of what was put into groups
+            before = self.nodes[norm.inputs[0]].settings.get("rank_before")
+            self.nodes[norm.name] = replace(norm, settings={**norm.settings, "rank": before})
+        return True
 
     def _node(self, node: GraphNode, name: str, taken: Sequence[str], spec: WeightSpec | None) -> Node:
         settings: dict[str, Any] = {k: v for k, v in node.attributes.items() if k not in _NOTED}

@@ -1,7 +1,7 @@
 """What several operators of a graph compute together: exporters write GELU, or a normalization, as a handful of nodes.
 
 The ways in which torch's exporter writes them stand in ``torch/onnx/symbolic_opset*.py`` of PyTorch: ``gelu``,
-``layer_norm``, ``linalg_vector_norm``.
+``layer_norm``, ``linalg_vector_norm``, ``log_sigmoid``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class PatternReader:
 
     def find(self, op: str, taken: Taken) -> OperatorPattern | None:
         """Return what a node with the operator `op` computes together with those before it."""
-        if len(taken) != 2 or op not in ("Mul", "Div"):
+        if op == "Log" and len(taken) == 1:
+            return self._log_of_sigmoid(taken[0])
+        if len(taken) != 2 or op not in ("Mul", "Div", "Sub"):
             return None
         orders = (taken, taken[::-1]) if op == "Mul" else (taken,)
         for one, other in orders:
@@ -58,6 +60,11 @@ class PatternReader:
                 if found is not None:
                     return found
         return None
+
+    def _log_of_sigmoid(self, one: NodeOutput) -> OperatorPattern | None:
+        node, taken = self.nodes[one.node], self._take_single(one)
+        is_sigmoid = node.layer_class == "Sigmoid" and node.calls == 1 and len(taken) == 1
+        return OperatorPattern("LogSigmoid", taken[0], (one.node,)) if is_sigmoid else None
 
     def _bases(self, one: NodeOutput) -> list[NodeOutput]:
         """Return a value, and what it is the half of, or what its mean was taken out of."""
@@ -99,6 +106,10 @@ class PatternReader:
             if {"ReduceMean", "Sqrt"} <= set(kinds) and one == base:
                 return OperatorPattern("RMSNormalization", base, used, _epsilon(nodes))
             return None
+        if op == "Sub":
+            return OperatorPattern("TanhShrink", base, used) if kinds == ["Tanh"] and one == base else None
+        if kinds == ["Add", "Abs"] and one == base and _number(nodes[0]) == 1:
+            return OperatorPattern("Softsign", base, used)
         if {"ReduceMean", "Sqrt"} <= set(kinds) and one != base:
             return OperatorPattern("LayerNormalization", base, used, _epsilon(nodes))
         return OperatorPattern("LpNormalization", base, used) if "ReduceL2" in kinds and one == base else None

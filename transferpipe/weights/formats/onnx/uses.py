@@ -13,6 +13,7 @@ from typing import Any
 
 from transferpipe.weights.formats.onnx.cuts import find_cuts, is_turned
 from transferpipe.weights.formats.onnx.equation import einsum_labels
+from transferpipe.weights.formats.onnx.gates import GateRows
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.steps import LIMITS, Levels, Operand, TensorStep
 from transferpipe.weights.formats.onnx.tensor import dtype_called
@@ -113,10 +114,10 @@ def find_uses(
     ways: dict[str, _Way] = {name: (name, (), shape) for name, shape in shapes.items()}
     beside: dict[str, list[_Way]] = {}
     products: dict[str, GraphNode] = {}
-    groups = _GroupNorms()
-    found: dict[str, list[Use]] = {}
+    groups = GroupNorms()
+    found, rest = _take_parameters(nodes, shapes, numbers)
     constant = set(shapes)
-    for node in nodes:
+    for node in rest:
         groups.follow(node)
         operands.follow(node)
         if node.inputs and not node.graphs and constant.issuperset(filter(None, node.inputs)):
@@ -139,6 +140,23 @@ def find_uses(
             for own in groups.own_weights(node, place) if role else ():  # its ones and zeros do nothing
                 found.pop(own, None)
     return found
+
+
+def _take_parameters(
+    nodes: Sequence[GraphNode], shapes: Mapping[str, Shape], numbers: Mapping[str, tuple[int | float, ...]]
+) -> tuple[dict[str, list[Use]], list[GraphNode]]:
+    """Return how recurrent operators take torch's own parameters, and the nodes but for these operators."""
+    gates = GateRows(shapes, numbers)
+    found: dict[str, list[Use]] = {}
+    rest = []
+    for node in nodes:
+        gates.follow(node)
+        parameters = gates.find_parameters(node)
+        for name, own in parameters.items():
+            axes = OUT_IN if len(shapes[name]) == _MATRIX else None
+            found.setdefault(name, []).append(Use(node, own, axes, (), shapes[name]))
+        rest += [] if parameters else [node]
+    return found, rest
 
 
 _Way = tuple[str, tuple[TensorStep, ...], Shape]
@@ -220,7 +238,7 @@ class _Operands:
 
 
 @dataclass
-class _GroupNorms:
+class GroupNorms:
     """GroupNormalization as torch's exporter writes it before version 21 of ONNX.
 
     An InstanceNormalization of the groups, which a Reshape puts together, has ones and zeros for its own weights; the
@@ -244,6 +262,12 @@ class _GroupNorms:
             before = next((self.normed[name] for name in node.inputs if name in self.normed), None)
             if before is not None:
                 self.scaled[node.output] = before
+
+    def is_part(self, node: GraphNode) -> bool:
+        """Tell whether a node is the Reshape back of a normalization, or its Mul or its Add."""
+        if node.op == "Reshape":
+            return node.output in self.normed
+        return any(self.role(node, place) for place in range(len(node.inputs)))
 
     def role(self, node: GraphNode, place: int) -> str:
         """Return what an input of a node is there: the scale or the shift; empty where it is neither."""
@@ -272,7 +296,7 @@ class _GroupNorms:
 
 def find_ones_of_groups(nodes: Iterable[GraphNode]) -> set[str]:
     """Return the ones and zeros that the normalizations of groups have in the place of their weights."""
-    groups, found = _GroupNorms(), set[str]()
+    groups, found = GroupNorms(), set[str]()
     for node in nodes:
         groups.follow(node)
         for place in range(len(node.inputs)):
