@@ -6,7 +6,7 @@ values, such as a new head, is not compared, nor what one side does not tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ _WRAPPED = "one is a wrapper"
 _CONVERTED = "converted by the rule's transforms"
 # Compared where the layers are connected, or with care: see `_SettingsComparison`.
 _ELSEWHERE = ("padding", "kernel_size", "return_sequences", "momentum")
+_EPSILON = "epsilon"
 # Whether a weight is there: a target that has one more keeps its initial value, which changes nothing.
 _OF_WEIGHTS = ("center", "use_bias")
 
@@ -68,6 +69,7 @@ def compare_settings(
         between = BetweenComparison(alias, here, there.facing(here.network.framework), own)
         between.compare()
         found += [*alone.found, *between.found]
+    found += _compare_heads(plan, sources)
     # What `units` changes by intention is no difference.
     found = [d for d in found if not _is_resized(d, plan)]
     order = {key: i for i, key in enumerate(pairs)}
@@ -76,6 +78,25 @@ def compare_settings(
     differing = {(d.source, d.source_layer, d.target_layer) for d in unique if d.setting != "momentum"}
     settings = SettingsCompared(len(compared), len(differing & compared), reasons, unique)
     return settings, [*warn_of_settings(unique), *warn_of_old_defaults(pairs.values(), sources, there)]
+
+
+def _compare_heads(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[SettingDifference]:
+    """Yield attentions with another number of heads than the source says, of whatever class: their kernels show it.
+
+    A matrix of (width, width) fits any number of heads. Keras's kernels of queries are (width, heads, size).
+    """
+    arranged = {alias: arrange_network(catalog) for alias, catalog in sources.items()}
+    for a in plan.assignments:
+        name = WeightName(a.target)
+        if len(a.sources) != 1 or len(a.shape) != 3 or name.own != "kernel" or not name.layer.endswith("/query"):
+            continue
+        (ref,) = a.sources
+        for holder in arranged[ref.source].holders(ref.name)[:1]:
+            stated = arranged[ref.source].network.by_name[holder].settings.get("num_heads")
+            if type(stated) is int and stated != a.shape[1]:
+                layer = name.layer.removesuffix("/query")
+                heads = str(stated), str(a.shape[1])
+                yield SettingDifference(a.rule, ref.source, holder, layer, "num_heads", *heads)
 
 
 def _leave_untaken(catalog: Catalog, taken: Set[str]) -> Catalog:
@@ -132,8 +153,7 @@ class _LayerComparison(ComparedSides):
         if pair.target not in self.target.network.by_name:
             return _TARGET_UNKNOWN
         if not (theirs.known and ours.known):
-            if theirs.kind == ours.kind and not (theirs.known or ours.known):
-                self._of_own_class(pair)
+            self._of_unknown(pair, theirs, ours)
             return _UNKNOWN
         self._settings(pair, theirs, ours)
         for outer in pair.outer:
@@ -163,6 +183,15 @@ class _LayerComparison(ComparedSides):
         for key in sorted(theirs.keys() & ours.keys()):
             if not same_value(theirs[key], ours[key]):
                 self.add_difference(pair, key, theirs[key], ours[key])
+
+    def _of_unknown(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
+        """Compare what can be where the class of one layer is not known; of another class, what a norm adds."""
+        if theirs.kind == ours.kind:
+            return None if theirs.known or ours.known else self._of_own_class(pair)
+        one, two = theirs.settings.get(_EPSILON), ours.settings.get(_EPSILON)
+        if isinstance(one, int | float) and isinstance(two, int | float) and not same_value(one, two):
+            self.add_difference(pair, _EPSILON, one, two)
+        return None
 
     def _settings(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
         normalizes = theirs.kind.endswith("Normalization")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from hf_folders import write_bert, write_gpt2, write_safetensors
+from hf_folders import write_bert, write_gpt2, write_llama, write_safetensors
 from keras import layers as kl
 from torch_plans import problem, steps, taken, torch_plan
 
@@ -181,3 +181,39 @@ def test_a_configuration_beside_the_file_names_what_weights_do_not_carry(tmp_pat
     source = open_source(folder)
     assert source.details["configuration"].endswith("layer_norm_epsilon=1e-05, n_head=2, tie_word_embeddings=true")
     assert source.catalog.network.by_name["h/0/attn"].settings == {"num_heads": 2}
+
+
+class OwnAttention(kl.MultiHeadAttention):
+    """Of another class than Keras's, as KerasHub's attentions are."""
+
+
+class OwnNorm(kl.Layer):
+    """One weight and an epsilon, as KerasHub's LlamaLayerNorm."""
+
+    def __init__(self, epsilon=1e-6, **keys):
+        super().__init__(**keys)
+        self.epsilon = epsilon
+
+    def build(self, shape):
+        self.scale = self.add_weight(name="scale", shape=shape[-1:])
+
+    def call(self, x):
+        return self.scale * x / keras.ops.sqrt(keras.ops.mean(x**2, -1, keepdims=True) + self.epsilon)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@pytest.mark.parametrize(("heads", "epsilon"), [(2, 1e-5), (4, 1e-5), (2, 1e-3)])
+def test_heads_and_epsilons_are_compared_with_those_of_somebodys_classes(heads, epsilon, tmp_path):
+    inputs = keras.Input((3, 8))
+    attention = OwnAttention(heads, 8 // heads, name="attention")(inputs, inputs)
+    gpt2 = keras.Model(inputs, attention)
+    rule = {"a": {"to": "attention", "from": "h/0/attn"}}
+    found = [tp.plan(str(write_gpt2(tmp_path / "gpt2")), gpt2, mapping=rule)]
+    llama = keras.Sequential([inputs, OwnNorm(epsilon, name="norm")])
+    rule = {"n": {"to": "norm/scale", "from": "model/norm/weight"}}
+    found.append(tp.plan(str(write_llama(tmp_path / "llama")), llama, mapping=rule))
+    differences = [(d.setting, d.source_value, d.target_value) for plan in found for d in plan.settings.differences]
+    expected = [("num_heads", "2", "4")] if heads == 4 else []
+    assert differences == expected + ([("epsilon", "1e-05", "0.001")] if epsilon == 1e-3 else [])
