@@ -85,7 +85,7 @@ def test_the_text_is_the_recipe(resnet):
     assert max(len(line) for line in text.splitlines() if not line.startswith("source:")) <= 80
     assert yaml.safe_load(text)["mapping"] == found.mapping
     assert "fc: {to: fc, from: null}" in text
-    assert html.unescape(found._repr_html_()) == f"<pre>{text}</pre>"
+    assert html.unescape(found._repr_html_()) == f"<pre style='font-family: monospace'>{text}</pre>"
     assert "# kept: no weight of the source has its shapes: fc/kernel (64, 3)" in text
 
 

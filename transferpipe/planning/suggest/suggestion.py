@@ -130,4 +130,5 @@ class Suggestion:
         return suggestion_text(self)
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        # JupyterLab shows what is preformatted in its font for text, in which YAML does not line up.
+        return f"<pre style='font-family: monospace'>{html.escape(str(self))}</pre>"
