@@ -31,6 +31,34 @@ def same(*arguments, **changes):
 FAULTS = {  # original, target, change of the target's weights, first layer, words of the cause
     "padding": (same(pad="torch"), image_net, None, "c2", "padding of c2: with the same padding on both sides"),
     "epsilon": (same(epsilon=1e-5), image_net, None, "b1", "epsilon of b1: 0.001, the original has 1e-05"),
+    "padding and epsilon": (
+        same(pad="torch", epsilon=1e-5),
+        image_net,
+        None,
+        "b1",
+        "epsilon of b1: 0.001, the original has 1e-05; with that the values agree",
+    ),
+    "epsilon and activation": (
+        same(epsilon=1e-5, activation="tanh"),
+        image_net,
+        None,
+        "c1",
+        "has tanh; with that the values agree. What differs as well: epsilon of b1: 0.001, the original has 1e-05",
+    ),
+    "two of one layer": (
+        same(activation="tanh"),
+        image_net,
+        change("c1", lambda w: [w[0][::-1, ::-1], w[1]]),
+        "c1",
+        "activation of c1: with tanh in place of relu; and flipped kernel of c1",
+    ),
+    "several settings of one layer": (
+        lambda: recurrent_net("tanh", go_backwards=True),
+        recurrent_net,
+        None,
+        "l",
+        "; and go_backwards of l: False, the original has True; with these the values agree",
+    ),
     "activation": (same(activation="tanh"), image_net, None, "c1", "activation of c1: relu, the original has tanh"),
     "gelu": (same(gelu=tanh_gelu), image_net, None, "a3", "activation of a3: gelu"),
     "pooling": (

@@ -124,3 +124,33 @@ def test_gates_are_tried_before_what_takes_a_graph_each(kind, monkeypatch):
     parts = (0, 2, 1, 3)[: 4 if kind is layers.LSTM else 3]
     target.set_weights([moved(w, parts) if w.shape[-1] > 3 else w for w in original.get_weights()])
     assert tp.parity(original, target).cause.startswith("gate order of l: ")
+
+
+def test_what_is_known_to_be_alike_is_not_tried(monkeypatch):
+    """Where weights of a layer are noise, no setting explains it, and those of both models are known to be equal."""
+    runs = []
+    monkeypatch.setattr(KerasRunner, "run", lambda *a, run=KerasRunner.run, **k: (runs.append(1), run(*a, **k))[1])
+    original, target = (net((4, 3), layers.GRU(3, name="l"), layers.Dense(2, name="d")) for _ in range(2))
+    target.set_weights(original.get_weights())
+    first = target.layers[0]
+    first.set_weights([np.sin(3 + 9 * np.arange(w.size)).reshape(w.shape) for w in first.get_weights()])
+    found = tp.parity(original, target)
+    assert found.cause.startswith("not found by experiment; ")
+    assert "; tried, alone and together: " in found.cause
+    assert "activation" not in found.cause
+    # Two of the comparison; 5 orders of three gates, some twice: of the cell, and of the layer that holds it.
+    assert len(runs) < 60
+
+
+def test_a_search_of_recurrent_layers_is_ended_sooner(monkeypatch, tmp_path):
+    """Each activation of a recurrent layer is a graph of its own; of noise, none is the cause."""
+    monkeypatch.setattr(cause, "_MOST_RECURRENT", 12)
+    runs = []
+    monkeypatch.setattr(KerasRunner, "run", lambda *a, run=KerasRunner.run, **k: (runs.append(1), run(*a, **k))[1])
+    target = net((4, 3), layers.LSTM(3, name="l"), layers.Dense(2))
+    np.savez(tmp_path / "x.npz", np.random.default_rng(0).normal(size=(4, 4, 3)).astype("float32"))
+    np.savez(tmp_path / "y.npz", np.random.default_rng(1).normal(size=(4, 2)).astype("float32"))
+    check = {"inputs": str(tmp_path / "x.npz"), "expected": str(tmp_path / "y.npz")}
+    with pytest.raises(tp.VerificationError, match=r"tried, .*gate order.* \(the search ended after 12 experiments\)"):
+        tp.transfer(target, target, mapping={"all": {"to": ".*"}}, verify={"parity": check})
+    assert len(runs) < 20

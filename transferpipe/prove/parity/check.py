@@ -16,7 +16,7 @@ from transferpipe.files.hashing import sha256
 from transferpipe.models.settings import settings_kept
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import ExpectedArrays, as_expected, read_arrays, sort_expected
-from transferpipe.prove.parity.causes.cause import describe_settings
+from transferpipe.prove.parity.causes.known_settings import describe_settings
 from transferpipe.prove.parity.compare import (
     Tolerance,
     compare,

@@ -26,9 +26,7 @@ def clone(layer: Any, changes: Mapping[str, Any]) -> Override:
 
     def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not made:
-            new = _make(layer, changes, args, kwargs)
-            new.set_weights(layer.get_weights())
-            made.append(compiled(new))
+            made.append(compiled(make_alike(layer, changes, args, kwargs)))
         return made[0](args, kwargs)
 
     return call
@@ -48,6 +46,13 @@ def reweighted(call: Call, change: Change) -> Override:
         return its_call(args, kwargs)
 
     return run
+
+
+def make_alike(layer: Any, changes: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return a layer like `layer` but for some settings, built for a call and of the same weights."""
+    new = _make(layer, changes, args, kwargs)
+    new.set_weights(layer.get_weights())
+    return new
 
 
 def _make(layer: Any, changes: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -7,16 +7,25 @@ experiments there are is bounded, not how long they take: the cause that is name
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from transferpipe.prove.parity.causes.alike import clone, compiled, is_recurrent
+from transferpipe.prove.parity.causes.alike import clone, compiled, is_recurrent, make_alike
+from transferpipe.prove.parity.causes.known_settings import (
+    config_of,
+    describe_difference,
+    differing,
+    may_differ,
+    show,
+)
 from transferpipe.prove.parity.causes.known_weights import describe_weights
 from transferpipe.prove.parity.causes.trials import Trial, input_trials, trials_of
 from transferpipe.prove.parity.compare import activate_like, compare
@@ -31,27 +40,11 @@ if TYPE_CHECKING:
 # Each is a forward pass from the first candidate on. A layer has some twenty alternatives, and few layers stand between
 # two paired ones: this is for pairs of faults.
 _MOST_EXPERIMENTS = 600
+# Of recurrent layers each alternative setting is traced anew, which takes as long as ten passes of other layers.
+_MOST_RECURRENT = 120
 _SECONDS = 300.0  # for networks so large that one experiment takes most of a second; that the search was cut is said
-_SETTINGS = (
-    *("strides", "padding", "dilation_rate", "groups", "data_format", "activation", "recurrent_activation", "axis"),
-    *("epsilon", "scale", "center", "use_bias", "go_backwards", "reset_after", "merge_mode", "num_heads", "pool_size"),
-    *(
-        "kernel_size",
-        "depth_multiplier",
-        "use_scale",
-        "output_padding",
-        "alpha",
-        "negative_slope",
-        "max_value",
-        "offset",
-    ),
-    *("mask_value", "attention_axes", "score_mode", "dims", "cropping"),
-    *("threshold", "size", "interpolation", "units", "filters", "return_sequences", "unit_forget_bias", "mask_zero"),
-)
-# Of training, of names, and of layers within.
-_IDLE = ("name", "dtype", "trainable", "rate", "seed", "momentum", "dropout", "recurrent_dropout", "layers", "cells")
-_IDLE_ENDS = ("_initializer", "_regularizer", "_constraint", "_layers")
 _Option = tuple[str, dict[str, Override]]  # a cause in words, and what undoes it
+_Known = tuple[Call, str, Any, tuple[Any, Any]]  # a layer, a setting, the original's value, both values in words
 # Asked first, of all layers: what converters get wrong most, since it changes no shape and raises nothing.
 # Of recurrent layers the weights first: a graph for all of them is traced once, for each activation once more.
 _LIKELY = (
@@ -89,6 +82,9 @@ class _Search:
     def __init__(self, setup: Setup, entries: Sequence[Compared], first: Compared) -> None:
         self.setup, self.first = setup, first
         self.end, self.count, self.cut = time.monotonic() + _SECONDS, 0, ""
+        self.families: dict[str, None] = {}  # what was tried, in words
+        # The original's value, where `expected` is what an activation makes of it.
+        self.plain: NDArray[Any] | None = None
         self.expected = self._find_expected()
         equal = [e.name for e in entries[: entries.index(first)] if e.status == "equal"]
         self.before = equal[-1] if equal else None
@@ -97,6 +93,7 @@ class _Search:
         self.activated = [c for c in setup.trace.calls if c.label in doubtful and c.number == 1][-_MOST_ACTIVATED:]
         self.once = self._find_once()
         self.graphs = {c.name: compiled(c.layer) for c in self.candidates if c.layer and is_recurrent(c.layer)}
+        self.most = min(_MOST_EXPERIMENTS, _MOST_RECURRENT) if self.graphs else _MOST_EXPERIMENTS
         self.tried: list[tuple[float, str, dict[str, Override]]] = []  # how near each attempt came
 
     def _find_expected(self) -> NDArray[Any] | None:
@@ -109,7 +106,10 @@ class _Search:
         call = part_of(setup, setup.trace.by_label[first.name], call)
         # Of what only says values, such as a node of ONNX, the activation may be a node of its own.
         activated = activate_like(setup.trace.by_label[first.name], call)
-        return call.value if activated is None or not setup.reference.outputs else activated
+        if activated is None or not setup.reference.outputs:
+            return call.value
+        self.plain = call.value
+        return activated
 
     def _between(self) -> list[Call]:
         """Return the calls after the last agreeing one up to the first that differs, one for each layer."""
@@ -149,7 +149,27 @@ class _Search:
             return self._from_settings() or ""
         known = self._from_settings()
         found = self._by_source_settings() or self._by_call() or self._by_trials()
-        return found or known or self._by_settings_around() or f"{self._not_found()}{self.cut}"
+        if found:
+            return found + self._differs_as_well(found)
+        return known or self._by_settings_around() or f"{self._not_found()}{self._tell_tried()}"
+
+    def _tell_tried(self) -> str:
+        """Return what did not explain the difference, neither alone nor together."""
+        if not self.families:
+            return self.cut
+        tried = f"; tried, alone and together: {listed(list(self.families), 8)}"
+        return f"{tried}{self.cut or f' ({self.count} experiments)'}"
+
+    def _differs_as_well(self, found: str) -> str:
+        """Return the known settings elsewhere that differ, too: they come next once the cause is mended."""
+        known: list[str] = []
+        for call in (c for c in self.setup.trace.calls if c.number == 1 and c.layer is not None):
+            other = self.setup.settings.get(self.setup.pairs.get(call.name, ""))
+            for key, (mine, theirs) in differing(call.layer, other).items() if other is not None else ():
+                words = f"{key} of {call.name}: {show(mine)}, the original has {show(theirs)}"
+                if words not in found and f"of {call.name}:" not in found:
+                    known.append(words)
+        return f". What differs as well: {listed(known, 3)}" if known else ""
 
     def _not_found(self) -> str:
         if known := self._by_known_weights():
@@ -180,9 +200,11 @@ class _Search:
     def _from_settings(self) -> str:
         """Return settings that differ between paired candidates, or layers that only one of the models has between."""
         for call, other in self._pairs():
-            found = _settings_differ(call.layer, other)
+            found = describe_difference(call.layer, other)
             if found:
-                return f"settings of {call.name}: {'; '.join(found)}"
+                words = self._by_known_weights() if call.name == self.first.name else ""
+                also = f"; and {words}" if words else ""
+                return f"settings of {call.name}: {'; '.join(found)}{also}"
         return self._layers_between()
 
     def _by_settings_around(self) -> str:
@@ -191,7 +213,7 @@ class _Search:
         while name:
             ours, theirs = self.setup.trace.by_label.get(name), self.setup.settings.get(self.setup.pairs.get(name, ""))
             ours_layer = ours.layer if ours else getattr(self.setup.target, "layers", {}).get(name)
-            if ours_layer is not None and theirs is not None and (found := _settings_differ(ours_layer, theirs)):
+            if ours_layer is not None and theirs is not None and (found := describe_difference(ours_layer, theirs)):
                 return f"settings of {name}: {'; '.join(found)}"
             name = name.rpartition("/")[0]
         return ""
@@ -298,23 +320,34 @@ class _Search:
 
     def _by_source_settings(self) -> str:
         """Return the setting of the original with which the candidates agree with it."""
-        for call, other in self._pairs():
-            for key, (mine, theirs) in _differing(call.layer, other).items():
-                override = clone(call.layer, {key: getattr(other, key) if "activation" in key else _config(other)[key]})
-                if self._agrees({call.name: override}):
-                    return f"{key} of {call.name}: {_show(mine)}, the original has {_show(theirs)}; with that{_SAID}"
-        return ""
+        known = [
+            (call, key, getattr(other, key) if "activation" in key else config_of(other)[key], both)
+            for call, other in self._pairs()
+            for key, both in differing(call.layer, other).items()
+        ]
+        needed = next(([one] for one in known if self._agrees(_undo([one]))), [])
+        if not needed and len(known) > 1 and self._agrees(_undo(known)):
+            needed = known
+            for one in known:  # what the values agree without is no cause
+                fewer = [k for k in needed if k is not one]
+                needed = fewer if self._agrees(_undo(fewer)) else needed
+        words = [
+            f"{key} of {call.name}: {show(mine)}, the original has {show(theirs)}"
+            for call, key, _, (mine, theirs) in needed
+        ]
+        return f"{'; and '.join(words)}; with {'that' if len(words) == 1 else 'these'}{_SAID}" if words else ""
 
     # What experiments show.
 
     def _by_trials(self) -> str:
         # From the first that differs backwards: the fault lies in it, or just before it, more often than not.
-        trials = [t for c in reversed(self.candidates) if c.layer is not None for t in trials_of(c, self.setup.trace)]
-        trials += [t for c in self.activated for t in trials_of(c, self.setup.trace) if "activation" in t.kind]
+        trials = [t for c in reversed(self.candidates) if c.layer is not None for t in self._trials_of(c)]
+        trials += [t for c in self.activated for t in self._trials_of(c) if "activation" in t.kind]
         # One forward pass a trial: where there are many layers, the likeliest families are all that is tried.
         trials.sort(key=lambda t: next((i for i, f in enumerate(_LIKELY) if t.words.startswith(f)), len(_LIKELY)))
         own = [t for t in trials if t.layer == self.first.name]
         rest = [t for t in trials if t.layer != self.first.name]
+        self.families = dict.fromkeys(t.words.partition(":")[0] for t in trials)
         return (
             self._first_of(_singles(own))
             or self._by_order_of_outputs()
@@ -322,8 +355,41 @@ class _Search:
             or self._find_scale()
             or self._first_of(self._groups(trials))
             or self._first_of(_singles(rest))
+            or self._by_two_of_one_layer()
             or self._combine_faults([*self._groups(trials), *_singles(trials)])
         )
+
+    def _trials_of(self, call: Call) -> list[Trial]:
+        """Return what may have gone wrong with a layer; nothing in which it is known to be like the original's."""
+        other = self._find_original(call)
+        settings, weights = (True, True) if other is None else may_differ(call.layer, other)
+        return list(trials_of(call, self.setup.trace, settings, weights))
+
+    def _find_original(self, call: Call) -> Any:
+        """Return the original's layer that a layer belongs to, or the one in it where one around it does."""
+        name, rest = call.name, ""
+        while name:
+            if name in self.setup.pairs:
+                return self.setup.settings.get(self.setup.pairs[name] + rest)
+            name, _, last = name.rpartition("/")
+            rest = f"/{last}{rest}"
+        return None
+
+    def _by_two_of_one_layer(self) -> str:
+        """Return a setting and weights of the layer that differs, which are the cause together."""
+        call = self.setup.trace.by_label.get(self.first.name) or next(iter(self.candidates[-1:]), None)
+        if call is None or call.layer is None or not call.layer.weights or is_recurrent(call.layer):
+            return ""
+        for trial in (t for t in self._trials_of(call) if t.settings and not self.cut):
+            mended = None
+            with contextlib.suppress(Exception):  # another setting may be none that the layer takes
+                mended = replace(call, layer=make_alike(call.layer, trial.settings, call.args, call.kwargs), twin=[])
+            if mended is None:
+                continue
+            (first,), second = _singles([trial]), _singles(list(trials_of(mended, self.setup.trace, settings=False)))
+            if found := self._first_of([(f"{first[0]}; and {words}", override) for words, override in second]):
+                return found
+        return ""
 
     def _first_of(self, options: Sequence[_Option]) -> str:
         return next((f"{words}{_SAID}" for words, overrides in options if self._agrees(overrides, words=words)), "")
@@ -405,8 +471,8 @@ class _Search:
     def _is_over(self) -> bool:
         """Count an experiment; tell whether it is one too many."""
         self.count += 1
-        if self.count > _MOST_EXPERIMENTS:
-            self.cut = f" (the search ended after {_MOST_EXPERIMENTS} experiments)"
+        if self.count > self.most:
+            self.cut = f" (the search ended after {self.most} experiments)"
         elif time.monotonic() > self.end:
             self.cut = f" (the search was cut after {_SECONDS:g} s and {self.count - 1} experiments)"
         return bool(self.cut)
@@ -432,12 +498,23 @@ class _Search:
             return False
         if got is None:
             return False
-        result = compare(got, self.expected, setup.tolerance_of(self.first.name))
+        tolerance = setup.tolerance_of(self.first.name)
+        result = compare(got, self.expected, tolerance)
+        if not result.agrees and self.plain is not None:  # the original's layer may apply another activation itself
+            result = compare(got, self.plain, tolerance)
         # Only what came nearer than the target did is worth adding a second fault to.
         if words and result.largest < self.first.difference:
             self.tried.append((result.largest, words, dict(overrides)))
         # An agreement that says nothing names no cause.
         return result.agrees and result.conclusive
+
+
+def _undo(known: Sequence[_Known]) -> dict[str, Override]:
+    """Return what stands for layers with the original's settings in place of their own."""
+    found: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for call, key, value, _ in known:
+        found.setdefault(call.name, (call.layer, {}))[1][key] = value
+    return {name: clone(layer, changes) for name, (layer, changes) in found.items()}
 
 
 def _repeat_output(output: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -466,51 +543,10 @@ def _oddities(call: Call) -> Iterator[str]:
             yield f"statistics of {call.name}: moving_variance is 1 throughout, its initial value"
 
 
-def _config(layer: Any) -> dict[str, Any]:
-    try:
-        return dict(layer.get_config())
-    except Exception:  # a class of the user's own without one
-        return {}
-
-
-def _differing(layer: Any, other: Any) -> dict[str, tuple[Any, Any]]:
-    mine, theirs = _config(layer), _config(other)
-    return {
-        key: (mine[key], theirs[key])
-        for key in _SETTINGS
-        if key in mine and key in theirs and _plain(mine[key]) != _plain(theirs[key])
-    }
-
-
-def describe_settings(layer: Any) -> str:
-    """Return a layer's class and its settings but for those that change nothing it computes, to compare by."""
-    held = {k: _plain(v) for k, v in sorted(_config(layer).items()) if k not in _IDLE and not k.endswith(_IDLE_ENDS)}
-    # Layers within have a place of their own.
-    return f"{type(layer).__name__} { ({k: v for k, v in held.items() if not isinstance(v, Mapping)}) }"
-
-
-def _settings_differ(layer: Any, other: Any) -> list[str]:
-    found = [f"{key} is {_show(a)}, the original's {_show(b)}" for key, (a, b) in _differing(layer, other).items()]
-    if type(layer).__name__ != type(other).__name__:
-        found.insert(0, f"its class is {type(layer).__name__}, the original's {type(other).__name__}")
-    return found
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple | list) else value
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, Mapping):
-        inner = value.get("config") or value.get("class_name")
-        return inner if isinstance(inner, str) else "a function of its own"
-    return str(value)
-
-
 def _describe(layer: Any) -> str:
     shown = ("pool_size", "strides", "padding", "activation", "scale", "offset", "rate", "max_value", "axis")
-    config = {k: v for k, v in _config(layer).items() if k in shown and v is not None}
-    return f"{type(layer).__name__}({', '.join(f'{k}={_show(v)}' for k, v in config.items())})"
+    config = {k: v for k, v in config_of(layer).items() if k in shown and v is not None}
+    return f"{type(layer).__name__}({', '.join(f'{k}={show(v)}' for k, v in config.items())})"
 
 
 def _list_names(items: Sequence[str]) -> str:

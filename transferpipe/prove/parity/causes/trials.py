@@ -35,29 +35,22 @@ class Trial:
         layer: the layer's name.
         words: the cause in words, without the layer's name.
         override: what is called in place of the layer.
+        settings: those that it gives to the layer, where it is a layer of other settings and of these alone.
     """
 
     kind: str
     layer: str
     words: str
     override: Override = field(repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-def trials_of(call: Call, trace: Trace) -> Iterator[Trial]:
-    """Yield what may have gone wrong with the layer of `call`, the likeliest first."""
-    for family in (
-        _padding,
-        _activation,
-        _epsilon,
-        _flatten,
-        _kernel,
-        _statistics,
-        _gates,
-        _heads,
-        _kinds,
-        _leave_out,
-        _siblings,
-    ):
+def trials_of(call: Call, trace: Trace, settings: bool = True, weights: bool = True) -> Iterator[Trial]:
+    """Yield what may have gone wrong with the layer of `call`, the likeliest first, of `settings`, of `weights`."""
+    of_settings = (_padding, _activation, _epsilon, _direction, _heads, _kinds, _leave_out)
+    of_weights = (_flatten, _kernel, _statistics, _gates, _siblings)
+    ordered = (*of_settings[:3], *of_weights[:3], _direction, _gates, *of_settings[4:], _siblings)
+    for family in (f for f in ordered if (settings if f in of_settings else weights)):
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # a layer that only looks like one of Keras's
             yield from family(call, trace)
 
@@ -105,7 +98,7 @@ def _activation(call: Call, _: Trace) -> Iterator[Trial]:
         for name, function in _activations().items():
             override = partial(_apply_function, function) if is_layer else clone(call.layer, {key: function})
             words = f"{key.replace('_', ' ')}: with {name} in place of {_current(call.layer, key)}"
-            yield Trial(f"{key} {name}", call.name, words, override)
+            yield Trial(f"{key} {name}", call.name, words, override, {} if is_layer else {key: function})
 
 
 def _apply_function(function: Callable[[Any], Any], args: tuple[Any, ...], _: dict[str, Any]) -> Any:
@@ -130,6 +123,7 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
                 call.name,
                 f"padding: with {one} in place of {padding}",
                 clone(layer, {"padding": value}),
+                {"padding": value},
             )
         return
     if padding not in ("same", "valid") or not ("Conv" in name or "Pooling" in name):
@@ -148,6 +142,7 @@ def _padding(call: Call, _: Trace) -> Iterator[Trial]:
         call.name,
         f"padding: with {other!r} in place of {padding!r}",
         clone(layer, {"padding": other}),
+        {"padding": other},
     )
 
 
@@ -178,7 +173,8 @@ def _epsilon(call: Call, _: Trace) -> Iterator[Trial]:
         # What it has already is no change.
         if not np.isclose(value, epsilon, rtol=1e-3, atol=0):
             words = f"epsilon: with {value:g} in place of {epsilon:g}"
-            yield Trial(f"epsilon {value}", call.name, words, clone(call.layer, {"epsilon": value}))
+            changes = {"epsilon": value}
+            yield Trial(f"epsilon {value}", call.name, words, clone(call.layer, changes), changes)
 
 
 def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
@@ -191,7 +187,8 @@ def _flatten(call: Call, trace: Trace) -> Iterator[Trial]:
     if kernel is None or kernel.ndim != 2:
         return
     # Any earlier map of as many numbers: what may stand between (Dropout, an activation) keeps their order.
-    for earlier in trace.calls[: trace.calls.index(call)]:
+    before = [c.label for c in trace.calls].index(call.label)
+    for earlier in trace.calls[:before]:
         shape = tuple(int(n or 0) for n in getattr(earlier.args[0], "shape", ())[1:]) if earlier.args else ()
         if _class(earlier) not in ("Flatten", "Reshape") or len(shape) < 2 or np.prod(shape) != len(kernel):
             continue
@@ -291,21 +288,21 @@ def _statistics(call: Call, _: Trace) -> Iterator[Trial]:
             yield Trial(f"reset {sorted(reset)}", call.name, words, reweighted(call, partial(_take, reset)))
 
 
+def _direction(call: Call, _: Trace) -> Iterator[Trial]:
+    layer = call.layer
+    if hasattr(layer, "go_backwards"):
+        changes = {"go_backwards": not layer.go_backwards}
+        words = f"direction: with go_backwards={not layer.go_backwards}"
+        yield Trial("go_backwards", call.name, words, clone(layer, changes), changes)
+
+
 def _gates(call: Call, _: Trace) -> Iterator[Trial]:
-    """Recurrent layers: direction, and the order of the gates along the last axis."""
+    """Recurrent layers: the order of the gates along the last axis."""
     layer, name = call.layer, _class(call)
     cell = type(getattr(layer, "cell", layer)).__name__
     # A cell alone stands beside others in a stack; the one in a layer is tried with that.
     is_alone = name != cell or "/cells/" in call.name
     count = {"LSTMCell": 4, "ConvLSTMCell": 4, "GRUCell": 3}.get(cell) if is_alone else None
-    if hasattr(layer, "go_backwards"):
-        now = bool(layer.go_backwards)
-        yield Trial(
-            "go_backwards",
-            call.name,
-            f"direction: with go_backwards={not now}",
-            clone(layer, {"go_backwards": not now}),
-        )
     if not count:
         return
     if any(w.name == "bias" and len(w.shape) == 2 for w in layer.weights):  # GRU with reset_after
@@ -379,7 +376,8 @@ def _kinds(call: Call, _: Trace) -> Iterator[Trial]:
         for rate in (1, 2, 3):
             if set(np.ravel(dilation)) != {rate}:
                 words = f"dilation: with dilation_rate={rate} in place of {dilation}"
-                yield Trial(f"dilation {rate}", call.name, words, clone(call.layer, {"dilation_rate": rate}))
+                changes = {"dilation_rate": rate}
+                yield Trial(f"dilation {rate}", call.name, words, clone(call.layer, changes), changes)
 
 
 def _leave_out(call: Call, _: Trace) -> Iterator[Trial]:
