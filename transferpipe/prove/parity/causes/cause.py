@@ -161,7 +161,7 @@ class _Search:
         return f"{tried}{self.cut or f' ({self.count} experiments)'}"
 
     def _differs_as_well(self, found: str) -> str:
-        """Return the known settings elsewhere that differ, too: they come next once the cause is mended."""
+        """Return the known settings elsewhere that differ, too: they come next once the cause is removed."""
         known: list[str] = []
         for call in (c for c in self.setup.trace.calls if c.number == 1 and c.layer is not None):
             other = self.setup.settings.get(self.setup.pairs.get(call.name, ""))
