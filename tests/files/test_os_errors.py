@@ -13,6 +13,7 @@ from transferpipe.errors import FileError, Problem
 from transferpipe.files.json_text import read_mapping
 from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, explain_machine_error, refusals_said
 from transferpipe.files.publishing.atomic import new_folders, write_text
+from transferpipe.models.building.limits import memory_limited
 from transferpipe.weights.formats import open_source
 
 PACKAGE = Path(transferpipe.__file__).parent
@@ -33,6 +34,9 @@ PACKAGE = Path(transferpipe.__file__).parent
         (errno.EIO, "check the disk"),
         (errno.EMFILE, "allow more open files"),
         (errno.ENFILE, "allow more open files"),
+        (errno.ENOMEM, "more memory"),
+        (errno.ESTALE, "mount the network drive again"),
+        (errno.EBUSY, "no other program uses it"),
         (None, "save elsewhere"),
     ],
 )
@@ -57,7 +61,10 @@ def test_what_keeps_a_file_from_being_written(code, helps):
         (errno.EACCES, "check who may read it"),
         (errno.EIO, "check the disk"),
         (errno.EMFILE, "run fewer at once, or allow more open files (`ulimit -n`)"),
-        (errno.ESTALE, "check the path and who may read it"),
+        (errno.ESTALE, "mount the network drive again, and run again"),
+        (errno.ENOMEM, "close other programs, run fewer at once, or use a machine with more memory"),
+        (errno.ETXTBSY, "wait until no other program uses it, and run again"),
+        (errno.EBADF, "check the path and who may read it"),
     ],
 )
 def test_what_keeps_a_file_from_being_read(code, helps):
@@ -118,14 +125,38 @@ def test_what_is_the_files_fault_stays_so():
         raise FileNotFoundError(errno.ENOENT, "none", "x")
 
 
-def test_what_nobody_has_said_anything_of():
-    refused = explain_machine_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "folder/x"))
-    assert (str(refused), refused.status) == ("folder/x: cannot be read or written: No space left on device", 4)
-    assert str(explain_machine_error(MemoryError())) == "there is not enough memory"
+@pytest.mark.parametrize(
+    ("code", "helps"),
+    [
+        (errno.ENOSPC, "make room, or save elsewhere"),
+        (errno.EDQUOT, "remove files of your own from this disk, or save elsewhere"),
+        (errno.EROFS, "save elsewhere: nothing can be written to this disk"),
+        (errno.EIO, "check the disk"),
+        (errno.EMFILE, "run fewer at once, or allow more open files (`ulimit -n`)"),
+        (errno.EBUSY, "wait until no other program uses it, and run again"),
+        (errno.EACCES, "check the paths and who may read and write them"),
+    ],
+)
+def test_what_nobody_has_said_anything_of(code, helps):
+    refused = explain_machine_error(OSError(code, os.strerror(code), "folder/x"))
+    assert (refused.status, refused.problems[0].where) == (4, "folder/x")
+    assert refused.problems[0].what == f"cannot be read or written: {os.strerror(code)}"
+    assert refused.problems[0].fix == helps
+    assert explain_machine_error(OSError(code, "x")).problems[0].where == "a file of this run"
+
+
+@pytest.mark.follows("explain_machine_error: close other programs, run")
+def test_memory_and_what_libraries_say_without_a_code():
+    with pytest.raises(MemoryError) as caught, memory_limited(1 << 28):
+        np.ones(1 << 27)
+    assert "there is not enough memory -> close other programs" in str(explain_machine_error(caught.value))
+    assert np.ones(1 << 26).nbytes == 1 << 29  # with more memory
     assert explain_machine_error(OSError("a library's own text")) is None
 
 
-@pytest.mark.follows("cannot_be_read: check who may read", "cannot_be_written: save elsewhere, or change")
+@pytest.mark.follows(
+    "cannot_be_read: check who may read", "cannot_be_written: save elsewhere, or change", "explain_machine_error: …"
+)
 def test_more_open_files_are_allowed(tmp_path):
     """What the message advises, by the same system call that `ulimit -n` makes."""
     resource = pytest.importorskip("resource")
@@ -138,9 +169,14 @@ def test_more_open_files_are_allowed(tmp_path):
             open_source(tmp_path / "a.npy")
         with pytest.raises(FileError) as unwritten:
             write_text(tmp_path / "x.json", "{}")
+        with pytest.raises(OSError) as unsaid:
+            (tmp_path / "x.json").open("w")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "Too many open files -> run fewer at once, or allow more open files (`ulimit -n`)" in str(caught.value)
     assert open_source(tmp_path / "a.npy").read("a").tolist() == [1, 1, 1]
     assert "Too many open files -> run fewer at once, or allow more open files (`ulimit -n`)" in str(unwritten.value)
+    assert "x.json: cannot be read or written: Too many open files -> run fewer" in str(
+        explain_machine_error(unsaid.value)
+    )
     write_text(tmp_path / "x.json", "{}")

@@ -1,8 +1,10 @@
 """Run folders that came from elsewhere: their records say what no run writes."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -10,8 +12,9 @@ from hand_made import dense, write_archive
 
 import transferpipe as tp
 from transferpipe.cli.main import main
-from transferpipe.errors import TransferError, UnsafeError
+from transferpipe.errors import FileError, TransferError, UnsafeError
 from transferpipe.files.hashing import sha256
+from transferpipe.prove import run_folder
 from transferpipe.prove.manifest import MANIFEST, PLAN, seal
 from transferpipe.prove.run_folder import verify_run
 
@@ -49,6 +52,40 @@ def test_an_artifact_outside_of_the_folder_is_not_read(finished, path):
     (finished / "model.safetensors").rename(elsewhere / "model.safetensors")
     forge(finished, lambda manifest: manifest["artifacts"][0].update(path=path))
     with pytest.raises(UnsafeError):
+        verify_run(finished)
+
+
+def test_a_disk_that_refuses_once_is_no_failed_verification(finished, monkeypatch, capsys):
+    """Reading the first weight again: the digest was right a moment ago, and is right for those that follow."""
+    comparing, reads = (
+        run_folder.comparison_of,
+        {c: getattr(os, c) for c in ("read", "pread", "preadv") if hasattr(os, c)},
+    )
+
+    def refuse(*_):
+        for call, read in reads.items():
+            monkeypatch.setattr(os, call, read)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def begin(*arguments):
+        monkeypatch.setattr(run_folder, "comparison_of", comparing)
+        for call in reads:
+            monkeypatch.setattr(os, call, refuse)
+        return comparing(*arguments)
+
+    monkeypatch.setattr(run_folder, "comparison_of", begin)
+    assert main(["verify", str(finished)]) == 4
+    said = capsys.readouterr().err
+    assert re.search(r"\.(keras|safetensors): cannot be read: Input/output error\n      -> check the disk", said)
+    assert main(["verify", str(finished)]) == 0
+
+
+def test_a_record_that_the_disk_refuses_is_not_said_to_be_damaged(finished, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(type(finished), "read_text", refuse)
+    with pytest.raises(FileError, match=r"json: cannot be read: Input/output error -> check the disk"):
         verify_run(finished)
 
 

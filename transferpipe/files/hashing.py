@@ -157,8 +157,12 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file. A pipe, which somebody put in its place, is not waited for."""
     import hashlib
 
-    with open(path, "rb", opener=_open_at_once) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:  # of reading, which knows the number of what was opened alone
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _open_at_once(path: str, flags: int) -> int:

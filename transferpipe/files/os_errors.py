@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem, TransferError
@@ -11,9 +12,35 @@ from transferpipe.errors import FileError, Problem, TransferError
 # By name: `errno` has only those that the system has.
 _OF_THE_MACHINE = frozenset(
     getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "ESTALE")
+    for name in (
+        "EACCES",
+        "EPERM",
+        "EIO",
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "ENOSPC",
+        "EDQUOT",
+        "EROFS",
+        "ESTALE",
+        "EBUSY",
+        "ETXTBSY",
+    )
     if hasattr(errno, name)
 )
+_MORE_MEMORY = "close other programs, run fewer at once, or use a machine with more memory"
+_FIXES: Mapping[int | None, str] = {
+    getattr(errno, name): fix
+    for name, fix in (
+        ("EMFILE", "run fewer at once, or allow more open files (`ulimit -n`)"),
+        ("ENFILE", "run fewer at once, or allow more open files (`ulimit -n`)"),
+        ("ENOMEM", _MORE_MEMORY),
+        ("EBUSY", "wait until no other program uses it, and run again"),
+        ("ETXTBSY", "wait until no other program uses it, and run again"),
+        ("ESTALE", "mount the network drive again, and run again"),
+    )
+    if hasattr(errno, name)
+}
 
 
 def cannot_be_written(path: Path, error: OSError) -> FileError:
@@ -21,6 +48,8 @@ def cannot_be_written(path: Path, error: OSError) -> FileError:
     code = error.errno
     if code in (errno.EACCES, errno.EPERM):
         fix = "save elsewhere, or change who may write there"
+    elif common := _fix_of_machine(code):
+        fix = common
     elif code == errno.EROFS:
         fix = "save elsewhere: nothing can be written to this disk"
     elif code == errno.ENAMETOOLONG:
@@ -31,8 +60,6 @@ def cannot_be_written(path: Path, error: OSError) -> FileError:
         fix = "remove files of your own from this disk, or save elsewhere"
     elif code == errno.EIO:
         fix = "check the disk, or save elsewhere"
-    elif code in (errno.EMFILE, errno.ENFILE):
-        fix = "run fewer at once, or allow more open files (`ulimit -n`)"
     else:  # no space left, a file larger than is allowed, and what no hint is known for
         fix = "make room, or save elsewhere"
     return FileError(Problem(str(path), f"cannot be written: {reason_of(error)}", fix))
@@ -43,15 +70,20 @@ def cannot_be_read(path: Path | str, error: OSError) -> FileError:
     code = error.errno
     if code in (errno.EACCES, errno.EPERM):
         fix = "check who may read it"
+    elif common := _fix_of_machine(code):
+        fix = common
     elif code in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG):
         fix = "check the path"
     elif code == errno.EIO:
         fix = "check the disk"
-    elif code in (errno.EMFILE, errno.ENFILE):
-        fix = "run fewer at once, or allow more open files (`ulimit -n`)"
     else:
         fix = "check the path and who may read it"
     return FileError(Problem(str(path), f"cannot be read: {reason_of(error)}", fix))
+
+
+def _fix_of_machine(code: int | None) -> str:
+    """Return what helps where it does not matter what is done with a file; nothing where it does."""
+    return _FIXES.get(code, "")
 
 
 def refusal_of(error: BaseException) -> OSError | None:
@@ -103,10 +135,20 @@ def say_refusal(path: Path, error: OSError | TransferError) -> None:
 def explain_machine_error(error: OSError | MemoryError) -> FileError | None:
     """Return what to say of an error that nobody has said anything of; None where it is not the machine's."""
     if isinstance(error, MemoryError):
-        return FileError(Problem("", "there is not enough memory"))
-    if error.errno is None:
+        return FileError(Problem("", "there is not enough memory", _MORE_MEMORY))
+    code = error.errno
+    if code is None:
         return None
-    return FileError(Problem(str(error.filename or ""), f"cannot be read or written: {reason_of(error)}"))
+    if common := _fix_of_machine(code):
+        fix = common
+    elif code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        fix = cannot_be_written(Path(), error).problems[0].fix
+    elif code == errno.EIO:
+        fix = "check the disk"
+    else:
+        fix = "check the paths and who may read and write them"
+    where = str(error.filename or error.filename2 or "a file of this run")  # a call may have its number alone
+    return FileError(Problem(where, f"cannot be read or written: {reason_of(error)}", fix))
 
 
 def reason_of(error: OSError) -> str:

@@ -111,7 +111,10 @@ def opened_anew(path: Path) -> Iterator[int]:
         raise cannot_be_read(path, error) from error
     try:
         # Of what was opened, not of the name, which may mean something else a moment later.
-        mode = os.fstat(descriptor).st_mode
+        try:
+            mode = os.fstat(descriptor).st_mode
+        except OSError as error:
+            raise cannot_be_read(path, error) from error
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # of a folder, the system itself says that it cannot be read
             raise FileError(Problem(str(path), "is not an ordinary file", "name a file"))
         yield descriptor

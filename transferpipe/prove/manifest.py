@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.os_errors import cannot_be_read
 from transferpipe.planning.model import Assignment
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.check_plan import check_plan
@@ -187,7 +188,9 @@ def read_json(path: Path, newest: int | None = None) -> dict[str, Any]:
         if not path.parent.is_dir():
             raise FileError(Problem(str(path.parent), "there is no such folder", fix)) from error
         raise FileError(Problem(str(path), "there is no such file", fix)) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise FileError(
             Problem(str(path), f"cannot be read: {error}", "the run folder is damaged: run again")
         ) from error

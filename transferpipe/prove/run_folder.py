@@ -16,6 +16,7 @@ from transferpipe.errors import FileError, Problem, Problems, TransferError, Uns
 from transferpipe.fetch.cache import kept_copy
 from transferpipe.fetch.name_list import NameFile
 from transferpipe.files.hashing import sha256
+from transferpipe.files.os_errors import refusal_of
 from transferpipe.files.publishing.publish import settle
 from transferpipe.files.segment import Segment
 from transferpipe.models.repeated import repeat_layers
@@ -346,6 +347,8 @@ def _compare(source: FileSource, there: WeightSpec, entry: Mapping[str, Any], va
     try:
         same = comparison_of(source, there, values, name).run(lambda _: None, ReadingBack()).same
     except TransferError as error:
+        if isinstance(error, FileError) and refusal_of(error):  # says nothing of the values
+            raise
         again.problems.add(where, f"cannot be computed again: {error}", _SOURCE_BACK)
         return
     if not same:

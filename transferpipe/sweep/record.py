@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, RecipeError
+from transferpipe.files.os_errors import refusal_of
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.planning.advice.warned import shorten_warnings
 from transferpipe.planning.reading.read_plan import warning_from_data
@@ -285,11 +286,12 @@ def read_contents(folder: Path) -> SweepRecord:
     If sweep.json is missing or damaged, that is what the folders of the variants say: no settings.
 
     Raises:
-        FileError: the folders of the variants are damaged too.
+        FileError: the folders of the variants are damaged too, or the machine refuses to read sweep.json.
     """
     try:
         if (folder / SWEEP).is_file():
             return read_record(folder)
-    except FileError:
-        pass
+    except FileError as error:
+        if refusal_of(error):  # the file may well be whole
+            raise
     return SweepRecord(folder.absolute().name, tuple(entries_in(folder)))
