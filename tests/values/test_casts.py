@@ -1,8 +1,10 @@
 """Casts on the way to a target weight: what they change is reported, what does not fit is refused."""
 
+import re
+
 import numpy as np
 import pytest
-from in_memory import array, one, refused
+from in_memory import ALLOW, array, one, refused
 
 from transferpipe.values.compare import same_bits
 
@@ -82,8 +84,23 @@ def test_a_scalar_that_does_not_fit(ours, theirs, number):
     assert "cannot be held by" in refused(one(np.zeros((), ours), np.array(number, theirs)))
 
 
-def test_a_cast_that_is_asked_for_may_overflow_and_is_reported():
+@pytest.mark.follows("_check_range: cast to bfloat16, or")
+@pytest.mark.parametrize(("dtype", "becomes"), [("float16", "inf"), ("float8_e4m3fn", "nan")])
+def test_a_cast_that_is_asked_for_overflows_only_where_the_recipe_says_so(dtype, becomes):
+    found = one(array(0, 0, dtype=dtype), array(1, 1e5), {"cast": dtype})
+    text = refused(found)
+    assert f"a/kernel: the cast from float32 to {dtype} loses 1 finite number: 100000 becomes {becomes} -> " in text
+    advised = re.findall(r"cast to (\w+)|leave it (\w+);", text)
+    for better in filter(None, (name for names in advised for name in names)):
+        kept = one(array(0, 0, dtype=better), array(1, 1e5), {"cast": better}).value("a/kernel")
+        np.testing.assert_allclose(kept.astype("float64"), [1, 1e5], rtol=0.01)
+    found.verify = ALLOW
+    assert np.isfinite(found.value("a/kernel").astype("float32")).tolist() == [True, False]
+
+
+def test_a_cast_that_overflows_is_reported():
     found = one(array(0, 0, dtype="float16"), array(1, 1e5), {"cast": "float16"})
+    found.verify = ALLOW
     assert found.value("a/kernel").tolist() == [1, np.inf]
     assert found.casts == {"a/kernel": np.finfo("float64").max}
     found = one(array(0, 0, dtype="float16"), array(1, 1 / 3), {"cast": "float16"})

@@ -103,6 +103,7 @@ def test_arithmetic_that_overflows(rule):
 
 def test_rearranging_is_not_taken_for_arithmetic():
     found = one(array([0], [0]), array([1, 1e5]), {"cast": "float16"}, "transpose", {"cast": "float32"})
+    found.verify = ALLOW
     assert found.value("a/kernel").tolist() == [[1], [np.inf]]
 
 

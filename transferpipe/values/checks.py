@@ -45,13 +45,17 @@ def check_variance(value: NDArray[Any], where: str) -> None:
         )
 
 
-def check_step(step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str) -> CastError:
+def check_step(
+    step: Transform, before: list[NDArray[Any]], after: NDArray[Any], where: str, may_overflow: bool = False
+) -> CastError:
     """Return what a transform changes of values that were to stay the same.
 
     Raises:
-        VerificationError: finite numbers became NaN or infinite in a computation, or a cast loses the weight.
+        VerificationError: finite numbers became NaN or infinite, or a cast loses the weight.
     """
     if isinstance(step, Cast):
+        if not may_overflow:
+            _check_range(before[0], after, where)
         return _check_loss(before[0], after, where)
     # What was not finite before is the source's: that was refused there, or allowed.
     if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
@@ -86,6 +90,19 @@ def cast(value: NDArray[Any], dtype: str, where: str) -> tuple[NDArray[Any], Cas
             Problem(where, f"{first} cannot be held by {dtype} (the source is {value.dtype.name})", fix)
         )
     return result, _check_loss(value, result, where)
+
+
+def _check_range(before: NDArray[Any], after: NDArray[Any], where: str) -> None:
+    """Raise if a cast between floats makes finite numbers infinite or NaN, though a rule asks for the cast."""
+    if kind_of(before.dtype.name) != "float" or kind_of(after.dtype.name) != "float":
+        return
+    lost = ~np.isfinite(after) & np.isfinite(before)
+    if lost.any():
+        old, new = before[lost].flat[0], after[lost].flat[0]
+        count = counted(int(lost.sum()), "finite number")
+        what = f"the cast from {before.dtype.name} to {after.dtype.name} loses {count}: {old:g} becomes {new}"
+        fix = f"cast to bfloat16, or leave it {before.dtype.name}; to have it so: verify.nonfinite=allow"
+        raise VerificationError(Problem(where, what, fix))
 
 
 def _check_loss(before: NDArray[Any], after: NDArray[Any], where: str) -> CastError:

@@ -232,8 +232,9 @@ class Values:
             # Checked after every step, so that a message names the step at which a number was lost.
             for step in self._fit(steps, arrays, goal):
                 before, arrays = arrays, [self._apply_transform(step, arrays, assignment.target)]
-                if self.verify.nonfinite == "error" or isinstance(step, Cast):
-                    errors.append(check_step(step, before, arrays[0], assignment.target))
+                may_overflow = self.verify.nonfinite != "error"
+                if isinstance(step, Cast) or not may_overflow:
+                    errors.append(check_step(step, before, arrays[0], assignment.target, may_overflow))
             return arrays
 
         whole = chain_of(assignment.merge, self.units.resolve(assignment.transforms))
