@@ -249,6 +249,14 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Give the classes a get_config and register them, so that load_model can make them again. Where the target "
             "is a file, vouch for their module with `--trust`.",
         ),
+        "not-recorded": WarningKind(
+            "The class that the recipe builds leaves an argument out of its configuration, so that load_model builds "
+            "another model of the saved file: it may refuse the weights, or compute something else with them.",
+            "save: Llama3Backbone does not record tie_word_embeddings in its configuration, so that load_model builds "
+            "another model of model.keras; load it with Llama3Backbone(...).load_weights('model.keras')",
+            "Call the class with the same arguments, and the model's load_weights with the file; or let get_config "
+            "return the argument, where the class is yours.",
+        ),
         "not-reloaded": WarningKind(
             "`verify.reload` asks to load the result with Keras, and no file that is saved is a model.",
             "verify.reload: does nothing here: model.npz hold weights, and no model that could be loaded",

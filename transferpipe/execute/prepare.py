@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from pathlib import PurePath
 
 from transferpipe.collector import collector_resting
 from transferpipe.errors import Problem, RecipeError
@@ -12,10 +13,11 @@ from transferpipe.execute.open_recipe import find_named_builds, open_recipe
 from transferpipe.execute.score_checks import check_early, check_score
 from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.models.building.build import check_names, require_keras
-from transferpipe.models.building.kept import keep_asked
+from transferpipe.models.building.kept import KeptTarget, keep_asked
 from transferpipe.models.loaded_flags import as_loaded, judge_freezing
 from transferpipe.models.opened import Opened, Prepared
-from transferpipe.models.target import FileTarget, Target
+from transferpipe.models.target import FileTarget, ModelTarget, Target
+from transferpipe.models.unrecorded import find_unrecorded
 from transferpipe.packages import is_installed, missing_package
 from transferpipe.planning.advice.warned import refuse_warnings
 from transferpipe.planning.layouts.export import plan_export
@@ -29,6 +31,7 @@ from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
 from transferpipe.save.learned_state import plan_state, states_taken
 from transferpipe.save.optimizer_fate import with_optimizer
+from transferpipe.text.listing import listed
 from transferpipe.values.choices import pin_files
 from transferpipe.values.layout import has_dots
 from transferpipe.weights.file_source import FileSource
@@ -87,7 +90,16 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
         plan = replace(plan, upgraded=opened.target.notes)
     if isinstance(opened.target, FileTarget) and (states := states_taken(plan, opened.sources)):
         opened = replace(opened, target=replace(opened.target, learned=states))
-    plan = replace(plan, warnings=(*opened.warnings, *plan.warnings, *crossed, *_not_reloaded(recipe)))
+    plan = replace(
+        plan,
+        warnings=(
+            *opened.warnings,
+            *plan.warnings,
+            *crossed,
+            *_not_reloaded(recipe),
+            *_not_recorded(recipe, opened.target),
+        ),
+    )
     if saves:
         tensors = written.tensors or _tensors(recipe.save, opened.target)
         plan = replace(plan, save_tensors=tensors, save_tied=written.tied)
@@ -147,6 +159,20 @@ def _not_reloaded(recipe: Recipe) -> Iterator[PlanWarning]:
     if recipe.verify.reload and not any(o.is_model for o in outputs_of(names)):
         text = f"does nothing here: {', '.join(names)} hold weights, and no model that could be loaded"
         yield PlanWarning("not-reloaded", "verify.reload", f"{text}; save a .keras file too: save.also=[...]")
+
+
+def _not_recorded(recipe: Recipe, target: Target) -> Iterator[PlanWarning]:
+    """Warn where Keras would build another model of the saved configuration than the recipe's builder did."""
+    paths = [path for path in (recipe.save.path, *recipe.save.also) if output_of(path).holds_architecture]
+    build = recipe.target.build if recipe.target else None
+    if build is None or not paths or not isinstance(target, ModelTarget) or isinstance(target, KeptTarget):
+        return
+    names = find_unrecorded(target.model, build.target, build.arguments)
+    if names:
+        label = build.target.rpartition(".")[2]
+        text = f"{label} does not record {listed(names, len(names))} in its configuration, so that load_model builds"
+        text += f" another model of {paths[0]}; load it with {label}(...).load_weights({PurePath(paths[0]).name!r})"
+        yield PlanWarning("not-recorded", "save", text)
 
 
 def _tensors(save: Save, target: Target) -> tuple[Exported, ...]:

@@ -23,6 +23,7 @@ from transferpipe.files.private_cache import PrivateCache
 from transferpipe.models.building.records import from_plain, to_plain
 from transferpipe.models.keras_private import layers_in
 from transferpipe.models.target import ModelTarget, Target, is_worth_loading
+from transferpipe.models.unrecorded import find_left_out
 from transferpipe.models.walk import Walked
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.file_source import SavedGroup
@@ -236,6 +237,9 @@ def kept(key: str, made: ModelTarget, make: Callable[[], ModelTarget]) -> ModelT
         return made
     # What hooks, vocabularies, quantizing or an optimizer decide is not in structure and values.
     if is_worth_loading(made) or made.lookups or made.optimizer is not None:
+        return made
+    # Which of its arguments a file would not have, only the class tells.
+    if find_left_out(made.model):
         return made
     try:
         asked = _Asked(structure, made.groups, made.keras_version, {}, fresh={_STRUCTURE})
