@@ -55,7 +55,9 @@ def old_zoo(keras, tf):
         return chain((5, 8), kl.RNN(cells, return_sequences=True))
 
     def words():
-        return chain((5,), kl.Embedding(10, 4, mask_zero=True), kl.LSTM(3), dtype="int32")
+        kept = {"return_sequences": True, "zero_output_for_mask": True}
+        layers = [kl.LSTM(3, **kept), kl.GRU(3, **kept), kl.SimpleRNN(3, **kept), kl.RNN(kl.LSTMCell(3), **kept)]
+        return chain((5,), kl.Embedding(10, 4, mask_zero=True), *layers, kl.Dense(2), dtype="int32")
 
     def sequential():
         layers = [kl.Dense(4, input_shape=(3,), kernel_regularizer="l2", kernel_constraint="max_norm")]

@@ -25,7 +25,7 @@ _DEPTHWISE = (
 )
 _SEPARABLE = f"filters {_DEPTHWISE} {_of('pointwise')}"
 _CELL = f"units dropout recurrent_dropout seed {_DENSE} {_of('recurrent')}"
-_LOOP = "return_sequences return_state go_backwards stateful unroll"
+_LOOP = "return_sequences return_state go_backwards stateful unroll zero_output_for_mask"
 _CONV_LSTM = (
     "recurrent_activation unit_forget_bias dropout recurrent_dropout seed return_sequences return_state go_backwards "
     f"stateful {_of('recurrent')} " + _CONV.replace(" groups", "")
@@ -138,7 +138,7 @@ _ARGUMENTS = {
         f"input_dim output_dim mask_zero tie_weights reverse_dtype logit_soft_cap {_of('embeddings')}"
     ),
     "RMSNormalization": "axis epsilon",
-    "RNN": f"cell zero_output_for_mask {_LOOP}",
+    "RNN": f"cell {_LOOP}",
     **{f"SeparableConv{n}D": _SEPARABLE for n in (1, 2)},
     "SimpleRNN": f"{_CELL} {_LOOP}",
     "SimpleRNNCell": _CELL,
