@@ -118,7 +118,8 @@ def old_zoo(keras, tf):
         inputs = keras.Input((5, 8))
         x = kl.MultiHeadAttention(2, 4)(inputs, inputs)
         y = kl.Attention(use_scale=True)([x, kl.Dense(8)(inputs)])
-        return keras.Model(inputs, kl.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(y))
+        z = kl.EinsumDense("abc,cd->abd", output_shape=(None, 4), bias_axes="d")(y)
+        return keras.Model(inputs, kl.Softmax(axis=1)(z))
 
     def states():
         inputs = keras.Input((5, 8))
@@ -130,8 +131,8 @@ def old_zoo(keras, tf):
         return keras.Model(inputs, kl.BatchNormalization(name="block/bn")(kl.Dense(4, name="block/a")(inputs)))
 
     def images():
-        layers = [kl.Rescaling(1 / 255.0), kl.Resizing(6, 6), kl.RandomFlip(), kl.CenterCrop(4, 4), kl.Conv2D(2, 3)]
-        layers += [kl.MaxPooling2D(), kl.GlobalAveragePooling2D()]  # of a map that has one place
+        layers = [kl.Rescaling(1 / 255.0), kl.RandomCrop(7, 6), kl.Resizing(6, 6), kl.RandomFlip(), kl.CenterCrop(4, 4)]
+        layers += [kl.Conv2D(2, 3), kl.MaxPooling2D(), kl.GlobalAveragePooling2D()]  # of a map that has one place
         return chain((8, 8, 3), *layers, kl.Dense(3))
 
     def convlstm():

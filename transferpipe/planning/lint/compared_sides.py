@@ -12,7 +12,7 @@ from transferpipe.planning.lint.arrangement import Arrangement
 from transferpipe.planning.lint.settings_paired import ComparedPair
 from transferpipe.planning.model import SettingDifference
 from transferpipe.weights.keras.layer_settings import LayerFunction
-from transferpipe.weights.keras.setting_values import LINEAR
+from transferpipe.weights.keras.setting_values import LINEAR, UNKNOWN_AXIS
 
 
 @dataclass
@@ -41,6 +41,8 @@ class ComparedSides:
     def compare_activations(self, pair: ComparedPair, one: tuple[str | None, ...], two: tuple[str | None, ...]) -> None:
         """Compare what two layers do to their outputs, activation by activation."""
         one, two = _without_repeats(one), _without_repeats(two)
+        if UNKNOWN_AXIS in (*one, *two):  # along whichever axis
+            one, two = (tuple(name and name.partition("(axis=")[0] for name in names) for names in (one, two))
         if one != two and None not in (*one, *two):
             self.add_difference(
                 pair, "activation", " + ".join(map(str, one)) or LINEAR, " + ".join(map(str, two)) or LINEAR

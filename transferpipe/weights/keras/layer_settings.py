@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -219,8 +219,9 @@ _ACTIVATION_LAYERS = frozenset(["Activation", "ReLU", "LeakyReLU", "ELU", "Softm
 
 def keras_function(node: Node, network: Network) -> LayerFunction:
     """Return what a Keras layer computes beside its weights."""
-    kind, of_user = _kind(node.layer_class)
     version = version_of(network.keras_version)
+    node = _resize_middle(node, version)
+    kind, of_user = _kind(node.layer_class)
     settings = {_KERAS_1.get(key, key): value for key, value in node.settings.items()}
     if kind in _NEUTRAL_CLASSES:
         return LayerFunction(NEUTRAL)
@@ -246,6 +247,13 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if re.fullmatch(r"Conv\dDTranspose", kind):
         _count_output_padding(found, _sizes(kind, settings))
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+def _resize_middle(node: Node, version: tuple[int, ...] | None) -> Node:
+    """Return a RandomCrop of before Keras 3 as the Resizing that it was outside of training."""
+    if node.layer_class != "RandomCrop" or version is None or version >= (3,):
+        return node
+    return replace(node, layer_class="Resizing", settings={**node.settings, "crop_to_aspect_ratio": True})
 
 
 def _count_output_padding(found: dict[str, Any], sizes: tuple[int, ...] | None) -> None:

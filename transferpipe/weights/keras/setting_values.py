@@ -151,6 +151,8 @@ def spell_axis(value: Any, node: Node) -> Any:
     return None if any(a >= 0 for a in axes) else tuple(sorted(axes)) if len(axes) > 1 else axes[0]
 
 
+UNKNOWN_AXIS = "softmax(axis=None)"
+"""A softmax along an axis counted from the front, where the number of axes is not known."""
 LAST_AXIS = "along the last axis"
 """The equation of an EinsumDense that does what a Dense does."""
 # Whatever stands before, then what is summed over, which the kernel begins with.
@@ -252,7 +254,7 @@ def _activation_layer(kind: str, config: Mapping[str, Any], version: tuple[int, 
         return "elu" if alpha == 1 else f"elu({_number(alpha)})"
     if kind == "Softmax":
         axis = config.get("axis", -1)
-        return "softmax" if axis == -1 else f"softmax(axis={axis})"
+        return "softmax" if axis == -1 else UNKNOWN_AXIS if axis is None else f"softmax(axis={axis})"
     return spell_activation(re.sub(r"(?<!^)(?=[A-Z])", "_", kind).lower(), version)
 
 

@@ -135,6 +135,9 @@ def upgrade_layer(layer: Mapping[str, Any], found: Findings, upgrade_inner: Call
         given = {}
     if kind == "Merge":
         kind, given = _upgrade_merge(name, given, found)
+    if old_class == "RandomCrop" and found.is_old:  # in Keras 3 it leaves images as they are outside of training
+        found.note("RandomCrop is a Resizing, which it was outside of training: it crops no more at random", name)
+        kind, given = "Resizing", given | {"crop_to_aspect_ratio": True}
     if old_class == "Deconvolution2D" and _is_own_size(given, found.data_format):
         given = {key: value for key, value in given.items() if key != "output_shape"}
     given = _fill_in(kind, old_class, given, found)
