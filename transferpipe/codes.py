@@ -220,6 +220,14 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "layers: give the config.json that goes with the result num_hidden_layers=48",
             "Copy the config.json beside the result, with the new number in it.",
         ),
+        "loads-otherwise": WarningKind(
+            "A layer of a source file is of a class with load hooks of its own, and a layer of another class takes its "
+            "weights: what the file holds, and not what Keras has after loading it.",
+            "source: Keras loads another value than s.keras holds of own/0, by the load hook of their_layers.Own: the "
+            "file's is taken",
+            "To take what Keras has, load the model in Python and transfer from it, or name its builder as the source. "
+            "Vouch for the module of the class with `--trust` to have both compared.",
+        ),
         "momentum-differs": WarningKind(
             "The momentum of a BatchNormalization that will train differs from the source's: its statistics will "
             "follow the batches at another pace. Until it trains it computes the same.",

@@ -5,6 +5,8 @@ import sys
 import keras
 import pytest
 
+import transferpipe as tp
+
 MODULE = """
 import keras
 
@@ -88,6 +90,26 @@ def test_a_result_that_is_to_be_loaded_needs_its_classes(cli, files):
     assert refused.status == 3
     assert "-> allow its module on the command line: --trust their_layers" in refused.err
     assert cli("run", "recipe=files", "verify.reload=true", "--trust", "their_layers").status == 0
+
+
+WARNED = [pytest.mark.warns("loads-otherwise"), pytest.mark.follows("code: loads-otherwise")]
+
+
+@pytest.mark.parametrize("hook", [pytest.param("loads something else", marks=WARNED), "loads right", "has none"])
+def test_a_hook_of_a_source_is_said_where_another_class_takes_its_weights(cli, files, here, hook):
+    files(hook)
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="own")]).save(here / "t.keras")
+    unsure, sure = (cli("run", "recipe=files", *word) for word in ((), ("--trust", "their_layers")))
+    assert unsure.status == sure.status == 0
+    assert ("Keras may load another value than s.keras holds" in " ".join(unsure.out.split())) == (hook != "has none")
+    said = "Keras loads another value than s.keras holds of own/0" in " ".join(sure.out.split())
+    assert said == (hook == "loads something else")
+    import their_layers
+
+    loaded = keras.models.load_model(here / "s.keras", custom_objects={"Own": their_layers.Own})
+    tp.transfer(loaded, here / "t.keras", unmatched="same_name", save={"path": "m.keras"}, folder=here / "followed")
+    kernel = keras.models.load_model(here / "followed" / "m.keras").layers[0].kernel.numpy()
+    assert (kernel == loaded.layers[0].kernel.numpy()).all()
 
 
 BORROWING = """

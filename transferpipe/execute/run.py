@@ -40,6 +40,7 @@ from transferpipe.prove.manifest import FORMAT_VERSION, MANIFEST, PLAN, json_lin
 from transferpipe.prove.outcome import EditedWeight, Line, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
+from transferpipe.prove.source_hooks import check_sources
 from transferpipe.prove.unknown_classes import find_doubt, open_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
@@ -243,6 +244,8 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
             done.result()
         entries = [proof.entry or folders[t].result() for t, proof in zip(temporaries, proofs, strict=True)]
     notes = [*_check_reload(temporaries, prepared)]
+    catalog = prepared.opened.target.structure.catalog
+    notes += check_sources(prepared.plan, prepared.opened.sources, catalog, prepared.trusted)
     states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
     for temporary in temporaries:
         if states and output_of(temporary.name).holds_architecture:
@@ -255,7 +258,6 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
     )
     seconds = {"save": round(saved - started, 3), "verify": round(time.perf_counter() - saved, 3)}
     found = Noticed(proofs[0].digests, proofs[0].seen, values.felt)
-    catalog = prepared.opened.target.structure.catalog
     return _Made(artifacts, found, values.casts, seconds, (*notes, *open_questions), catalog, parity, proofs[0].edited)
 
 
