@@ -81,6 +81,29 @@ def test_a_step_without_a_reverse_is_named(shape, steps, named, here, capsys):
     assert f"mapping.fc: fc1 cannot be turned back: {named}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("step", "shapes", "made"),
+    [
+        ({"interleave": {"axis": 0, "parts": 2, "groups": 2}}, [(8, 3)], (8, 3)),
+        ({"fuse_qkv": {"order": "by_head", "heads": 4, "kv_heads": 2}}, [(8, 3), (4, 3), (4, 3)], (16, 3)),
+        ({"fuse_qkv": {"axis": 1}}, [(2, 4)] * 3, (2, 12)),
+        ({"inflate": {"how": "centre"}}, [(2, 3, 4, 5)], (3, 2, 3, 4, 5)),
+    ],
+)
+def test_what_a_step_made_is_taken_apart_again(step, shapes, made, here):
+    parts = {f"{name}.w": draw(*shape) for name, shape in zip("abc", shapes, strict=False)}
+    save_file(parts, here / "t.safetensors")
+    np.savez(here / "k.npz", whole=np.zeros(made, "f4"))
+    rule = {"to": "whole", "from": [name.replace(".", "/") for name in parts], "transform": [step]}
+    recipe = {"source": {"path": "t.safetensors", "layout": "keras"}, "target": {"path": "k.npz"}}
+    (here / "recipes/r.yaml").write_text("# @package _global_\n" + json.dumps({**recipe, "mapping": {"w": rule}}))
+    assert main(["run", "recipe=r", "save.path=model.npz", "hydra.run.dir=there"]) == 0
+    save_file({name: np.zeros_like(value) for name, value in parts.items()}, here / "t.safetensors")
+    assert main(["run", "recipe=r", "reverse=true", "target.path=there/model.npz", "hydra.run.dir=back"]) == 0
+    found = load_file(here / "back/model.safetensors")
+    assert all(found[name].tobytes() == value.tobytes() for name, value in parts.items())
+
+
 def test_a_tensor_that_two_weights_take_is_named(here, torch_file, capsys):
     rule = {"to": "rows/kernel", "from": ["a/weight"] * 3, "transform": [{"concat": 0}]}
     assert run(here, {"rows": rule}, "reverse=true", "hydra.run.dir=out") == 2
@@ -185,6 +208,8 @@ THIRDS = [
         "heads",
         lambda k: [{"reshape": [2, 3, 2, 5]}, {"take": {"axis": 1, "indices": [k]}}, {"reshape": [4, 5]}, "transpose"],
     ),
+    ("split", lambda k: [{"unfuse_qkv": {"part": "qkv"[k]}}, "transpose"]),
+    ("heads", lambda k: [{"unfuse_qkv": {"part": "qkv"[k], "order": "by_head", "heads": 2}}, "transpose"]),
     ("behind", lambda k: [{"transpose": [1, 0]}, {"split": {"axis": -1, "parts": 3, "part": k}}]),
 ]
 

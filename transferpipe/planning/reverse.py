@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from transferpipe.planning.model import Assignment, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
-from transferpipe.planning.transforms.arranging.arrange import Split
+from transferpipe.planning.transforms.arranging.arrange import InterleaveParts, Split
+from transferpipe.planning.transforms.arranging.attention import UnfuseQkv
 from transferpipe.planning.transforms.arranging.axes import Reshape, Transpose
 from transferpipe.planning.transforms.arranging.flatten import FlattenOrder
 from transferpipe.planning.transforms.arranging.legacy import Flip
@@ -20,6 +21,7 @@ from transferpipe.planning.transforms.arranging.select import Slice, Take
 from transferpipe.planning.transforms.computing.reduce import Sum
 from transferpipe.planning.transforms.computing.values import Fill
 from transferpipe.planning.transforms.protocol import NOTHING
+from transferpipe.planning.transforms.resizing.dimensions import Deflate
 from transferpipe.recipe.model import SINGLE, From, Rule
 from transferpipe.recipe.patterns import Pattern
 from transferpipe.recipe.templates import Template
@@ -75,6 +77,7 @@ class _Cut:
         is_index: whether the part has no such axis any more.
         size: how long the axis is.
         before: the steps, as written, from what is cut back to the tensor.
+        join: the step, as written, that joins the parts; None where they lie one behind the other.
     """
 
     step: Transform
@@ -84,6 +87,7 @@ class _Cut:
     is_index: bool
     size: int
     before: tuple[Any, ...] = ()
+    join: Any = None
 
     def __str__(self) -> str:
         return str(self.step)
@@ -110,7 +114,7 @@ class _Way:
 
 def _are_whole(cuts: Sequence[_Cut]) -> bool:
     """Tell whether parts, one behind the other, are a whole tensor."""
-    if len({(c.axis, c.is_index, c.size, repr(c.before)) for c in cuts}) > 1:
+    if len({(c.axis, c.is_index, c.size, repr((c.before, c.join))) for c in cuts}) > 1:
         return False
     ordered = sorted(cuts, key=lambda c: c.begin)
     ends = [0, *(c.end for c in ordered)]
@@ -125,7 +129,7 @@ def _rule(name: str, ways: Sequence[_Way]) -> Rule:
     for way in ordered:
         text = way.target.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}")
         froms.append(From(SINGLE, text, Template(text), transform=way.steps if len(ways) > 1 else ()))
-    join = {"stack" if cut.is_index else "concat": {"axis": cut.axis}} if cut else {}
+    join = cut and (cut.join or {"stack" if cut.is_index else "concat": {"axis": cut.axis}})
     steps = (join, *cut.before) if cut else ({"same": None},) if len(ways) > 1 else ordered[0].steps
     return Rule(name, Pattern(re.escape(name)), tuple(froms), transform=steps)
 
@@ -167,6 +171,12 @@ def _read_cut(step: Transform, shape: Shape) -> _Cut | None:
         axis, begin = step.axis % len(shape), step.indices[0]
         is_stretch = begin >= 0 and step.indices == tuple(range(begin, begin + len(step.indices)))
         return _Cut(step, axis, begin, begin + len(step.indices), False, shape[axis]) if is_stretch else None
+    if isinstance(step, UnfuseQkv):  # of which query, key and value are asked for one by one, in this order
+        axis, unit = step.axis % len(shape), shape[step.axis] // step.heads.units
+        sizes = {part: len(step.heads.places(part)) * unit for part in "qkv"}
+        begin = {"q": 0, "k": sizes["q"], "v": sizes["q"] + sizes["k"]}[step.part]
+        join = {"fuse_qkv": {"axis": axis, **_write_heads(step)}}
+        return _Cut(step, axis, begin, begin + sizes[step.part], False, shape[axis], join=join)
     if not isinstance(step, Slice):
         return None
     first = (step.axis or 0) % len(shape)
@@ -233,20 +243,33 @@ def _summands(step: Transform, inputs: Sequence[Shape]) -> tuple[tuple[Transform
     return ((), *((Fill(NOTHING),) for _ in inputs[1:]))
 
 
+def _write_heads(step: UnfuseQkv) -> dict[str, Any]:
+    """Return how heads lie in a fused weight, as a recipe has it."""
+    return {"order": step.heads.order, "heads": step.heads.queries, "kv_heads": step.heads.keys}
+
+
+_FORMS: Mapping[type[Transform], Callable[[Any], Any]] = {
+    Transpose: lambda step: "transpose" if step.axes is None else {"transpose": list(step.axes)},
+    Reshape: lambda step: step.sizes and {"reshape": list(step.sizes)},
+    Slice: lambda step: (step.axis or 0) >= 0 and {"slice": [":"] * (step.axis or 0) + [*map(_write_part, step.parts)]},
+    FlattenOrder: lambda step: {"flatten_order": [p if isinstance(p, int) else list(p) for p in step.parts]},
+    Flip: lambda step: {"flip": list(step.axes)},
+    Take: lambda step: {"take": {"axis": step.axis, "indices": list(step.indices)}},
+    InterleaveParts: lambda step: {"interleave": {"axis": step.axis, "parts": step.parts, "groups": step.groups}},
+    UnfuseQkv: lambda step: {"unfuse_qkv": {"part": step.part, "axis": step.axis, **_write_heads(step)}},
+    Deflate: lambda step: {"deflate": {"how": step.how, "axis": step.axis}},
+    Fill: lambda step: {"fill": step.value},
+}
+"""How a recipe has each step that leads back; nothing where it has no form for these arguments."""
+
+
+def _write_part(part: Any) -> Any:
+    return part if isinstance(part, int) else str(part)
+
+
 def _write_step(step: Transform) -> Any:
     """Return a step as a recipe has it."""
-    if isinstance(step, Transpose):
-        return "transpose" if step.axes is None else {"transpose": list(step.axes)}
-    if isinstance(step, Reshape) and step.sizes is not None:
-        return {"reshape": list(step.sizes)}
-    if isinstance(step, Slice) and (step.axis or 0) >= 0:
-        return {"slice": [":"] * (step.axis or 0) + [p if isinstance(p, int) else str(p) for p in step.parts]}
-    if isinstance(step, FlattenOrder):
-        return {"flatten_order": [part if isinstance(part, int) else list(part) for part in step.parts]}
-    if isinstance(step, Flip):
-        return {"flip": list(step.axes)}
-    if isinstance(step, Take):
-        return {"take": {"axis": step.axis, "indices": list(step.indices)}}
-    if isinstance(step, Fill):
-        return {"fill": step.value}
-    raise _NoReverseError(f"{step}, which leads back, has no form in a recipe")
+    form = _FORMS[type(step)](step) if type(step) in _FORMS else None
+    if not form:
+        raise _NoReverseError(f"{step}, which leads back, has no form in a recipe")
+    return form
