@@ -23,6 +23,10 @@ def score(model, how="fine", tag=0):
         raise SystemExit(3)
     if how == "raise":
         raise ValueError("odd")
+    if how == "threads":  # the last bits of this go by how many threads LAPACK has
+        import numpy
+        rows = numpy.random.default_rng(tag).normal(size=(300, 300))
+        return float(numpy.linalg.eigvalsh(rows @ rows.T)[0])
     return float("nan") if how == "nought" else float(mark)
 """
 SCORED = "score={_target_: my_scores.score, how: fine, tag: 0}"

@@ -31,10 +31,11 @@ def _overrides(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_engine_gives_the_same(cli, here, engine):
     words = _overrides(engine)
-    answer = process(*FOUR, *words, "hydra.sweep.dir=there")
+    four = (*FOUR, "score.how=threads")
+    answer = process(*four, *words, "hydra.sweep.dir=there")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.count(" left)") == 3
-    assert cli(*FOUR, "hydra.sweep.dir=here").status == 0
+    assert cli(*four, "hydra.sweep.dir=here").status == 0
     assert results(here / "there") == results(here / "here")
     for row in rows(here / "there"):
         names = {p.name for p in (here / "there" / row["folder"]).iterdir() if p.is_file()}

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.hydra_private import context_of, is_basic_launcher, is_basic_sweeper
 from transferpipe.cli.sweeps.expansion import as_override
+from transferpipe.cli.sweeps.threads import threads_as_here
 from transferpipe.cli.sweeps.workers import PAGE, Terms, end_with, leave_page, run_in_own_process, run_steered, run_task
 from transferpipe.errors import Problem, RecipeError
 from transferpipe.interruption import raise_if_interrupted
@@ -164,7 +165,9 @@ def _launch_once(composed: Composed, folders: Sequence[Path], terms: Terms) -> N
     # A job is composed anew, of what was said and what stands here.
     place = f"hydra.sweep.dir={as_override(str(folders[0].parent))}"
     jobs = [[place, f"hydra.sweep.subdir={f.name}", *QUIET] for f in folders]
-    with composed.composer.lent(ours), guarded(terms.leader):
+    # A computer of Slurm's has other cores than this one, and a job some of them.
+    threads = contextlib.nullcontext() if _is_slurm(composed.config) else threads_as_here()
+    with composed.composer.lent(ours), guarded(terms.leader), threads:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context_of(composed.composer.loader),
             task_function=functools.partial(run_task, terms),
@@ -174,6 +177,10 @@ def _launch_once(composed: Composed, folders: Sequence[Path], terms: Terms) -> N
             # A worker that waits for its first variant would not see for five minutes that the sweep was killed.
             vars(launcher)["joblib"] |= {"initializer": end_with, "initargs": (terms.leader,)}
         launcher.launch(jobs, initial_job_idx=0)
+
+
+def _is_slurm(config: DictConfig) -> bool:
+    return str(config.hydra.launcher._target_).endswith("submitit_launcher.SlurmLauncher")
 
 
 def _takes_initializers() -> bool:
