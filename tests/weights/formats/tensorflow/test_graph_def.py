@@ -213,3 +213,19 @@ def test_names_that_two_would_have_stay_the_file_s(path):
     twice = graph_def(values) + field(1, node("d/kernel", "Const", value=tensor(KERNEL)))
     names = {w.name for w in opening(path, twice).catalog}
     assert names == {"d/MatMul/ReadVariableOp/resource", "d/kernel", "d/bias"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("m/conv2d/Conv2D", "m/conv2d/kernel"),
+        ("m/conv2d_transpose/conv2d_transpose", "m/conv2d_transpose/kernel"),
+        ("m/depthwise_conv2d/depthwise", "m/depthwise_conv2d/kernel"),
+        ("m/conv2d_2/BiasAdd", "m/conv2d_2/bias"),
+        ("m/first/Conv2D", "m/first/kernel"),
+    ],
+)
+def test_layers_that_keras_calls_like_operations_keep_their_names(path, operation, name):
+    """Keras's first convolution is called ``conv2d``; without it in the name two models' first ones are `m/kernel`."""
+    source = opening(path, graph_def({operation: KERNEL[0] if name.endswith("bias") else KERNEL}))
+    assert [w.name for w in source.catalog] == [name]

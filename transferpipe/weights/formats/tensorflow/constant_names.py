@@ -40,6 +40,8 @@ _OWN = re.compile(r"kernel|bias|gamma|beta|moving_mean|moving_variance|embedding
 # What reads a variable, and what a graph's optimizer adds, at the end of a name.
 _READ = re.compile(r"(/resource|/read|/ReadVariableOp(_\d+)?|ReadVariableOp(_\d+)?|:\d+)$")
 _SAYS_NOTHING = re.compile(r"(.*/)?(unknown|Const|Constant|ConstantFolding|arith\.constant|tfl\.pseudo_\w+)?[_/]?\d*")
+# What operations of TensorFlow and layers of Keras are both called.
+_LIKE_LAYERS = re.compile(r"((depthwise_|separable_)?conv[123]d(_transpose)?)(_\d+)?")
 # The operations of a layer, by the names that Keras gives them inside of it; tf.raw_ops, and Keras's own backends.
 _OPERATION = re.compile(
     r"(MatMul|Conv[123]D|Conv[23]DTranspose|conv[123]d(_transpose)?|convolution|conv_transpose|depthwise|separable_conv2d"
@@ -125,22 +127,30 @@ def _by_name(name: str) -> tuple[str, str]:
     if _SAYS_NOTHING.fullmatch(path):
         return "", ""
     role = next((r for part, r in _BY_OPERATION.items() if re.fullmatch(rf"{part}(_\d+)?", own)), "")
-    is_operation = False
+    if not own or not _OPERATION.fullmatch(own):
+        return "", path if path != name else ""
+    return role, _strip_operations(layer)
+
+
+def _strip_operations(path: str) -> str:
+    """Return what is before the operations that a path ends with, behind one operation.
+
+    Keras calls its layers like some of them: ``conv2d/Conv2D`` is of ``conv2d``, ``separable_conv2d_1/separable_conv2d/
+    depthwise`` of ``separable_conv2d_1``.
+    """
+    before, _, own = path.rpartition("/")
     while own and _OPERATION.fullmatch(own):
-        is_operation = True
-        path, _, own = path.rpartition("/")
-        own = path.rpartition("/")[2]
-    if is_operation:
-        return role, path
-    return "", path if path != name else ""
+        if _LIKE_LAYERS.fullmatch(own) and not _LIKE_LAYERS.fullmatch(before.rpartition("/")[2]):
+            break
+        path = before
+        before, _, own = path.rpartition("/")
+    return path
 
 
 def _parent(taker: str) -> str:
     """Return the layer that an operation belongs to, by its name."""
     layer, _, own = taker.rpartition("/")
-    while layer and _OPERATION.fullmatch(layer.rpartition("/")[2]):
-        layer = layer.rpartition("/")[0]
-    return layer or own
+    return _strip_operations(layer) or own
 
 
 @dataclass
