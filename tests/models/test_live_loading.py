@@ -142,6 +142,22 @@ def test_what_is_saved_in_a_way_of_its_own_is_loaded_so(tmp_path):
     assert np.array_equal(again.layers[0].w, [1, 2, 4, 8])
 
 
+def take(layer, store):
+    layer.kernel.assign(store["0"][()] + 1)
+    layer.bias.assign(store["1"][()])
+
+
+@pytest.mark.parametrize("whose", ["the object's", "the class's"])
+def test_a_hook_that_was_put_in_the_place_of_keras_s_own_runs(monkeypatch, whose):
+    source, target = (keras.Sequential([keras.Input((3,)), layers.Dense(2, name="d")]) for _ in range(2))
+    if whose == "the object's":
+        target.layers[0].load_own_variables = lambda store: take(target.layers[0], store)
+    else:
+        monkeypatch.setattr(layers.Dense, "load_own_variables", take)
+    with pytest.raises(tp.VerificationError, match="d/kernel"):  # it makes something else of what it is given
+        tp.transfer(source, target, unmatched="same_name")
+
+
 class Raising(Squared):
     def load_own_variables(self, store):
         self.square = ops.zeros(4)
