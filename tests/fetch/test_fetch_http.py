@@ -12,6 +12,7 @@ import pytest
 from file_server import weights
 
 from transferpipe.errors import FileError, UnsafeError, VerificationError
+from transferpipe.fetch import answer
 from transferpipe.fetch.cache import cache_folder, kept_copy
 from transferpipe.fetch.find import find
 from transferpipe.progress import SHOWN
@@ -285,3 +286,40 @@ def test_progress_is_shown_by_who_asks_for_it(url):
         SHOWN.reset(token)
     size = len(weights()[0])
     assert told == [("fetch model.safetensors", size, size)]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on", "says"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, "bytes arrived, of which 0 are the file's"),
+        (CHUNKED + b"4\r\nPK..\r\n0\r\n", b"a: b\r\n" * 1000, "bytes arrived, of which "),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x", "bytes arrived in 0 seconds"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x", "bytes arrived in 0 seconds"),
+    ],
+)
+def test_an_answer_that_never_ends_or_never_gets_on(begins, goes_on, says, monkeypatch):
+    monkeypatch.setattr(answer, "_MOST_BESIDE", 1 << 20)
+    if "seconds" in says:
+        monkeypatch.setattr(answer, "SECONDS", 0.2)
+
+    def serve():
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(begins)
+            while not done.wait(0.05 if len(goes_on) == 1 else 0):
+                connection.sendall(goes_on)
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            assert says in refused(f"http://127.0.0.1:{listening.getsockname()[1]}/m.npz")
+        finally:
+            done.set()
+            server.join()
+    assert nothing_is_kept()

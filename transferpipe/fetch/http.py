@@ -31,6 +31,7 @@ from urllib.request import (
 
 from transferpipe.errors import FileError, TransferError
 from transferpipe.fetch.address import check_number, check_redirect, is_local
+from transferpipe.fetch.answer import Answer
 from transferpipe.fetch.request import Mark, WantedFile, check_length, copy
 from transferpipe.progress import Progress
 
@@ -111,6 +112,7 @@ def _opener(wanted: WantedFile) -> OpenerDirector:
 class _Connection(http.client.HTTPConnection):
     """A connection that looks whom it has reached before anything is sent."""
 
+    response_class = Answer
     wanted: WantedFile
     named: str
 
