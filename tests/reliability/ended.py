@@ -20,7 +20,7 @@ from hand_made import dense, write_archive
 from one_of_each import read_all
 
 from transferpipe.errors import TransferError
-from transferpipe.files.publishing.atomic import TEMPORARY, final_name
+from transferpipe.files.publishing.atomic import NOTE, TEMPORARY, final_name
 
 from .calls import CHANGES, REFUSES, Calls
 from .children import Child, End, call, command, is_at_work, start, warm
@@ -88,6 +88,8 @@ class Place:
         for name, wanted in (("old", self.old), ("new", self.new), ("none", {})):
             if state == wanted:
                 return name
+        if self.is_export and _is_half_published(self.out):
+            return "mixed"
         ours = [
             state.get(name) in (None, self.old.get(name), self.new.get(name)) for name in self.old | self.new | state
         ]
@@ -117,6 +119,20 @@ def value_digests(folder: Path) -> dict[str, str]:
 def _has_any(folder: Path, words: list[str]) -> bool:
     name = words[0].partition("=")[2]
     return any((folder / f"{name}{end}").exists() for end in ("", ".index", ".data-00000-of-00001"))
+
+
+def _is_half_published(folder: Path) -> bool:
+    """Tell whether a checkpoint is on its way: every file that has its name already is whole, and the index comes last.
+
+    Nobody takes values without an index for a checkpoint: TensorFlow finds none. Bytes differ from run to run, so that the
+    note of the publishing, which has the digest of each file, tells what whole is.
+    """
+    note = folder / NOTE
+    steps = json.loads(note.read_text())["steps"] if note.exists() else []
+    there = [step for step in steps if (folder / step["path"]).exists()]
+    whole = [hashlib.sha256((folder / step["path"]).read_bytes()).hexdigest() == step["digest"] for step in there]
+    has_index = any(step["path"].endswith(".index") for step in there)
+    return 0 < len(there) < len(steps) and all(whole) and not has_index
 
 
 def strays(folder: Path) -> list[str]:
