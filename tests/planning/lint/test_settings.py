@@ -565,6 +565,29 @@ def test_the_default_of_the_version_that_wrote_a_file_holds(version, config, say
     assert ("hard_sigmoid (0.2x + 0.5)" in text) == says
 
 
+@pytest.mark.parametrize(("axis", "says"), [(3, ""), (-1, ""), (1, "b: axis -3 -> -1"), (2, "b: axis -2 -> -1")])
+def test_an_axis_that_keras_2_counted_from_the_front_is_compared(axis, says, tmp_path):
+    """A file of before 2.12 does not say how many axes there are: the other layer of the pair does."""
+    model = keras.Sequential([keras.Input((4, 4, 4)), kl.Conv2D(4, 1, name="c"), kl.BatchNormalization(name="b")])
+    layers = [
+        ("Conv2D", {"name": "c", "filters": 4, "kernel_size": [1, 1], "batch_input_shape": [None, 4, 4, 4]}),
+        ("BatchNormalization", {"name": "b", "axis": [axis]}),
+    ]
+    with h5py.File(tmp_path / "old.h5", "w") as f:
+        f.attrs["keras_version"], f.attrs["backend"] = "2.4.0", "tensorflow"
+        config = {"layers": [{"class_name": kind, "config": config} for kind, config in layers]}
+        f.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        top = f.create_group("model_weights")
+        top.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group, names = top.create_group(layer.name), [f"{layer.name}/{w.name}:0" for w in layer.weights]
+            group.attrs["weight_names"] = [name.encode() for name in names]
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group[name] = value
+    assert says in warned(plan_between(str(tmp_path / "old.h5"), model)).get("settings-differ", "")
+    assert bool(says) == ("settings-differ" in warned(plan_between(str(tmp_path / "old.h5"), model)))
+
+
 @keras.saving.register_keras_serializable("tests")
 def hard_sigmoid_keras_2(x):
     return keras.ops.clip(0.2 * x + 0.5, 0, 1)

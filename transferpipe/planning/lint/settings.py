@@ -25,7 +25,14 @@ from transferpipe.planning.model import PlanWarning, SettingDifference, Settings
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.keras.layer_settings import LayerFunction
-from transferpipe.weights.keras.setting_values import DIRECTION, LENGTHS, NONE_IN_KERAS, OF_THEANO, SAME_LOWER
+from transferpipe.weights.keras.setting_values import (
+    DIRECTION,
+    LENGTHS,
+    NONE_IN_KERAS,
+    OF_THEANO,
+    SAME_LOWER,
+    spell_axis,
+)
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.network import Node
 from transferpipe.weights.spec import Catalog
@@ -204,11 +211,26 @@ class _LayerComparison(ComparedSides):
             of_weight = key in _OF_WEIGHTS or (key == "scale" and normalizes)
             if not same_value(one, two) and not (of_weight and two is True):
                 self.add_difference(pair, key, one, two)
+        self._compare_axes(pair, theirs, ours)
         self._compare_more(pair, theirs.more)
         one, two = theirs.settings.get("momentum"), ours.settings.get("momentum")
         if None not in (one, two) and not same_value(one, two) and pair.target not in self.stored_statistics:
             self.add_difference(pair, "momentum", one, two)
         self._padding(pair, theirs, ours)
+
+    def _compare_axes(self, pair: ComparedPair, theirs: LayerFunction, ours: LayerFunction) -> None:
+        """Compare an axis counted from the front, as Keras 2 writes it, where one side alone knows of how many."""
+        axes = [function.settings.get("axis") for function in (theirs, ours)]
+        sides = ((self.source, pair.source), (self.target, pair.target))
+        if theirs.kind != ours.kind or axes.count(None) != 1:
+            return
+        unknown = axes.index(None)
+        (side, name), (other, its) = sides[unknown], sides[1 - unknown]
+        node, shape = side.network.by_name[name], input_shape(other, its)
+        if side.network.keras_version and "axis" in node.settings and not node.input_shapes and shape:
+            axes[unknown] = spell_axis(node.settings["axis"], replace(node, input_shapes=(shape,)))
+        if None not in axes and not same_value(*axes):
+            self.add_difference(pair, "axis", *axes)
 
     def _compare_more(self, pair: ComparedPair, more: Mapping[str, Any]) -> None:
         """Compare what the source's layer computes that Keras's class has no setting for."""
