@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+FUSED_BY_HEAD = "fused_by_head"
+"""The setting of an attention whose one matrix has the query, key and value of each head together."""
+
 
 @dataclass(frozen=True)
 class NodeOutput:

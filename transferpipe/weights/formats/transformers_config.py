@@ -14,7 +14,7 @@ from typing import Any
 from transferpipe.errors import TransferError
 from transferpipe.files.json_text import read_mapping
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.network import Network, Node
+from transferpipe.weights.network import FUSED_BY_HEAD, Network, Node
 from transferpipe.weights.spec import Catalog
 
 FORMATS = ("safetensors", "safetensors_index", "torch", "torch_index")
@@ -42,6 +42,8 @@ _INNER = (
 )
 _QUERIES = ("q_proj", "query", "q_lin", "q")
 _FUSED = ("c_attn", "qkv", "query_key_value")
+# Models whose `c_attn` has the query, key and value of each head together, and not all queries first as GPT-2's.
+_BY_HEAD = ("gpt_bigcode",)
 # That of torch.nn.MultiheadAttention, which is a weight and no module, as in the first CLIP.
 _IN_PROJ = "in_proj_weight"
 _KEYS = ("k_proj", "key", "k_lin", "k")
@@ -95,7 +97,8 @@ def _nodes(catalog: Catalog, config: Mapping[str, Any]) -> Iterator[Node]:
         if weight is not None and len(weight.shape) == 1:
             yield from _norm(layer, own, config)
         elif heads and (_attends(catalog, layer) or _IN_PROJ in own):
-            yield Node(layer, "MultiHeadAttention", {"num_heads": heads})
+            by_head = {FUSED_BY_HEAD: True} if config["model_type"] in _BY_HEAD else {}
+            yield Node(layer, "MultiHeadAttention", {"num_heads": heads, **by_head})
         elif activation and weight is not None and any(f"/{layer}".endswith(f"/{name}") for name in _INNER):
             yield Node(layer, "Dense", {"activation": activation})
 

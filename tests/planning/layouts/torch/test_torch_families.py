@@ -217,3 +217,27 @@ def test_heads_and_epsilons_are_compared_with_those_of_somebodys_classes(heads, 
     differences = [(d.setting, d.source_value, d.target_value) for plan in found for d in plan.settings.differences]
     expected = [("num_heads", "2", "4")] if heads == 4 else []
     assert differences == expected + ([("epsilon", "1e-05", "0.001")] if epsilon == 1e-3 else [])
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_bigcode"])
+def test_heads_that_config_tells_to_be_fused_one_by_one_are_not_cut_as_thirds(model_type, tmp_path):
+    """BigCode's `c_attn` has GPT-2's name, and is (heads, 3, size) where GPT-2's is (3, heads, size)."""
+    tensors = {"h.0.attn.c_attn.weight": np.zeros((24, 8), "f4"), "h.0.attn.c_proj.weight": np.zeros((8, 8), "f4")}
+    write_safetensors(tmp_path / "model.safetensors", tensors, {"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "n_head": 2}))
+    inputs = keras.Input((3, 8))
+    model = keras.Model(inputs, kl.MultiHeadAttention(2, 4, use_bias=False, name="a")(inputs, inputs))
+    rule = {"a": {"to": "a", "from": "h/0/attn"}}
+    if model_type == "gpt2":
+        assert len(tp.plan(str(tmp_path), model, mapping=rule).assignments) == 4
+        return
+    with pytest.raises(tp.RecipeError, match="has the query, key and value of each head together") as caught:
+        tp.plan(str(tmp_path), model, mapping=rule)
+    step = yaml.safe_load(re.search(r"`layout: keras` and (\{.*?\}\})", str(caught.value))[1])
+    rules = {"o": {"to": "a/attention_output", "from": "h/0/attn/c_proj"}}
+    for part, name in zip("qkv", ("query", "key", "value"), strict=True):
+        cut = {"unfuse_qkv": {**step["unfuse_qkv"], "part": part}}
+        steps = [cut, "transpose", {"reshape": "target"}]
+        rule = {"to": f"a/{name}/kernel", "from": "h/0/attn/c_attn/weight", "layout": "keras"}
+        rules[part] = {**rule, "transform": steps}
+    assert len(tp.plan(str(tmp_path), model, mapping=rules).assignments) == 4

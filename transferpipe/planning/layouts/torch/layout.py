@@ -24,7 +24,7 @@ from transferpipe.planning.model import Assignment, PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.weights.name import WeightName
-from transferpipe.weights.network import Node
+from transferpipe.weights.network import FUSED_BY_HEAD, Node
 from transferpipe.weights.spec import Catalog, WeightSpec
 
 _RECURRENT = re.compile(r"(.*/)?weight_hh(_l\d+(?:_reverse)?)?")
@@ -184,6 +184,12 @@ class Torch(Layout):
         if projection is not None:
             module, sizes = found[1].rstrip("/") if found else "", projection.shape
             return f"{module} is an LSTM with proj_size={sizes[0]}, and Keras's LSTM has no projection of its output"
+        attention = names[0].rpartition("/c_attn/")[0] if names else ""
+        node = catalog.network.by_name.get(attention) if catalog.network and attention else None
+        if node is not None and node.settings.get(FUSED_BY_HEAD):
+            what = f"{names[0]} has the query, key and value of each head together, as config.json tells"
+            step = f"{{unfuse_qkv: {{part: q, order: by_head, heads: {node.settings['num_heads']}}}}}"
+            return f"{what}: cut each out by a rule with `layout: keras` and {step}"
         states = [target.by_name[n] for n in WeightName(weight).ancestors if n in target.by_name]
         is_before = any(state.reset_after is False for state in states)
         if self.resets_after and is_before and WeightName(weight).own == "bias":
