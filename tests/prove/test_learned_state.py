@@ -302,6 +302,19 @@ def test_statistics_of_another_shape():
     assert [m for m, _ in learned(target)] == [1.0, 2.0]
 
 
+@pytest.mark.follows("_report_no_layer: take its layer: from=…")
+def test_given_statistics_for_an_adapted_layer():
+    with pytest.raises(RecipeError, match=r"'l' of .* has its statistics in its configuration, and l in weights"):
+        run(normalizing(1.0), model(normal), None, {"l": {"to": "l"}})
+    target = normalizing(5.0)
+    run(normalizing(1.0), target, None, {"l": {"to": "l"}})
+    assert [m for m, _ in learned(target)] == [1.0]
+    target = model(normal)
+    before = learned(target)
+    run(normalizing(1.0), target, None, {"l": {"to": "l", "from": None}})
+    assert learned(target) == before
+
+
 @pytest.mark.follows("plan_state: adapt that layer, or")
 def test_an_empty_vocabulary():
     keras.utils.clear_session()

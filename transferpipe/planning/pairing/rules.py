@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
+from transferpipe.planning.learned_state import NORMALIZATION, lookups_of
 from transferpipe.planning.pairing.layouts import (
     find_source_name,
     module_of,
@@ -208,6 +209,9 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
     if name in catalog:
         what, layer = f"{name!r} is a weight, but `to` matched the layer {wanted.unit.name}", WeightName(name).layer
         fix = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
+    elif _is_given(name, catalog) and pairing.target[wanted.unit.weights[0]].layer_class == NORMALIZATION:
+        what = f"{name!r} of {catalog.label} has its statistics in its configuration, and {wanted.unit.name} in weights"
+        fix = f"build {wanted.unit.name} with values of its own for them, which the source's replace; or from=null"
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
@@ -217,6 +221,12 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
             fix += " both have the same layers in one order"
         fix = fix or (f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers")
     pairing.problems.add(wanted.where, what, fix)
+
+
+def _is_given(name: str, catalog: Catalog) -> bool:
+    """Tell whether a layer is a Normalization that was given its statistics, and has no weights."""
+    node = lookups_of(catalog).get(name)
+    return node is not None and node.layer_class == NORMALIZATION
 
 
 def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
