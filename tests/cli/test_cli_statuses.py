@@ -4,12 +4,13 @@ import shutil
 
 import keras
 import numpy as np
-import onnx
 import pytest
 import tensorflow as tf
 from command_line import weights
-from onnx_models import write_onnx
 from safetensors.numpy import save_file
+
+onnx = pytest.importorskip("onnx")
+from onnx_models import write_onnx  # noqa: E402 -- which needs it
 
 FILES = ("m.keras", "m.h5", "m.weights.h5", "m.safetensors", "m.npz", "m.onnx")
 PARTS = ("saved_model.pb", "variables/variables.index", "variables/variables.data-00000-of-00001")

@@ -303,7 +303,7 @@ def _preset(folder):
 
 def _saved_model(folder):
     one_of_each.checkpoint().write(folder / "variables" / "variables")
-    (folder / "saved_model.pb").write_bytes(tf_bundles.message((1, 1)))
+    (folder / "saved_model.pb").write_bytes(tf_bundles.message((1, 1), (2, b"")))
     return folder
 
 

@@ -37,7 +37,7 @@ def test_a_bug_is_no_difference(cli, pair, monkeypatch):
     monkeypatch.setattr("transferpipe.differences.compare.compare", lambda *_, **__: 1 / 0)
     assert cli("diff", *pair).status == 2
     # `plan --against` says by 1 that plans differ, too.
-    monkeypatch.setattr("transferpipe.cli.commands.transfer.read_plan", lambda *_: 1 / 0)
+    monkeypatch.setattr("transferpipe.prove.manifest.read_plan", lambda *_: 1 / 0)
     assert cli("plan", "recipe=own", "--against", "x").status == 2
 
 

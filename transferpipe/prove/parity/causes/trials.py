@@ -48,9 +48,10 @@ class Trial:
 def trials_of(call: Call, trace: Trace, settings: bool = True, weights: bool = True) -> Iterator[Trial]:
     """Yield what may have gone wrong with the layer of `call`, the likeliest first, of `settings`, of `weights`."""
     of_settings = (_padding, _activation, _epsilon, _direction, _heads, _kinds, _leave_out)
-    of_weights = (_flatten, _kernel, _statistics, _gates, _siblings)
-    ordered = (*of_settings[:3], *of_weights[:3], _direction, _gates, *of_settings[4:], _siblings)
-    for family in (f for f in ordered if (settings if f in of_settings else weights)):
+    of_weights = (_kernel, _statistics, _gates, _siblings)
+    # In which order numbers reach a layer is neither its own setting nor in its weights.
+    ordered = (*of_settings[:3], _flatten, *of_weights[:2], _direction, _gates, *of_settings[4:], _siblings)
+    for family in (f for f in ordered if f is _flatten or (settings if f in of_settings else weights)):
         with contextlib.suppress(AttributeError, TypeError, ValueError):  # a layer that only looks like one of Keras's
             yield from family(call, trace)
 
