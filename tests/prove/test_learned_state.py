@@ -167,7 +167,8 @@ def test_taken(kind, how, tmp_path):
     )
     assert (move.target, move.source_layer, move.rule, move.fate) == ("l", "l", "l", "taken")
     assert move.size == len(state) - special
-    assert f"state: {move.kind}, {move.size}" in unfolded(report.plan)
+    counted = f"vocabulary, {move.size} terms" if move.kind == "vocabulary" else f"{move.size} {move.kind}"
+    assert f"state: {counted}" in unfolded(report.plan)
     assert plan_from_data(report.plan.to_data()) == report.plan
     assert not [w for w in report.warnings if w.code in ("other-vocabulary", "vocabulary-size", "state-not-saved")]
 

@@ -136,4 +136,4 @@ def test_two_sweeps_are_compared(cli, sweep_of, refuses):
     data = json.loads(cli("report", folder, folder, "--json").out)
     assert len(data["shared"]) == 27 and all(row["difference"]["mean"] == 0 for row in data["shared"])
     refuses(2, ["report", folder, folder, "--watch"], "follows one sweep, not two")
-    refuses(2, ["report", folder, "nowhere"], "nowhere")
+    refuses(4, ["report", folder, "nowhere"], "nowhere")

@@ -84,9 +84,9 @@ def test_a_source_that_is_not_there(refuses):
     refuses(4, [*OWN, "source.path=weights.safetensors,gone.safetensors"], "gone.safetensors")
 
 
-@pytest.mark.parametrize("argv", [["nowhere"], [], ["a", "b"]])
-def test_a_report_of_what_is_no_sweep(refuses, argv):
-    refuses(2, ["report", *argv])
+@pytest.mark.parametrize("status, argv", [(4, ["nowhere"]), (2, []), (4, ["a", "b"])])
+def test_a_report_of_what_is_no_sweep(refuses, status, argv):
+    refuses(status, ["report", *argv])
 
 
 def test_an_interval_needs_a_score(refuses, here):

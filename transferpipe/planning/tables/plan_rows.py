@@ -390,14 +390,14 @@ def _state_row(plan: Plan, move: StateMove) -> PlanRow:
     """Return the line of what a lookup layer learned, which is not a weight and counts as none."""
     origin = f"{move.source}:{move.source_layer}" if len(plan.sources) > 1 else move.source_layer
     kept = move.fate == "kept"
-    what = "terms" if move.kind == "vocabulary" else "values"
+    counted = f"vocabulary, {move.size:,} terms" if move.kind == "vocabulary" else f"{move.size:,} {move.kind}"
     return PlanRow(
         rule=move.rule,
         target=move.target,
         origin="as the target has it" if kept else SAME if origin == move.target else origin,
         weights=0,
         parameters=0,
-        notes=f"state: {move.kind} kept" if kept else f"state: {move.kind}, {move.size:,} {what}",
+        notes=f"state: {move.kind} kept" if kept else f"state: {counted}",
         kept=kept,
     )
 
