@@ -227,7 +227,7 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
         return LayerFunction(NEUTRAL)
     if kind in _ACTIVATION_LAYERS:
         if kind == "Softmax" and "axis" in settings:
-            settings["axis"] = spell_axis(settings["axis"], node)
+            settings["axis"] = spell_axis(settings["axis"], _with_shapes(node, network))
         function = settings.get("activation") if kind == "Activation" else {"class_name": kind, "config": settings}
         return LayerFunction(ACTIVATION, activation=spell_activation(function, version))
     if kind not in _TABLE:
@@ -247,6 +247,13 @@ def keras_function(node: Node, network: Network) -> LayerFunction:
     if re.fullmatch(r"Conv\dDTranspose", kind):
         _count_output_padding(found, _sizes(kind, settings))
     return LayerFunction(_TO_DENSE.get(kind, kind), found, activation)
+
+
+def _with_shapes(node: Node, network: Network) -> Node:
+    """Return a layer that keeps shapes with that of its input, where only what takes its output records it."""
+    behind = [network.by_name[name] for name in network.consumers.get(node.name, ())]
+    shapes = {shape for other in behind if len(other.inputs) == 1 for shape in other.input_shapes}
+    return replace(node, input_shapes=tuple(shapes)) if shapes and not node.input_shapes else node
 
 
 def _resize_middle(node: Node, version: tuple[int, ...] | None) -> Node:
