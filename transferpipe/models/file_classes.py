@@ -21,6 +21,7 @@ from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.models.walk import HOOKS, Walked, is_own_hook, own_classes
 from transferpipe.packages import is_installed
 from transferpipe.planning.pairing.places import UNNAMED_FORMATS
+from transferpipe.recent import Recent
 from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.keras.allowed import LIBRARIES, mappings_in
@@ -50,8 +51,15 @@ class FileClasses(NamedTuple):
 NO_CLASSES = FileClasses(MappingProxyType({}), ())
 
 
+# By their numbers: what is kept keeps its configuration, so that no other has the same. A run asks some six times.
+_FOUND: Recent[tuple[Any, frozenset[OwnClass]]] = Recent(8)
+
+
 def find_own_classes(config: Any) -> frozenset[OwnClass]:
     """Return the classes in a configuration that are not those of Keras and KerasHub."""
+    known = _FOUND.get(id(config))
+    if known is not None and known[0] is config:
+        return known[1]
     found = set()
     for inner, _ in mappings_in(config):
         module, name, registered = (inner.get(key) for key in ("module", "class_name", "registered_name"))
@@ -61,7 +69,7 @@ def find_own_classes(config: Any) -> frozenset[OwnClass]:
             continue
         if module.partition(".")[0] not in (*LIBRARIES, "builtins") and (module or registered):
             found.add(OwnClass(module, name, registered if isinstance(registered, str) else name))
-    return frozenset(found)
+    return _FOUND.keep(id(config), (config, frozenset(found)))[1]
 
 
 def load_classes(classes: Collection[OwnClass], trusted: Collection[str]) -> dict[str, type]:
