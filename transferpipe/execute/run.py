@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transferpipe.errors import FileError, Problem, VerificationError
+from transferpipe.execute.loaded import check_loaded, list_open
 from transferpipe.execute.upgrade import FileModelTarget
 from transferpipe.execute.warnings import value_warnings
 from transferpipe.fetch.name_list import NameFile
@@ -19,14 +20,13 @@ from transferpipe.files.os_errors import cannot_be_read, refusal_of
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.publishing.staging import Staging
 from transferpipe.models.building.kept import keep_asked
-from transferpipe.models.file_classes import NO_CLASSES, classes_of, doubt_classes, find_like, find_own_classes
+from transferpipe.models.file_classes import classes_of
 from transferpipe.models.keras_private import closing_name_scopes
 from transferpipe.models.loaded_flags import prove_freezing
 from transferpipe.models.opened import Prepared
 from transferpipe.models.repeated import repeats_to_data
 from transferpipe.models.source import ModelSource
-from transferpipe.models.target import FileTarget, ModelTarget, Target, is_worth_loading
-from transferpipe.packages import is_installed
+from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.planning.advice.warned import describe_warnings, refuse_warnings
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
@@ -41,7 +41,6 @@ from transferpipe.prove.outcome import EditedWeight, Line, outcome_lines
 from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
 from transferpipe.prove.source_hooks import check_sources
-from transferpipe.prove.unknown_classes import find_doubt, open_lines
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
 from transferpipe.recipe.model import Save
 from transferpipe.recipe.outputs import output_of
@@ -195,8 +194,7 @@ def execute(
     keep_asked(prepared.opened.target)
     files = tuple(folder / name for name in called)
     outcome = tuple(outcome_lines(plan, made.found.digests, made.edited)) if finished is None else ()
-    if any(output_of(path.name).has_groups for path in paths):
-        outcome += tuple(open_lines(prepared.opened.target, _find_like(prepared)))
+    outcome += tuple(list_open(prepared, paths))
     return Report(plan, verdict, folder, files, manifest, warnings, len(made.found.digests), made.parity, outcome)
 
 
@@ -243,7 +241,7 @@ def _make(prepared: Prepared, temporaries: Sequence[Path], on_progress: Progress
         for done in flushed:
             done.result()
         entries = [proof.entry or folders[t].result() for t, proof in zip(temporaries, proofs, strict=True)]
-    notes = [*_check_reload(temporaries, prepared)]
+    notes = [*check_loaded(temporaries, prepared, _values(prepared))]
     catalog = prepared.opened.target.structure.catalog
     notes += check_sources(prepared.plan, prepared.opened.sources, catalog, prepared.trusted)
     states = states_taken(prepared.plan, prepared.opened.sources)  # read anew: what was written is not the measure
@@ -322,71 +320,6 @@ def _prove(temporary: Path, prepared: Prepared, on_progress: Progress | None, pl
             raise cannot_be_read(name, refusal) from error
         raise VerificationError([Problem(name, f"as it was written: {p.what}", fix) for p in problems]) from error
     return proof
-
-
-def _check_reload(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
-    """Load every output that is a model once more, if that is asked for; return what is left open.
-
-    Where the model that Keras loads need not have what the file holds, its weights are compared without being asked.
-    """
-    if not prepared.recipe.verify.reload:
-        return _check_loaded(temporaries, prepared)
-    from transferpipe.prove.reload import verify_reload, verify_served
-
-    notes: list[PlanWarning] = []
-    target = prepared.opened.target
-    for temporary in temporaries:
-        if output_of(temporary.name).files == "folder":
-            verify_served(temporary)
-        if output_of(temporary.name).holds_architecture:
-            # Whoever loads a built model must find its classes registered; those of a file are known only by a word.
-            classes = classes_of(target, prepared.trusted) if isinstance(target, FileTarget) else NO_CLASSES
-            notes += verify_reload(temporary, target.structure, prepared.plan, _values(prepared).value, classes)
-    return tuple(notes)
-
-
-def _check_loaded(temporaries: Sequence[Path], prepared: Prepared) -> tuple[PlanWarning, ...]:
-    """Compare with what Keras loads where that need not be what the file holds; say where it cannot be compared."""
-    target = prepared.opened.target
-    like = _find_like(prepared)
-    doubt = find_doubt(target, _values(prepared), prepared.trusted, like) if isinstance(target, FileTarget) else ""
-    if not (doubt or is_worth_loading(target) or _has_hooks(target, like)):
-        return ()
-    notes: list[PlanWarning] = []
-    for temporary in temporaries:
-        if not output_of(temporary.name).has_groups:
-            continue
-        if not is_installed("keras"):
-            text = "cannot be compared with what Keras loads: Keras is not installed"
-            notes.append(PlanWarning("not-loaded", final_name(temporary), text))
-        elif doubt:
-            text = f"was not compared with what Keras loads: {doubt}"
-            notes.append(PlanWarning("not-loaded", final_name(temporary), text))
-        else:
-            from transferpipe.prove.reload import verify_loaded
-
-            model = _target_of(like) if like else target
-            own = classes_of(model, prepared.trusted).known
-            notes += verify_loaded(temporary, target, _values(prepared).value, own, model)
-    return tuple(notes)
-
-
-def _find_like(prepared: Prepared) -> FileSource | ModelSource | None:
-    """Return the source that has the classes of a target that is a file of weights alone."""
-    target = prepared.opened.target
-    return find_like(target.source, prepared.opened.sources.values()) if isinstance(target, FileTarget) else None
-
-
-def _has_hooks(target: Target, like: FileSource | ModelSource | None) -> bool:
-    """Tell whether classes of a file's configuration, or of the source that has its classes, load in their own way."""
-    if isinstance(like, ModelSource):
-        return like.model.loads_otherwise
-    file = like or (target.source if isinstance(target, FileTarget) else None)
-    return file is not None and any(True for _ in doubt_classes(find_own_classes(file.config)))
-
-
-def _target_of(source: FileSource | ModelSource) -> Target:
-    return source.model if isinstance(source, ModelSource) else FileTarget(source)
 
 
 def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, Any]:

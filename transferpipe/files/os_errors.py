@@ -29,6 +29,8 @@ _OF_THE_MACHINE = frozenset(
     if hasattr(errno, name)
 )
 _MORE_MEMORY = "close other programs, run fewer at once, or use a machine with more memory"
+_NO_ROOM = "make room, or save elsewhere"
+# What helps whatever is done with a file: nobody reads what no disk has room for, or lets be written.
 _FIXES: Mapping[int | None, str] = {
     getattr(errno, name): fix
     for name, fix in (
@@ -38,6 +40,10 @@ _FIXES: Mapping[int | None, str] = {
         ("EBUSY", "wait until no other program uses it, and run again"),
         ("ETXTBSY", "wait until no other program uses it, and run again"),
         ("ESTALE", "mount the network drive again, and run again"),
+        ("ENOSPC", _NO_ROOM),
+        ("EFBIG", _NO_ROOM),
+        ("EDQUOT", "remove files of your own from this disk, or save elsewhere"),
+        ("EROFS", "save elsewhere: nothing can be written to this disk"),
     )
     if hasattr(errno, name)
 }
@@ -48,20 +54,14 @@ def cannot_be_written(path: Path, error: OSError) -> FileError:
     code = error.errno
     if code in (errno.EACCES, errno.EPERM):
         fix = "save elsewhere, or change who may write there"
-    elif common := _fix_of_machine(code):
-        fix = common
-    elif code == errno.EROFS:
-        fix = "save elsewhere: nothing can be written to this disk"
     elif code == errno.ENAMETOOLONG:
         fix = "choose a shorter name"
     elif code in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP):
         fix = "choose another folder, or save elsewhere"
-    elif code == errno.EDQUOT:
-        fix = "remove files of your own from this disk, or save elsewhere"
     elif code == errno.EIO:
         fix = "check the disk, or save elsewhere"
-    else:  # no space left, a file larger than is allowed, and what no hint is known for
-        fix = "make room, or save elsewhere"
+    else:  # what no hint is known for may be a disk that says it in its own way
+        fix = _FIXES.get(code) or _NO_ROOM
     return FileError(Problem(str(path), f"cannot be written: {reason_of(error)}", fix))
 
 
@@ -70,20 +70,13 @@ def cannot_be_read(path: Path | str, error: OSError) -> FileError:
     code = error.errno
     if code in (errno.EACCES, errno.EPERM):
         fix = "check who may read it"
-    elif common := _fix_of_machine(code):
-        fix = common
     elif code in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG):
         fix = "check the path"
     elif code == errno.EIO:
         fix = "check the disk"
     else:
-        fix = "check the path and who may read it"
+        fix = _FIXES.get(code) or "check the path and who may read it"
     return FileError(Problem(str(path), f"cannot be read: {reason_of(error)}", fix))
-
-
-def _fix_of_machine(code: int | None) -> str:
-    """Return what helps where it does not matter what is done with a file; nothing where it does."""
-    return _FIXES.get(code, "")
 
 
 def refusal_of(error: BaseException) -> OSError | None:
@@ -139,14 +132,10 @@ def explain_machine_error(error: OSError | MemoryError) -> FileError | None:
     code = error.errno
     if code is None:
         return None
-    if common := _fix_of_machine(code):
-        fix = common
-    elif code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
-        fix = cannot_be_written(Path(), error).problems[0].fix
-    elif code == errno.EIO:
+    if code == errno.EIO:
         fix = "check the disk"
     else:
-        fix = "check the paths and who may read and write them"
+        fix = _FIXES.get(code) or "check the paths and who may read and write them"
     where = str(error.filename or error.filename2 or "a file of this run")  # a call may have its number alone
     return FileError(Problem(where, f"cannot be read or written: {reason_of(error)}", fix))
 

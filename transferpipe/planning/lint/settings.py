@@ -94,14 +94,13 @@ def _compare_heads(plan: Plan, sources: Mapping[str, Catalog]) -> Iterator[Setti
     """
     arranged = {alias: arrange_network(catalog) for alias, catalog in sources.items()}
     for a in plan.assignments:
-        name = WeightName(a.target)
-        if len(a.sources) != 1 or len(a.shape) != 3 or name.own != "kernel" or not name.layer.endswith("/query"):
+        if len(a.sources) != 1 or len(a.shape) != 3 or not a.target.endswith("/query/kernel"):
             continue
         (ref,) = a.sources
         for holder in arranged[ref.source].holders(ref.name)[:1]:
             stated = arranged[ref.source].network.by_name[holder].settings.get("num_heads")
             if type(stated) is int and stated != a.shape[1]:
-                layer = name.layer.removesuffix("/query")
+                layer = a.target.removesuffix("/query/kernel")
                 heads = str(stated), str(a.shape[1])
                 yield SettingDifference(a.rule, ref.source, holder, layer, "num_heads", *heads)
 
