@@ -17,7 +17,7 @@ from transferpipe.models.target import FileTarget, ModelTarget
 from transferpipe.planning.model import PlanWarning
 from transferpipe.planning.plan import Plan
 from transferpipe.prove.parity.arrays import read_arrays
-from transferpipe.prove.parity.causes.cause import NOT_FOUND
+from transferpipe.prove.parity.causes.told import NOT_FOUND
 from transferpipe.prove.parity.check import Case, check_parity, sha256_of
 from transferpipe.prove.parity.given import WHERE
 from transferpipe.prove.parity.keras_trace import KerasRunner
