@@ -155,7 +155,9 @@ def test_memory_and_what_libraries_say_without_a_code():
 
 
 @pytest.mark.follows(
-    "cannot_be_read: check who may read", "cannot_be_written: save elsewhere, or change", "explain_machine_error: check the disk"
+    "cannot_be_read: check who may read",
+    "cannot_be_written: save elsewhere, or change",
+    "explain_machine_error: check the disk",
 )
 def test_more_open_files_are_allowed(tmp_path):
     """What the message advises, by the same system call that `ulimit -n` makes."""

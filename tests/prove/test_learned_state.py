@@ -304,15 +304,31 @@ def test_statistics_of_another_shape():
 
 
 @pytest.mark.follows("_report_no_layer: take its layer: from=…")
-def test_given_statistics_for_an_adapted_layer():
-    with pytest.raises(RecipeError, match=r"'l' of .* has its statistics in its configuration, and l in weights"):
-        run(normalizing(1.0), model(normal), None, {"l": {"to": "l"}})
+@pytest.mark.parametrize(
+    ("rule", "keeping", "kept"),
+    [
+        ({"to": "l"}, "or keep it: from=null", {"l": {"to": "l", "from": None}}),
+        (
+            {"to": ".*"},
+            "or give this rule `except: ['l/mean', 'l/variance', 'l/count']`, and add a rule "
+            "{to: 'l/mean|l/variance|l/count', from: null}",
+            {
+                "all": {"to": ".*", "except": ["l/mean", "l/variance", "l/count"]},
+                "l": {"to": "l/mean|l/variance|l/count", "from": None},
+            },
+        ),
+    ],
+)
+def test_given_statistics_for_an_adapted_layer(rule, keeping, kept):
+    with pytest.raises(RecipeError, match=r"'l' of .* has its statistics in its configuration, and l in") as caught:
+        run(normalizing(1.0), model(normal), None, {"all": rule})
+    assert caught.value.problems[0].fix.endswith(keeping)
     target = normalizing(5.0)
-    run(normalizing(1.0), target, None, {"l": {"to": "l"}})
+    run(normalizing(1.0), target, None, {"all": rule})
     assert [m for m, _ in learned(target)] == [1.0]
     target = model(normal)
     before = learned(target)
-    run(normalizing(1.0), target, None, {"l": {"to": "l", "from": None}})
+    run(normalizing(1.0), target, None, kept)
     assert learned(target) == before
 
 

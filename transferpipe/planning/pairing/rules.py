@@ -211,7 +211,8 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
         fix = f"take its layer: from={layer}" if layer else f"let `to` match one weight: {wanted.unit.weights[0]}"
     elif _is_given(name, catalog) and pairing.target[wanted.unit.weights[0]].layer_class == NORMALIZATION:
         what = f"{name!r} of {catalog.label} has its statistics in its configuration, and {wanted.unit.name} in weights"
-        fix = f"build {wanted.unit.name} with values of its own for them, which the source's replace; or from=null"
+        keeping = advise_keeping(pairing.rule, list(wanted.unit.weights), pairing.target)
+        fix = f"build {wanted.unit.name} with values of its own for them, which the source's replace; or {keeping}"
     else:
         what = f"{catalog.label} has no layer {name!r} (for {wanted.unit.name})"
         first = next(iter(catalog.layers), None)
