@@ -150,6 +150,27 @@ def test_what_lookup_layers_learned_is_a_difference(tmp_path):
         assert difference.target_value == "4 terms, number 2 is 'x'"
 
 
+@pytest.mark.parametrize(
+    ("means", "variances", "shown"),
+    [
+        (([1.0, 2.5], [1.0, 2.0]), ([4.0, 4.0], [1.0, 1.0]), ("mean (1, 2.5)", "mean (1, 2)")),
+        (([1.0, 2.0], [1.0, 2.0]), ([4.0, 4.0], [4.0, 5.0]), ("variance (4, 4)", "variance (4, 5)")),
+        ((0.5, 1.5), (1.0, 1.0), ("mean 0.5", "mean 1.5")),
+        (([0.0] * 6, [1.0] * 6), ([1.0] * 6, [1.0] * 6), ("mean (0, 0, 0, 0, ...)", "mean (1, 1, 1, 1, ...)")),
+    ],
+)
+def test_given_statistics_are_a_difference(means, variances, shown):
+    models = []
+    for mean, variance in zip(means, variances, strict=True):
+        scale = keras.layers.Normalization(mean=mean, variance=variance, name="scale")
+        shape = (len(mean) if isinstance(mean, list) else 2,)
+        models.append(keras.Sequential([keras.Input(shape), scale, keras.layers.Dense(1, name="d")]))
+    models[1].set_weights(models[0].get_weights())
+    (difference,) = tp.diff(*models).settings.differences
+    assert (difference.target_layer, difference.setting) == ("scale", "statistics")
+    assert (difference.source_value, difference.target_value) == shown
+
+
 def test_the_same_bits_count(tmp_path):
     for name, zero in (("a", 0.0), ("b", -0.0)):
         save_file({"d/w": np.array([1, zero, np.nan], "float32")}, tmp_path / f"{name}.safetensors")

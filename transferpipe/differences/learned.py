@@ -1,4 +1,4 @@
-"""Comparing what lookup layers learned beside weights: vocabularies, and boundaries of bins."""
+"""Comparing what preprocessing layers learned beside weights: vocabularies, boundaries of bins, and statistics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from transferpipe.planning.model import SettingDifference, StateMove
 from transferpipe.save.learned_state import read_state
 from transferpipe.weights.spec import Source
+
+_MOST_SHOWN = 4  # channels of an image have no more; a row is a line
 
 
 def compare_learned(moves: Sequence[StateMove], here: Source, there: Source) -> Iterator[SettingDifference | None]:
@@ -38,7 +40,19 @@ def compare_learned(moves: Sequence[StateMove], here: Source, there: Source) -> 
 
 
 def _words(values: Sequence[Any], at: int, kind: str) -> str:
+    if kind == "statistics":
+        return f"{('mean', 'variance')[at]} {_shorten(values[at])}" if values else "none"
     noun = "terms" if kind == "vocabulary" else "values"
     # Counted from one, and left out where a term is long: a row is a line.
     shown = f", number {at + 1} is {values[at]!r}" if at < len(values) else ""
     return f"{len(values):,} {noun}{shown if len(shown) < 80 else ''}"
+
+
+def _shorten(values: Any) -> str:
+    """Return means or variances, of many channels the first; none of them where they have several axes."""
+    if not isinstance(values, tuple):
+        return f"{values:g}"
+    if any(isinstance(value, tuple) for value in values):
+        return f"of {len(values):,} rows"
+    shown = ", ".join(f"{value:g}" for value in values[:_MOST_SHOWN])
+    return f"({shown}{', ...' if len(values) > _MOST_SHOWN else ''})"

@@ -154,3 +154,29 @@ def test_a_search_of_recurrent_layers_is_ended_sooner(monkeypatch, tmp_path):
     with pytest.raises(tp.VerificationError, match=r"tried, .*gate order.* \(the search ended after 12 experiments\)"):
         tp.transfer(target, target, mapping={"all": {"to": ".*"}}, verify={"parity": check})
     assert len(runs) < 20
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "cause"),
+    [
+        (
+            layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0], name="l"),
+            layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 1.0, 1.0], name="l"),
+            "variance of l: [1.0, 1.0, 1.0], the original has [4.0, 5.0, 6.0]; with that the values agree",
+        ),
+        (
+            layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0], name="l"),
+            layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0], invert=True, name="l"),
+            "invert of l: True, the original has False; with that the values agree",
+        ),
+        (
+            layers.EinsumDense("ab,bc->ac", (3,), name="l"),
+            layers.EinsumDense("ab,cb->ac", (3,), name="l"),
+            "equation of l: ab,cb->ac, the original has ab,bc->ac; with that the values agree",
+        ),
+    ],
+)
+def test_any_setting_that_both_configurations_tell_may_be_the_cause(one, other, cause):
+    original, target = (net((3,), layer, layers.Dense(2, name="d")) for layer in (one, other))
+    target.set_weights(original.get_weights())
+    assert tp.parity(original, target).cause.startswith(cause)
