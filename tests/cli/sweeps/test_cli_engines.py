@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -86,6 +87,7 @@ def scaled(here, recipe):
         "from transferpipe.score.result import Score\n\n"
         "def size(model, better=True):\n"
         "    with open('calls.txt', 'a') as calls:\n        calls.write('x\\n')\n"
+        "    assert better != []\n"
         "    return Score(float(abs(model.get_weights()[0]).sum()), 'size', better, 'heuristic', 0.0)\n"
     )
     recipe(
@@ -153,10 +155,37 @@ def test_a_trial_that_cannot_be_planned_is_an_entry_that_failed(cli, here, scale
         (["sweep.drop=[{seed: 1}]"], "sweep.drop: does not go with a sweeper"),
         (["seed=range(3)"], "seed: cannot be chosen: the sweeper would pick the luckiest seed"),
         (["seed=1,2"], "to average: score=finetune"),
+        (["sweep.against=own"], "sweep.against: there is no variant called 'own'"),
+        (["sweep.when={vars.x: {vars.z: 1}}"], "sweep.when.vars.x.vars.z: nothing else in this sweep gives it a value"),
+        (["hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials: 0 is not a whole number of at least 1"),
+        (["hydra.sweeper.n_trials=many"], "hydra.sweeper.n_trials: 'many' is not a whole number"),
     ],
 )
 def test_what_does_not_go_with_optuna_is_refused(refuses, scaled, words, said):
     refuses(2, [*OPTUNA, *words], said)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param("sweep.limit=3", marks=pytest.mark.follows("_check_total: give fewer, or allow")),
+        pytest.param("hydra.sweeper.direction=up", marks=pytest.mark.follows("check_search: leave it out: it")),
+    ],
+)
+def test_a_search_runs_with_what_its_refusal_advises(cli, scaled, wrong):
+    refused = cli(*OPTUNA, wrong)
+    assert (refused.status, cli(*OPTUNA, *re.findall(r"allow it: (\S+)", refused.err)).status) == (2, 0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_search_is_steered_as_any_sweep(cli, here, scaled):
+    for words, left in (("sweep.budget=0", 4), ("sweep.fail_fast=true", 3)):
+        answer = cli(*OPTUNA, "score.better=[]", words)
+        assert f"stopped  by {words.partition('=')[0]}: {left} of 4 trials were not begun; repeat" in answer.out
+    (here / "calls.txt").unlink()
+    assert cli(*OPTUNA, "score.better=[]", "sweep.retries=1", "hydra.sweeper.n_trials=1").status == 3
+    assert len((here / "calls.txt").read_text().split()) == 2
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

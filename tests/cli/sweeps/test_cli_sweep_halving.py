@@ -43,7 +43,7 @@ def test_the_better_half_goes_on_and_rows_say_where_the_others_stopped(cli, here
     answer = cli(*ARGV)
     assert answer.status == 0, answer.err
     assert calls(here) == ALL
-    assert "halving  over epochs: settings 4 to 2, 2 to 4, 1 to 8; 24 epochs a seed at most, 32 without" in answer.out
+    assert "halving  over epochs: settings 4 to 2, 2 to 4, 1 to 8; about 24 epochs a seed, 32 without" in answer.out
     printed = [line for line in answer.out.splitlines() if line.startswith(("rung ", "halved "))]
     assert printed == [
         "rung     1 of 3: 4 settings, 2 epochs",
@@ -131,7 +131,7 @@ def test_shares_of_the_training_examples(cli, here):
 
 def test_a_dry_run_says_what_it_will_cost(cli, here):
     answer = cli(*ARGV, "seed=range(2)", "--dry-run")
-    assert "24 epochs a seed at most, 32 without halving" in answer.out
+    assert "about 24 epochs a seed, 32 without halving" in answer.out
     assert not (here / OUT).exists()
 
 

@@ -28,8 +28,8 @@ def mine(recipe):
 def variants(cli):
     """Return a function that plans a sweep and returns its variants."""
 
-    def plan(*words, flags=("sweep", "--dry-run")):
-        answer = cli(*flags, "recipe=mine", *words, "--json")
+    def plan(*words, flags=("sweep", "--dry-run"), recipe=("recipe=mine",)):
+        answer = cli(*flags, *recipe, *words, "--json")
         assert answer.status == 0, answer.err
         return json.loads(answer.out)["variants"]
 
@@ -165,3 +165,24 @@ def test_only_the_command_line_raises_the_limit(cli, refuses, recipe, limit):
     refuses(2, ["sweep", "recipe=mine", "--dry-run"], f"more than sweep.limit={min(limit, 200)}")
     answer = cli("sweep", "recipe=mine", "--dry-run", "sweep.limit=201")
     assert answer.status == 0, answer.err
+
+
+def test_patterns_are_keys_inside_of_named_variants(cli, variants, here):
+    (here / "recipes" / "sweep").mkdir()
+    text = "# @package _global_\nsweep: {variants: {a: {+save.names: {'(hidden)/(bias)': 'x.\\2'}}, b: {}}}\n"
+    (here / "recipes" / "sweep" / "named.yaml").write_text(text)
+    found = variants("sweep=named")
+    assert found[0]["checksum"] == _plan(cli, r"+save.names={\(hidden\)/\(bias\):x.bias}")["checksum"]
+    assert found[1]["checksum"] == _plan(cli)["checksum"] != found[0]["checksum"]
+
+
+@pytest.mark.follows("_key_in_override: vary whole recipes instead:")
+def test_a_key_that_no_override_can_hold(refuses, recipe, variants, here):
+    named = "save: {path: out.safetensors, names: {'hidden/(?P<n>bias)': 'x.NAME'}}\n"
+    recipe(RECIPE.replace("save: {path: out.safetensors}\n", named.replace("NAME", "1")), "A")
+    recipe(RECIPE.replace("save: {path: out.safetensors}\n", named.replace("NAME", "2")), "B")
+    (here / "recipes" / "sweep").mkdir()
+    text = "# @package _global_\nsweep: {variants: {a: {+save.names: {'hidden/(?P<n>bias)': x.1}}}}\n"
+    (here / "recipes" / "sweep" / "named.yaml").write_text(text)
+    refuses(2, ["sweep", "recipe=mine", "sweep=named"], "hidden/(?P<n>bias): < > cannot stand in a key", "recipe=A,B")
+    assert len({v["checksum"] for v in variants("recipe=A,B", recipe=())}) == 2

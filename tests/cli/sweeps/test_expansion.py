@@ -171,7 +171,7 @@ def test_a_key_cannot_vary_twice():
         expand(Axes((), {"seed": ("0", "1")}), {"one": {"seed": 1}}, [])
 
 
-@pytest.mark.parametrize("value", ["a b", "null", "true", "1", "1e3", "it's", "^enc/(.*)", "", "a,b", ["x", {"k": None}], 1.5, None, "inf", "a\\d", "b\\'c", "\\"])  # fmt: skip
+@pytest.mark.parametrize("value", ["a b", "null", "true", "1", "1e3", "it's", "^enc/(.*)", "", "a,b", ["x", {"k": None}], 1.5, None, "inf", "a\\d", "b\\'c", "\\", float("-inf"), {r"enc/(\d+)\.w": {"[ab]{2}": "x"}, " a:b=c, d ": 1, "\\": 2}])  # fmt: skip
 def test_overrides_mean_what_a_file_says(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,9 @@ from transferpipe.text.numbers import natural_key
 _MOST_VALUES = 10_000
 # Hydra's grammar knows no other letters outside of quotes.
 _PLAIN = re.compile(r"[A-Za-z_][\w./+-]*", re.ASCII)
+
+# All of Hydra's lexer for what is not quoted, with what a backslash makes part of it.
+_IN_KEYS = re.compile(r"[\w/+.$%*@?|\\(){}\[\]:=, \t-]", re.ASCII)
 
 Choice = tuple[str, str]
 """A key and its value, both as they stand in an override."""
@@ -120,15 +124,15 @@ def expand(
     """
     fixed = values_by_key(axes.fixed)
     _check_keys(axes, variants, drop, fixed)
-    _check_conditions(axes, variants, when, fixed)
+    check_conditions(axes, variants, when, fixed)
     explicit = [((NAMED, name), *_choices(values)) for name, values in variants.items()] or [()]
     products = itertools.product(*([(key, value) for value in values] for key, values in axes.axes.items()))
     every = [(*one, *other) for other in products for one in explicit]
     if when:
-        conditions = {key: _rule(rule) for key, rule in when.items()}
-        every = list(dict.fromkeys(_where_it_varies(chosen, fixed, conditions) for chosen in every))
+        conditions = conditions_of(when)
+        every = list(dict.fromkeys(where_it_varies(chosen, fixed, conditions) for chosen in every))
     rules = [_rule(rule) for rule in drop]
-    left = [chosen for chosen in every if not any(_fits({**fixed, **dict(chosen)}, rule) for rule in rules)]
+    left = [chosen for chosen in every if not any(fits({**fixed, **dict(chosen)}, rule) for rule in rules)]
     if not left:
         raise RecipeError(Problem("sweep.drop", "leaves no variant", "drop fewer combinations"))
     return left
@@ -138,28 +142,38 @@ def _rule(rule: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {key: [_meaning(as_override(value)) for value in _as_list(values)] for key, values in rule.items()}
 
 
-def _where_it_varies(
+def conditions_of(when: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[Any]]]:
+    """Return conditions in a form that `fits` compares: by axis and other key, what the values mean."""
+    return {key: _rule(rule) for key, rule in when.items()}
+
+
+def where_it_varies(
     chosen: tuple[Choice, ...], fixed: Mapping[str, str], conditions: Mapping[str, dict[str, list[Any]]]
 ) -> tuple[Choice, ...]:
     """Return a combination without the axes whose condition it does not meet, nor those that depend on these."""
     # An axis that falls away may be the condition of another: until none does.
     while True:
         have = {**fixed, **dict(chosen)}
-        left = tuple((k, v) for k, v in chosen if k not in conditions or _fits(have, conditions[k]))
+        left = tuple((k, v) for k, v in chosen if k not in conditions or fits(have, conditions[k]))
         if left == chosen:
             return chosen
         chosen = left
 
 
-def _check_conditions(
+def check_conditions(
     axes: Axes, variants: Mapping[str, Any], when: Mapping[str, Mapping[str, Any]], fixed: Mapping[str, str]
 ) -> None:
-    problems = Problems()
-    known = [*axes.axes, *fixed, *(key for values in variants.values() for key in values or ())]
+    """Refuse conditions of keys that do not vary, or on keys without a value.
+
+    Raises:
+        RecipeError: with every such key.
+    """
+    problems, varied = Problems(), [*axes.axes, *axes.open]
+    known = [*varied, *fixed, *(key for values in variants.values() for key in values or ())]
     known += [NAMED] if variants else []
     for key, rule in when.items():
-        if key not in axes.axes:
-            what = f"is not an axis of this sweep, whose axes are {', '.join(axes.axes) or 'none'}"
+        if key not in varied:
+            what = f"is not an axis of this sweep, whose axes are {', '.join(varied) or 'none'}"
             problems.add(f"sweep.when.{key}", what)
         for other in rule:
             if other not in known or other == key:
@@ -202,7 +216,8 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _fits(have: Mapping[str, str], rule: Mapping[str, list[Any]]) -> bool:
+def fits(have: Mapping[str, str], rule: Mapping[str, list[Any]]) -> bool:
+    """Tell whether every key of a rule has one of the values that the rule gives it."""
     return all(k in have and _meaning(have[k]) in values for k, values in rule.items())
 
 
@@ -287,14 +302,27 @@ def as_override(value: Any) -> str:
 
     >>> as_override([1, "a b", {"k": None}])
     "[1,'a b',{k:null}]"
+
+    Raises:
+        RecipeError: a key of a mapping has characters that Hydra's grammar knows in quotes only, and no key has quotes.
     """
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{k}:{as_override(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{_key_in_override(k)}:{as_override(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(as_override(v) for v in value) + "]"
     if not isinstance(value, str):
-        return json.dumps(value)
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else json.dumps(value)
     if _PLAIN.fullmatch(value) and value.lower() not in ("null", "true", "false", "inf", "nan"):
         return value
     # A backslash stands for itself unless a quote follows.
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
+
+
+def _key_in_override(key: Any) -> str:
+    """Return a key of a mapping, such as a pattern, with a backslash before what the grammar would take for its own."""
+    if not isinstance(key, str):
+        return str(as_override(key))
+    if foreign := sorted({*re.sub(_IN_KEYS, "", key)}):
+        what = f"{' '.join(foreign)} cannot stand in a key inside of the values of an axis or a named variant"
+        raise RecipeError(Problem(key, what, "vary whole recipes instead: recipe=A,B"))
+    return re.sub(r"[\\(){}\[\]:=,]|^[ \t]+|[ \t]+$", lambda m: "".join(f"\\{c}" for c in m[0]), key)

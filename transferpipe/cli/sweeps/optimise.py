@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from transferpipe.cli.compose.resolving import find_cause, resolve
 from transferpipe.cli.sweeps.engines import QUIET
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
-from transferpipe.cli.sweeps.search import Outcome, Report, check_search, is_ours, pruner_text, search
-from transferpipe.cli.sweeps.workers import run_with_page
+from transferpipe.cli.sweeps.search import Outcome, Report, Search, check_search, is_ours, pruner_text, search
+from transferpipe.cli.sweeps.space import Space
+from transferpipe.cli.sweeps.workers import Terms, run_steered
 from transferpipe.errors import Problem, Problems, RecipeError, TransferError
 from transferpipe.execute.epoch_reports import Judge, judged
 from transferpipe.execute.prepare import prepare
@@ -50,19 +51,25 @@ _ABSENT = object()
 _TRIALS = ".trials"  # folders that Hydra makes for its own; results lie beside each other, named by what they are
 
 
-def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str]) -> None:
+def optimise(base: Composed, space: Space, folder: Path, terms: Terms) -> None:
     """Let the chosen sweeper decide what to try.
 
     A trial that was finished before, with the same values, is not repeated: it returns the score that it had. One that
     cannot be planned has a folder too, with the result that says so.
 
+    Args:
+        base: the recipe without what varies.
+        space: what is chosen from.
+        folder: the sweep's.
+        terms: by which trials are run.
+
     Raises:
         TransferError: the sweeper refuses what it is given.
     """
-    config = _config(base, folder)
-    trials = _Trials(str(folder), tuple(trusted), (*axes.axes, *axes.open), _is_free(base), _total(config))
+    config, axes = _config(base, folder), space.axes
+    trials = _Trials(str(folder), terms, (*axes.axes, *axes.open), _is_free(base), _total(config))
     if is_ours(config):
-        _search(base, axes, config, trials)
+        _search(base, space, config, trials)
         return
     task = functools.partial(_trial, trials)
     logging.disable(logging.CRITICAL)  # every trial is told of here, its failure too
@@ -78,27 +85,36 @@ def optimise(base: Composed, axes: Axes, folder: Path, trusted: Collection[str])
         logging.disable(logging.NOTSET)
 
 
-def _search(base: Composed, axes: Axes, config: DictConfig, trials: _Trials) -> None:
-    variants, fixed = base.composer.variants(axes.fixed), values_by_key(axes.fixed)
+def _search(base: Composed, space: Space, config: DictConfig, trials: _Trials) -> None:
+    said = space.axes.fixed
+    variants, fixed = base.composer.variants(said), values_by_key(said)
+    steering, folder, shown = trials.terms.steering, Path(trials.folder), space.axes.shown
 
     def attempt(number: int, values: Mapping[str, str], report: Report) -> Outcome:
         choices = [f"{key}={value}" for key, value in values.items()]
         settings = {**fixed, **values}
         label = f"[{number + 1}/{trials.total}] {' '.join(choices)}"
         try:
-            recipe = variants.compose(choices).recipe
+            composed = variants.compose(choices)
+            recipe = composed.recipe
             check_saves_inside(recipe)
+            if shown and shown not in settings and (x := composed.value_of(shown)) is not None:
+                settings[shown] = as_override(x)  # a variable that is computed from what was chosen
             judging = _Judging(
                 lambda said: report(said.epoch, _sign(trials, said.value, said.higher_is_better)), pruner
             )
             result = _result(Variant(recipe, settings), trials, judging if pruner else None)
         except TransferError as error:
-            result = _record_refused(Variant({}, settings), Path(trials.folder), error)
+            result = _record_refused(Variant({}, settings), trials, error)
         return Outcome(_report_trial(trials, label, result), result["status"] == PRUNED)
 
     pruner = pruner_text(config)
-    search(config, axes, int(base.data.get("seed") or 0), Path(trials.folder), attempt)
-    results = [e.result for e in entries_in(Path(trials.folder)) if e.result]
+    wanted = Search(config.hydra.sweeper, space, int(base.data.get("seed") or 0), folder)
+    left = search(wanted, attempt, lambda: bool(steering.stop_reason(folder)))
+    if left:
+        what = f"{left} of {trials.total} trials were not begun; repeat the command to go on"
+        print(f"stopped  by {steering.stop_reason(folder)}: {what}", flush=True)
+    results = [e.result for e in entries_in(folder) if e.result]
     if pruner and results and not any(read_reported_epochs(result) for result in results):
         print("pruned   nothing: the score does not report its epochs, as finetune does", flush=True)
 
@@ -151,12 +167,14 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
     Raises:
         RecipeError: with everything that does not go.
     """
-    problems = Problems()
+    problems, ours = Problems(), is_ours(base.config)
     if base.data.get("score") is None:
         problems.add("score", "a sweeper needs a number to optimise", "give the recipe a `score`")
     check_search(base.config, problems)
-    given = {key: getattr(settings, key) for key in ("controls", "variants", "drop", "halving")}
-    for key in (key for key, value in given.items() if value):
+    _check_total(base, settings, problems)
+    # A sweeper of others asks nobody whether it is to go on, or whether a key varies.
+    never = ("controls", "variants", "drop", "halving", *(() if ours else ("when", "budget", "fail_fast")))
+    for key in (key for key in never if getattr(settings, key) not in (None, False, (), {})):
         what = "does not go with a sweeper that chooses the variants as it goes"
         fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
         problems.add(f"sweep.{key}", what, fix)
@@ -166,6 +184,17 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
         fix += "; to average: score=finetune score.repeats=5"
         problems.add(SEED, what, fix)
     problems.raise_as(RecipeError)
+
+
+def _check_total(base: Composed, settings: SweepSettings, problems: Problems) -> None:
+    """Note if there would be more trials than the sweep allows: its own limit, where it has one.
+
+    The number of trials itself is only the command line's to say.
+    """
+    total = _total(base.config)
+    if base.sweep.get("limit") is not None and total is not None and total > settings.limit:
+        what = f"{total:,} trials are more than sweep.limit={settings.limit:,}"
+        problems.add("hydra.sweeper.n_trials", what, f"give fewer, or allow it: sweep.limit={total}")
 
 
 def _config(base: Composed, folder: Path) -> DictConfig:
@@ -216,14 +245,14 @@ class _Trials:
 
     Attributes:
         folder: the sweep's.
-        trusted: packages that the recipe may name.
+        terms: by which they are run.
         keys: what the sweeper chooses.
         free: whether the direction is ours to choose.
         total: how many there will be, where that is known.
     """
 
     folder: str
-    trusted: tuple[str, ...]
+    terms: Terms
     keys: tuple[str, ...]
     free: bool
     total: int | None
@@ -237,21 +266,21 @@ def _trial(trials: _Trials, config: DictConfig) -> float:
     try:
         result = _result(_variant(config, settings), trials)
     except TransferError as error:
-        result = _record_refused(Variant({}, settings), Path(trials.folder), error)
+        result = _record_refused(Variant({}, settings), trials, error)
     value = _report_trial(trials, label, result)
     if value is None:
         raise TransferError([Problem(label, in_short(result.get("problems", ())))])
     return value
 
 
-def _record_refused(variant: Variant, folder: Path, error: TransferError) -> Result:
+def _record_refused(variant: Variant, trials: _Trials, error: TransferError) -> Result:
     """Leave the variant, which cannot be planned, and why, in a folder named by its settings."""
     digest = hashlib.sha256(json.dumps(variant.settings, sort_keys=True).encode()).hexdigest()[:10]
-    own = folder / f"v{digest}"
+    own = Path(trials.folder) / f"v{digest}"
     write_variant(own, Planned(variant, "", own.name, (0, 0)))
     result = {**failed([str(problem) for problem in error.problems], error.status), "seconds": 0}
     write_text(own / RESULT, result_text(result))
-    return result
+    return trials.terms.steering.run(own, lambda: result)  # it is a failure as any other
 
 
 def _variant(config: DictConfig, settings: dict[str, str]) -> Variant:
@@ -270,7 +299,7 @@ def _result(variant: Variant, trials: _Trials, judging: _Judging | None = None) 
         trials: what all have in common.
         judging: how it may be ended early; None where it is not.
     """
-    found = planned(variant, prepare(read_recipe(variant.recipe), trials.trusted))
+    found = planned(variant, prepare(read_recipe(variant.recipe), trials.terms.trusted))
     own = Path(trials.folder) / found.key
     write_variant(own, found)
     known = read_result(own)
@@ -289,6 +318,6 @@ def _result(variant: Variant, trials: _Trials, judging: _Judging | None = None) 
                 judging.judge(told)  # the study compares others with it, as it did then
         return known
     if judging is None:
-        return run_with_page(own, trials.trusted)
+        return run_steered(own, trials.terms)
     with judged(judging.judge, judging.by):
-        return run_with_page(own, trials.trusted)
+        return run_steered(own, trials.terms)

@@ -158,8 +158,8 @@ def plan_sweep(
     chosen = expand(axes, settings.variants, settings.drop, settings.when)
     _check_number(len(chosen), limit)
     name, folder = place_of(base)
-    fixed = {**_files(base, axes), **values_by_key(axes.fixed)}
-    check_named(settings, [*fixed, *axes.axes, *axes.open, *(f"vars.{name}" for name in base.variables)])
+    fixed = fixed_of(base, axes)
+    check_shown(base, axes, settings)
     composed, broken = _compose(base.composer, chosen, replace(axes, shown=settings.x), fixed)
     if settings.halving:
         _check_free(settings, (*values_by_key(axes.fixed), *axes.axes))
@@ -177,6 +177,16 @@ def plan_sweep(
     everything = (*variants, *planned_controls)
     notes = tuple(unmet(axes, settings.variants, settings.drop, settings.when))
     return SweepPlan(name, folder, everything, (*broken, *unplanned, *unsafe), tuple(inapplicable), notes)
+
+
+def check_shown(base: Composed, axes: Axes, settings: SweepSettings) -> None:
+    """Refuse settings that name a key or a variant that the sweep has not.
+
+    Raises:
+        RecipeError: with every such setting.
+    """
+    variables = (f"vars.{name}" for name in base.variables)
+    check_named(settings, [*fixed_of(base, axes), *axes.axes, *axes.open, *variables])
 
 
 def plan_rung(
@@ -317,10 +327,11 @@ def check_saves_inside(recipe: Mapping[str, Any]) -> None:
             raise RecipeError(Problem("save", what, f"each has a folder of its own: save.path={PurePath(path).name}"))
 
 
-def _files(base: Composed, axes: Axes) -> dict[str, str]:
-    """Return the recipe and the rules that were chosen, also where the command line leaves them to a default."""
+def fixed_of(base: Composed, axes: Axes) -> dict[str, str]:
+    """Return what holds for every variant, with the recipe and the rules, also where they were left to a default."""
     choices = base.config.hydra.runtime.choices
-    return {key: str(choices[key]) for key in ("recipe", "mapping") if choices.get(key) and key not in axes.axes}
+    files = {key: str(choices[key]) for key in ("recipe", "mapping") if choices.get(key) and key not in axes.axes}
+    return {**files, **values_by_key(axes.fixed)}
 
 
 def place_of(base: Composed) -> tuple[str, Path]:

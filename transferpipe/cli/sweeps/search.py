@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import DictConfig
 
-from transferpipe.cli.sweeps.expansion import Axes
+from transferpipe.cli.sweeps.space import Space, check_same_space
 from transferpipe.errors import Problem, Problems, RecipeError
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.packages import missing_package
+from transferpipe.sweep.running.job import RESULT
 
 TARGET = "transferpipe.cli.sweeps.search"
 """What `conf/hydra/sweeper/optuna.yaml` names in place of a class of Hydra's."""
 _PRUNERS = ("median", "halving")
+_DIRECTIONS = ("maximize", "minimize")
 # What a stored study keeps: of a trial the folder of its sweep, of the study the trials that were cut off.
 _PLACE, _CUT_OFF = "transferpipe_folder", "transferpipe_cut_off"
 _SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler"}
@@ -56,52 +56,63 @@ def is_ours(config: DictConfig) -> bool:
     return str(config.hydra.sweeper._target_) == TARGET
 
 
-def search(config: DictConfig, axes: Axes, seed: int, folder: Path, attempt: Try) -> None:
-    """Try values until the study has as many trials as its settings say.
+@dataclass(frozen=True)
+class Search:
+    """A search that is to be made.
+
+    Attributes:
+        settings: `hydra.sweeper` of the composed configuration.
+        space: what is chosen from.
+        seed: of the sampler.
+        folder: of the sweep, whose name the study has where the settings give none.
+    """
+
+    settings: DictConfig
+    space: Space
+    seed: int
+    folder: Path
+
+
+def search(wanted: Search, attempt: Try, is_over: Callable[[], bool]) -> int:
+    """Try values until the study has as many trials as its settings say, and return how many of these were not begun.
 
     Without a storage the same command asks for the same values again, so that what is finished is not repeated. With
     one, the study goes on where it stood, first with what was cut off.
 
     Args:
-        config: the composed configuration; `hydra.sweeper` has the settings.
-        axes: what varies.
-        seed: of the sampler.
-        folder: of the sweep, whose name the study has where the settings give none.
+        wanted: the search.
         attempt: runs a trial.
+        is_over: asked before each trial whether none is to be begun any more.
 
     Raises:
-        RecipeError: an interval is wrong, or Optuna is not installed.
+        RecipeError: an interval is wrong, the study cannot be opened or goes by other settings, or Optuna is not
+            installed.
     """
     try:
         import optuna
     except ImportError as error:
         raise missing_package("hydra/sweeper", "this sweeper", "optuna", error=error) from error
-    settings = config.hydra.sweeper
+    settings = wanted.settings
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space: dict[str, Any] = {
-        key: optuna.distributions.CategoricalDistribution(values) for key, values in axes.axes.items()
-    }
-    space |= {key: _distribution(optuna, key, text) for key, text in axes.open.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what Optuna calls experimental or is going to rename
-        study = optuna.create_study(
-            storage=settings.storage,
-            study_name=settings.study_name or folder.name,
-            direction=settings.direction or "maximize",
-            pruner=_pruner(optuna, settings),
-            load_if_exists=True,
-        )
-        place = str(folder.resolve())
+        study = _open_study(optuna, wanted)
+        check_same_space(study, wanted.space)
+        place = str(wanted.folder.resolve())
         done = _take_up(optuna, study, place)
-        study.sampler = getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=_seed_of(seed, len(study.trials)))
+        _check_left(study, done, wanted)
+        seed = _seed_of(wanted.seed, len(study.trials))
+        study.sampler = getattr(optuna.samplers, _SAMPLERS[settings.sampler])(seed=seed)
         for number in range(done, settings.n_trials):
+            if is_over():
+                return int(settings.n_trials) - number
             # A trial has its place from the first, so that one whose process is killed at once is found again, too.
             if not any(trial.state == optuna.trial.TrialState.WAITING for trial in study.trials):
                 study.enqueue_trial({}, user_attrs={_PLACE: place})
-            trial = study.ask(space)
+            trial = study.ask()
             trial.set_user_attr(_PLACE, place)  # one that waited may be of another folder
+            values = wanted.space.choose(trial)
             with _report_interruption(optuna, study, trial):
-                values = {key: str(value) for key, value in trial.params.items()}
                 outcome = attempt(number, values, functools.partial(_report, trial))
                 raise_if_interrupted()
             states = optuna.trial.TrialState
@@ -109,6 +120,48 @@ def search(config: DictConfig, axes: Axes, seed: int, folder: Path, attempt: Try
                 study.tell(trial, outcome.value)
             else:
                 study.tell(trial, state=states.PRUNED if outcome.is_pruned else states.FAIL)
+    return 0
+
+
+def _open_study(optuna: Any, wanted: Search) -> Any:
+    """Return the study, which may be one that is stored.
+
+    Raises:
+        RecipeError: its storage cannot be opened, or it goes by another direction.
+    """
+    settings, direction = wanted.settings, wanted.settings.direction or "maximize"
+    try:
+        study = optuna.create_study(
+            storage=settings.storage,
+            study_name=settings.study_name or wanted.folder.name,
+            direction=direction,
+            pruner=_pruner(optuna, settings),
+            load_if_exists=True,
+        )
+    except Exception as error:  # of the database's own library
+        if settings.storage is None:
+            raise
+        said = str(error).splitlines() or [type(error).__name__]
+        what = f"the study cannot be opened: {said[0]}"
+        fix = "write the address of a database, such as sqlite:///study.db"
+        raise RecipeError(Problem("hydra.sweeper.storage", what, fix)) from error
+    _check_direction(study, direction)
+    return study
+
+
+def _check_direction(study: Any, wanted: str) -> None:
+    if (stored := study.direction.name.lower()) != wanted:
+        what = f"the study {study.study_name!r} that is stored goes by {stored}, not {wanted}"
+        fix = "begin another study beside it: hydra.sweeper.study_name=NAME"
+        raise RecipeError(Problem("hydra.sweeper.direction", what, fix))
+
+
+def _check_left(study: Any, done: int, wanted: Search) -> None:
+    """Refuse to do nothing, without a word, in a folder that has none of the trials that the study has had."""
+    if done >= wanted.settings.n_trials and not any(wanted.folder.glob(f"*/{RESULT}")):
+        what = f"the study {study.study_name!r} that is stored has had {done} trials, none of them in {wanted.folder}"
+        fix = f"go on with it by hydra.sweeper.n_trials={done + wanted.settings.n_trials}, or begin another study"
+        raise RecipeError(Problem("hydra.sweeper.n_trials", what, f"{fix}: hydra.sweeper.study_name=NAME"))
 
 
 def _take_up(optuna: Any, study: Any, place: str) -> int:
@@ -154,7 +207,10 @@ def check_search(config: DictConfig, problems: Problems) -> None:
         problems.add("hydra.sweeper.sampler", f"{settings.sampler!r} is none of {', '.join(_SAMPLERS)}")
     if settings.pruner and settings.pruner not in _PRUNERS:
         problems.add("hydra.sweeper.pruner", f"{settings.pruner!r} is none of {', '.join(_PRUNERS)}")
-    for key in ("startup_trials", "prune_after"):
+    if settings.direction not in (None, *_DIRECTIONS):
+        what = f"{settings.direction!r} is none of {', '.join(_DIRECTIONS)}"
+        problems.add("hydra.sweeper.direction", what, "leave it out: it goes by the score")
+    for key in ("n_trials", "startup_trials", "prune_after"):
         number = settings[key]
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             problems.add(f"hydra.sweeper.{key}", f"{number!r} is not a whole number of at least 1")
@@ -183,15 +239,3 @@ def _report_interruption(optuna: Any, study: Any, trial: Any) -> Any:
         study.enqueue_trial(trial.params)
         study.set_user_attr(_CUT_OFF, [*study.user_attrs.get(_CUT_OFF, []), trial.number])
         raise
-
-
-def _distribution(optuna: Any, key: str, text: str) -> Any:
-    value = OverridesParser.create().parse_override(f"{key}={text}").value()
-    if not isinstance(value, IntervalSweep) or value.start is None or value.end is None:
-        raise RecipeError(Problem(key, f"{text!r} is not an interval"))
-    whole = isinstance(value.start, int) and isinstance(value.end, int)
-    kind = optuna.distributions.IntDistribution if whole else optuna.distributions.FloatDistribution
-    try:
-        return kind(value.start, value.end, log="log" in value.tags)
-    except ValueError as error:
-        raise RecipeError(Problem(key, f"{text!r} is not an interval: {error}")) from error

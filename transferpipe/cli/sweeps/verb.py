@@ -12,13 +12,14 @@ from typing import Any
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
 from transferpipe.cli.sweeps.engines import Engine, engine_of, leave_missing_pages
-from transferpipe.cli.sweeps.expansion import Axes
+from transferpipe.cli.sweeps.expansion import Axes, unmet
 from transferpipe.cli.sweeps.left_out import left_out, report_broken, tell_stale, with_stale
 from transferpipe.cli.sweeps.logs import Logs, then_record
 from transferpipe.cli.sweeps.optimise import check_interval, check_optimising, optimise
-from transferpipe.cli.sweeps.plan import place_of, plan_rung, plan_sweep, read_sweep
+from transferpipe.cli.sweeps.plan import check_shown, fixed_of, place_of, plan_rung, plan_sweep, read_sweep
 from transferpipe.cli.sweeps.progress import planning_progress, sweep_progress
 from transferpipe.cli.sweeps.results import PAGE, table_of, with_results_now, write_results, written_now_and_then
+from transferpipe.cli.sweeps.space import Space
 from transferpipe.cli.sweeps.workers import Terms
 from transferpipe.cli.terminal import in_colour, muted, width
 from transferpipe.cli.verbs import DRY_RUN, JSON, Arguments
@@ -92,19 +93,28 @@ def _optimise(
         if flag in arguments.flags:
             raise RecipeError(Problem(flag, "does not go with a sweeper that chooses the variants as it goes"))
     check_optimising(base, axes, settings)
+    check_shown(base, axes, settings)
+    space = Space(replace(axes, shown=settings.x), fixed_of(base, axes), settings.when)
+    with located(base.composer, base.overrides):
+        space.check()
     name, folder = place_of(base)
+    for note in unmet(axes, {}, (), settings.when):
+        print(visible(f"note     {note}"), flush=True)
     with new_folders(folder), only_one(folder):
         remove_stale(folder)
+        begin_steering(folder)
         record = replace(read_contents(folder), name=name, settings=settings.to_data())
         logs = Logs(settings.log, folder, name)
         print(f"sweep    {folder}: the sweeper chooses", flush=True)
         try:
-            optimise(base, axes, folder, arguments.values.get("--trust", ()))
+            optimise(base, space, folder, Terms.of(arguments.values.get("--trust", ()), _steering(settings)))
         finally:
             record = replace(record, entries=tuple(merged(record.entries, entries_in(folder))))
             if record.entries:
                 write_results(folder, record)
             logs.tell(record.entries)
+        if not record.entries:  # none was begun
+            write_results(folder, record)
         return _end(folder, record, record.entries, "--all" in arguments.flags), read_data(folder)
 
 

@@ -9,15 +9,16 @@ from transferpipe.text.collapse import counted
 
 
 def halving_text(halving: Halving, plan: SweepPlan) -> str:
-    """Return how many settings come to each rung if no two are equal, and what that costs; each rung trains anew."""
+    """Return how many settings come to each rung if no two tie at its edge, and what that costs; each trains anew."""
     counts = [settings_in(plan)]
     while len(counts) < len(halving.rungs):
         counts.append(number_kept(counts[-1], halving.keep))
     steps = ", ".join(f"{count} to {at:g}" for count, at in zip(counts, halving.rungs, strict=True))
     cost = sum(count * at for count, at in zip(counts, halving.rungs, strict=True))
     whole = counts[0] * halving.rungs[-1]
-    what = {"epochs": "epochs a seed at most", "data": "passes over all examples an epoch and seed"}[halving.over]
-    return f"halving  over {halving.over}: settings {steps}; {cost:g} {what}, {whole:g} without halving"
+    # Early stopping makes it less, and of settings that tie none is left behind.
+    what = {"epochs": "epochs a seed", "data": "passes over all examples an epoch and seed"}[halving.over]
+    return f"halving  over {halving.over}: settings {steps}; about {cost:g} {what}, {whole:g} without halving"
 
 
 def rung_text(rung: Rung, plan: SweepPlan) -> str:
