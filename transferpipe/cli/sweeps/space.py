@@ -41,7 +41,7 @@ class Space:
         """Return Optuna's distribution of every key.
 
         Raises:
-            RecipeError: what should be an interval is not, such as one with 0 in it that is to be spread by its logarithm.
+            RecipeError: what should be an interval is not, such as one from 0 that is to be spread by its logarithm.
         """
         from optuna.distributions import CategoricalDistribution
 
