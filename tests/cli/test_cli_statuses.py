@@ -43,6 +43,10 @@ def damaged(tmp_path_factory):
     np.savez(folder / "m.npz", **weights())
     nodes = [onnx.helper.make_node("MatMul", ["x", "k"], ["y"])]
     write_onnx(folder, nodes, {"k": np.ones((4, 3), "float32")}, [4], 2)
+    fused = onnx.load(folder / "m.onnx")
+    fused.graph.node[0].op_type, fused.graph.node[0].domain = "FusedMatMul", "com.microsoft"
+    fused.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(fused, folder / "fused.onnx")
     module = tf.Module()
     module.kernel = tf.Variable(tf.ones((4, 3)))
     module.call = tf.function(lambda x: x @ module.kernel, [tf.TensorSpec((None, 4), name="x")])
@@ -75,21 +79,25 @@ def test_a_missing_or_damaged_file_is_status_4(cli, here, damaged, command):
 @pytest.mark.parametrize(
     ("file", "old", "new", "count", "status"),
     [
-        # What our reader does not look at: a text, a name that leads nowhere. An operation may be of another release.
+        # What our reader does not look at: a text, a name that leads nowhere, an operator. What the file itself notes of
+        # its operations, or of their domain, may be of another release or of the user's own.
         pytest.param(
             *("m/saved_model.pb", b"MatMul", b"Ma\xffMul", 1, 4),
-            marks=pytest.mark.follows("_check_operations: the model is damaged"),
+            marks=pytest.mark.follows("check_operations: the model is damaged"),
         ),
         pytest.param(
             *("m/saved_model.pb", b"matmul/ReadVariableOp:", b"matmul/ReadVariableOq:", 1, 4),
             marks=pytest.mark.follows("SignatureRunner.__init__: the model is damaged"),
         ),
         ("m/saved_model.pb", b"MatMul", b"MatMal", -1, 3),
+        ("m/saved_model.pb", b"\x12\x06MatMul", b"\x12\x06MatMal", -1, 4),  # of nodes, not of the list beside them
         pytest.param(  # a node's input comes before the graph's
             *("m.onnx", b"\x0a\x01x", b"\x0a\x01z", 1, 4),
             marks=pytest.mark.follows("OnnxRunner.__init__: the model is damaged"),
         ),
-        ("m.onnx", b"MatMul", b"MatMal", 1, 3),
+        ("m.onnx", b"MatMul", b"MatMal", 1, 4),
+        ("m.onnx", b"\x12\x01y", b"\x12\x01x", 1, 4),  # a node that takes what it gives
+        ("fused.onnx", b"FusedMatMul", b"FusedMatMal", 1, 3),
     ],
 )
 def test_a_graph_that_nothing_can_run_is_told_from_a_damaged_file(cli, here, damaged, file, old, new, count, status):

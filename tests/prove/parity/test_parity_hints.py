@@ -220,16 +220,16 @@ def test_the_original_runs_where_it_runs(kind, source):
             keras.saving.get_custom_objects().update(before)
 
 
-@follows("_check_operations: run the original where")
+@follows("check_operations: run the original where")
 def test_a_graph_that_reaches_beyond_its_model(source, tmp_path):
     messages = pytest.importorskip("tensorflow.core.protobuf.saved_model_pb2")
-    from transferpipe.prove.parity.references import _check_operations
+    from transferpipe.prove.parity.graph_operations import check_operations
 
     message = messages.SavedModel()
     message.meta_graphs.add().graph_def.node.add(name="n", op="WriteFile")
     (tmp_path / "saved_model.pb").write_bytes(message.SerializeToString())
     with pytest.raises(TransferError) as caught:
-        _check_operations(tmp_path)
+        check_operations(tmp_path)
     (parity,) = forms(caught.value.problems[0].fix)
     assert verdict(parity) == "pass"
     assert differs(parity)

@@ -56,12 +56,11 @@ from transferpipe.prove.parity.quantization import (
 )
 from transferpipe.prove.parity.references import (
     CallableRunner,
-    CannotRunError,
-    Runner,
     open_callable,
     opened_reference,
 )
 from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Parity
+from transferpipe.prove.parity.runner import CannotRunError, Runner
 from transferpipe.recipe.locate import locate
 from transferpipe.recipe.model import ParityCheck
 from transferpipe.weights.spec import Source

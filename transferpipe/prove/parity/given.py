@@ -17,8 +17,8 @@ from transferpipe.errors import Problem, RecipeError
 from transferpipe.prove.parity.arrays import as_inputs, read_arrays
 from transferpipe.prove.parity.inputs import LayoutError, adapted, token_limit
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, RefusedError, Trace, describe_error
-from transferpipe.prove.parity.references import CannotRunError, Runner
 from transferpipe.prove.parity.result import FAIL, Parity
+from transferpipe.prove.parity.runner import CannotRunError, Runner
 
 WHERE = "verify.parity"
 # What a machine lacks is no property of a model. Keras raises some errors again as others, with their texts.

@@ -26,8 +26,8 @@ from transferpipe.prove.parity.compare import (
 )
 from transferpipe.prove.parity.keras_trace import Call, KerasRunner, Trace
 from transferpipe.prove.parity.pairs import dependent, kept_between, untested_outputs
-from transferpipe.prove.parity.references import Runner
 from transferpipe.prove.parity.result import FAIL, FILE_ADVICE, INCONCLUSIVE, PASS, Compared, Parity
+from transferpipe.prove.parity.runner import Runner
 from transferpipe.text.listing import listed
 
 

@@ -19,6 +19,7 @@ from transferpipe.files.protobuf import BYTES, Field, Read, read_fields
 from transferpipe.packages import missing_package
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, Trace, describe_error
 from transferpipe.prove.parity.quantization import LEVELS
+from transferpipe.prove.parity.runner import AGAIN, CannotRunError
 from transferpipe.weights.file_source import FileSource
 
 _GRAPH, _NODE, _OUTPUT, _VALUE_NAME = 7, 1, 12, 1  # ModelProto, GraphProto, ValueInfoProto
@@ -27,8 +28,13 @@ _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATION = 1, 2, 4
 _INITIALIZER, _TENSOR_NAME = 5, 8  # GraphProto, TensorProto
 # Operators that round what goes into them; those that only bring integers back to floats do not.
 _ROUNDING = re.compile("(Dynamic)?Quantize|QLinear|QGemm|QAttention|.*Integer")
-# What onnxruntime says of files that are no graph. Operators that it does not have are told as an invalid graph, too.
-_DAMAGE = re.compile(r"INVALID_PROTOBUF|INVALID_GRAPH : (?!.*egistered)|INVALID_ARGUMENT : Invalid model", re.DOTALL)
+# What onnxruntime may say of files that are whole: an operator of a domain that it does not know, a later release of
+# ONNX, no kernel for these dtypes, no memory. All else is an invalid graph: ONNX's own operators are those of the
+# release that the file names.
+_NOT_HERE = re.compile(
+    "is not a registered function/op|ValidateOpsetForDomain|Unsupported model IR version|NOT_IMPLEMENTED|EP_FAIL"
+    "|bad_alloc|[Ff]ailed to allocate"
+)
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
@@ -48,7 +54,6 @@ class OnnxRunner:
             import onnxruntime
         except ImportError as error:
             raise missing_package(source.label, "running an ONNX file", "onnxruntime", error=error) from error
-        from transferpipe.prove.parity.references import AGAIN, CannotRunError
 
         self.label = source.label
         data = source.path.read_bytes()
@@ -67,8 +72,9 @@ class OnnxRunner:
         # An output that the runtime cannot give, such as one of unknown type, must not keep the others from being run.
         for wanted in (sorted(set(self._by_layer.values()) - set(self._own)), []):
             try:
+                # Without the fallback, which tries the same provider once more and prints that it does.
                 self._session = onnxruntime.InferenceSession(
-                    data + _more_outputs(wanted), options, providers=["CPUExecutionProvider"]
+                    data + _more_outputs(wanted), options, providers=["CPUExecutionProvider"], enable_fallback=0
                 )
                 given = set(self._own) | set(wanted)
                 self._by_layer = {layer: value for layer, value in self._by_layer.items() if value in given}
@@ -76,10 +82,10 @@ class OnnxRunner:
             except Exception as raised:
                 refusal = raised
         assert refusal is not None
-        if _DAMAGE.search(str(refusal)):
-            what = f"cannot be loaded by onnxruntime: {describe_error(refusal)}"
-            raise FileError(Problem(self.label, what, AGAIN)) from refusal
-        raise CannotRunError(f"onnxruntime cannot run {self.label}: {describe_error(refusal)}") from refusal
+        if isinstance(refusal, MemoryError) or _NOT_HERE.search(str(refusal)):
+            raise CannotRunError(f"onnxruntime cannot run {self.label}: {describe_error(refusal)}") from refusal
+        what = f"cannot be loaded by onnxruntime: {describe_error(refusal)}"
+        raise FileError(Problem(self.label, what, AGAIN)) from refusal
 
     @property
     def rounds_activations(self) -> bool:
@@ -115,8 +121,6 @@ class OnnxRunner:
         Raises:
             CannotRunError: it was, and an output has no entry for each sample.
         """
-        from transferpipe.prove.parity.references import CannotRunError
-
         feed = {spec.name: array for spec, array in zip(self.inputs, data, strict=True)}
         names = [*dict.fromkeys([*self._own, *self._by_layer.values()])]
         runs = [self._session.run(names, part) for part in self._parts(feed)]

@@ -21,8 +21,9 @@ from transferpipe.prove.parity.check import Given, compare_runners, runner_dtype
 from transferpipe.prove.parity.compare import tolerance_for
 from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.pairs import pairs_of_plan
-from transferpipe.prove.parity.references import CannotRunError, Runner, check_runnable, opened_reference
+from transferpipe.prove.parity.references import check_runnable, opened_reference
 from transferpipe.prove.parity.result import INCONCLUSIVE, Parity
+from transferpipe.prove.parity.runner import CannotRunError, Runner
 
 
 @dataclass(frozen=True)
