@@ -130,6 +130,21 @@ def test_keras_3_into_a_model_of_other_layers(kind, more, tmp_path):
     assert f"that of {tmp_path}" in str(report.plan.optimizer)
 
 
+def test_layers_without_weights_in_a_legacy_file(tmp_path):
+    def build_functional():
+        dense = [keras.layers.Dense(n, name=name) for name, n in (("z", 4), ("out", 2))]
+        outputs = dense[1](keras.layers.Flatten()(dense[0](inputs := keras.Input((4,)))))
+        model = keras.Model(inputs, outputs)
+        model.compile(keras.optimizers.Adam(0.01), keras.losses.MeanSquaredError(), run_eagerly=True)
+        return model
+
+    original, target = train(build_functional(), 1), build_functional()
+    original.save(tmp_path / "s.h5")
+    transfer(tmp_path / "s.h5", target)
+    for one, other in zip(original.optimizer.variables, target.optimizer.variables, strict=True):
+        assert np.array_equal(one, other), one.path
+
+
 IN_CHECKPOINTS = {
     "Adam": {"learning_rate": 0.01, "gradient_accumulation_steps": 2},
     "SGD": {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), "momentum": 0.9},

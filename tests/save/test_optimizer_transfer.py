@@ -271,7 +271,7 @@ def drop(problem):
         pytest.param("adam", "sgd", "was trained with Adam, .* is compiled with SGD",
                      marks=follows("plan_transfer: compile the target with")),
         pytest.param("adam", None, "is not compiled: it names no optimizer",
-                     marks=follows("slots_of_file: compile the model and")),
+                     marks=follows("_unnamed: compile the model and")),
         pytest.param(None, "adam", "holds no state of an optimizer", marks=follows("_holder: name a model that")),
     ],
 )  # fmt: skip
@@ -291,6 +291,17 @@ def test_what_cannot_be_transferred_is_refused(source, target, said, tmp_path):
     fit(make()).save(tmp_path / "s.keras")
     make().save(tmp_path / "t.keras")
     assert transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")[0].plan.optimizer.fate == "transferred"
+
+
+@follows("_unnamed: take the whole model,")
+def test_a_target_of_weights_alone_is_told_to_be_taken_whole(tmp_path):
+    fit(make()).save(tmp_path / "s.keras")
+    make().save_weights(tmp_path / "t.weights.h5")
+    with pytest.raises(RecipeError, match="holds weights alone: it names no optimizer") as caught:
+        transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.weights.h5")
+    (suffix,) = re.findall(r"saved as (\.\w+),", caught.value.problems[0].fix)
+    make().save(tmp_path / f"t{suffix}")
+    assert transfer(tmp_path, tmp_path / "s.keras", tmp_path / f"t{suffix}")[0].plan.optimizer.fate == "transferred"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ _ON_TORCH = "keras.src.backend.torch.optimizers."
 _LISTS_OF_ITS_OWN = ("_variables", "_trainable_variables")
 _CALLED = {"_model_variables_moving_average": "average", "_accumulated_gradients": "gradient_accumulator"}
 _HEADS = (WHERE, "optimizer_weights")
-_KERAS_FORMATS = ("keras", "weights_h5", "h5", "weights_json")
+_WEIGHTS_ALONE = ("weights_h5", "weights_json")
+_KERAS_FORMATS = ("keras", "h5", *_WEIGHTS_ALONE)
 
 
 @dataclass(frozen=True)
@@ -249,8 +250,7 @@ def slots_of_file(
     """
     config = read_compiled_optimizer(source)
     if config is None:
-        what = f"{source.label} is not compiled: it names no optimizer"
-        raise RecipeError(Problem(WHERE, what, "compile the model and save it again, or set optimizer=drop"))
+        raise RecipeError(_unnamed(source))
     keras = import_keras()
     try:
         with warnings.catch_warnings():  # what Keras says on loading is for those who load
@@ -273,6 +273,15 @@ def slots_of_file(
         )
         fix = "import the modules of its classes and use the live model, or set optimizer=drop"
         raise RecipeError(Problem(WHERE, what, fix)) from error
+
+
+def _unnamed(source: FileSource) -> Problem:
+    """Return what is wrong with a file that does not say of what class its optimizer is."""
+    if source.format in _WEIGHTS_ALONE:
+        what = f"{source.label} holds weights alone: it names no optimizer"
+        return Problem(WHERE, what, "take the whole model, saved as .keras, or set optimizer=drop")
+    what = f"{source.label} is not compiled: it names no optimizer"
+    return Problem(WHERE, what, "compile the model and save it again, or set optimizer=drop")
 
 
 def _slots_as_saved(
@@ -324,8 +333,9 @@ def _names_in_file(model: Any, walked: Catalog, ids: Mapping[str, int], source: 
             held.setdefault(name.partition("/")[0], []).append(name)
         for layer in model.layers:
             weights = [*layer.trainable_weights, *layer.non_trainable_weights]
-            if len(weights) == len(held.get(layer.name, ())):
-                found.update((id(v), n) for v, n in zip(weights, held[layer.name], strict=True))
+            stored = held.get(layer.name, [])  # none of an input, a Flatten
+            if len(weights) == len(stored):
+                found.update((id(v), n) for v, n in zip(weights, stored, strict=True))
         return found
     places = {spec.where: source.catalog[spec.name].name for spec in source.catalog.expanded}
     return {ids[w.name]: places[w.where] for w in walked if w.where in places}
