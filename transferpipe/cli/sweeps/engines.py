@@ -86,8 +86,10 @@ def _launch(composed: Composed, folders: Sequence[Path], terms: Terms, on_result
 
     A launcher gives up when a worker dies, and may end the other workers, too: which of the variants that were begun
     took its worker along is not known then. So a death among others counts against none of them. Each is run again by
-    itself, where a death is its own.
+    itself, where a death is its own. A worker may also die before it has come to a variant, as it starts: all are
+    launched once more then, and if that comes to nothing, too, it is the launcher that does not work.
     """
+    idle = 0
     again = [folder for folder in folders if has_died(folder)]
     left = [folder for folder in folders if folder not in again]
     with _watched(folders, on_result), _take_back_when_interrupted(folders):
@@ -104,7 +106,8 @@ def _launch(composed: Composed, folders: Sequence[Path], terms: Terms, on_result
             for folder in (*begun, *again):
                 wait_until_free(folder)  # other workers may be busy still
                 _run_alone(folder, lambda f: _describe_error(_attempt(composed, [f], terms)[1]))
-            if rest and len(rest) == len(left) and not begun:
+            idle = idle + 1 if rest and len(rest) == len(left) and not begun else 0
+            if idle == MOST_DEATHS:
                 fix = "correct the launcher's settings: hydra.launcher.KEY=..."
                 raise RecipeError(Problem("hydra/launcher", _describe_error(errors[-1]), fix))
             left, again = [f for f in rest if f not in begun], []
