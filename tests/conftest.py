@@ -214,6 +214,17 @@ def _rare_collections(monkeypatch):
     monkeypatch.setattr(gc, "collect", collect_for_others)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_earlier_modules_left_is_not_looked_at():
+    """Freeze what is alive between two modules: traced functions, kept models and all that TensorFlow registers.
+
+    It grows with every module, and who asks for a collection, as tests of what stays in memory and builds do, looked
+    through all of it each time: behind the trainings a build took six seconds that takes 0.2 s by itself.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_name_scope_stays_open():
     """Check that no name scope of Keras outlives a test: the paths of all later models would begin with it."""
