@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
+from transferpipe.text.credentials import hide_credentials
 from transferpipe.text.listing import and_more
 from transferpipe.text.visible import visible
 
@@ -45,7 +46,8 @@ class Problem:
 
 
 def _cut(text: str) -> str:
-    return _ENDLESS.sub(lambda found: f"{found[0][:1000]}... ({len(found[0]):,} characters)", text)
+    """Return a part of a message without credentials, which logs would spread, and without words of great length."""
+    return _ENDLESS.sub(lambda found: f"{found[0][:1000]}... ({len(found[0]):,} characters)", hide_credentials(text))
 
 
 class TransferError(Exception):

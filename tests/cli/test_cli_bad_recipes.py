@@ -70,6 +70,7 @@ def test_broken(refuses, recipe, text, words):
         (TARGET + "name: '${oc.env:NOT_THERE,default}'\n", ["reads the environment"]),
         (TARGET + "seed: '${oc.decode:${oc.env:HOME}}'\n", ["reads the environment"]),
         (TARGET + "save: {path: 'a_${oc.env:HOME}.keras'}\n", ["reads the environment"]),
+        (TARGET + "name: '${oc.deprecated:seed,\"\\e[31m\"}'\n", ["mine.yaml, line 3: name: prints a text of its own"]),
         (
             "target: {_target_: os.getcwd}\n",
             ["os.getcwd is not something that a recipe may name", "a module of your own"],

@@ -636,7 +636,14 @@ def test_values_of_axes_in_words(wrong, right, hint, cli):
     assert swept(cli(*SWEEP, *right, "--dry-run")) == ["seed=1", "seed=2"]
 
 
-@follows("recipe_read.refuse_or_read: give the value as")
+@follows("_refuse.refuse_or_resolve: …")
+def test_a_key_that_was_renamed_is_written_itself(cli, refuses, recipe, here):
+    text = (here / "recipes/own.yaml").read_text() + "vars: {old: a_name}\nname: '${oc.deprecated:vars.old}'\n"
+    assert "write ${KEY} with the key that it names" in refuses(5, ("plan", recipe(text))).err
+    assert cli("plan", recipe(text.replace("oc.deprecated:", ""))).status == 0
+
+
+@follows("_refuse.refuse_or_resolve: …")
 def test_the_environment_is_given_as_an_override(cli, refuses, recipe, here):
     text = (here / "recipes/own.yaml").read_text().replace("weights.safetensors", "'${oc.env:HOME}'")
     override = recipe(text)

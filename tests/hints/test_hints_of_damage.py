@@ -95,6 +95,7 @@ DAMAGES = {
         (listed(number(24, 1000)), "check_members: the file is damaged"),
         (lambda p: [listed(number(k, 10**6))(p) for k in (20, 24)], "check_members: the file is damaged #2"),
         (at_end(10, 3), "_check_directory: the file is damaged"),
+        (at_end(20, 3), "_check_end: the file is damaged"),
         (lambda p: p.write_bytes(b"xx" + p.read_bytes()), "_check_directory: the file is damaged #2"),
         (swap(b"PK\3\4", b"XX\3\4", count=1), "_check_directory: the file is damaged #3"),
         (swap(b"a/kernel.npy", b"a/kernxl.npy", count=1), "_check_directory: the file is damaged #4"),

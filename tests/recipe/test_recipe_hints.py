@@ -67,6 +67,8 @@ CASES = [
     ("_check_save_path: such as model…", save(path=".npz"), lambda fix: save(path=fix.split()[-1])),
     ("_check_save_path: write the folder out", save(path="~/o.npz"),
      lambda fix: save(path="home/o.npz") if "folder out" in fix else None),
+    ("_check_save_path: choose another name", save(path="plan.json/o.npz"),
+     lambda fix: save(path="plan/o.npz") if "another name" in fix else None),
     ("_check_save_path: give a path without", save(path="../o.npz"),
      lambda fix: save(path="../o.npz".replace(re.search("'(.*)'", fix)[1] + "/", ""))),
     ("parse_origin: set it on the", {"target": {"path": "t.npz", "layout": "torch"}},

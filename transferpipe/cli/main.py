@@ -21,6 +21,7 @@ from transferpipe.fetch.address import word_given
 from transferpipe.files.os_errors import explain_machine_error
 from transferpipe.interruption import interruption, interruptions, raise_if_interrupted
 from transferpipe.progress import SHOWN, Progress
+from transferpipe.text.credentials import hide_credentials
 from transferpipe.text.visible import visible
 
 
@@ -131,7 +132,8 @@ def _end_interrupted(verb: str, kind: type[KeyboardInterrupt]) -> int:
 def _as_json(words: Sequence[str], error: str, problems: Iterable[Problem], status: int) -> int:
     """Print an error for programs, if they asked for JSON, and return the status: they read one document either way."""
     if JSON in words:
-        found = [{"where": p.where, "what": p.what, "fix": p.fix, "place": p.place} for p in problems]
+        parts = ({"where": p.where, "what": p.what, "fix": p.fix, "place": p.place} for p in problems)
+        found = [{name: hide_credentials(text) for name, text in part.items()} for part in parts]
         print(json.dumps({"format_version": 1, "error": error, "status": status, "problems": found}, indent=1))
     return status
 

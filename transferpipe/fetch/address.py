@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from transferpipe.errors import FileError, Problem, UnsafeError
 from transferpipe.packages import missing_package
+from transferpipe.text.credentials import SECRETS
 
 # Scheme: the package that reads it; None where Python itself does.
 SCHEMES: Mapping[str, str | None] = {
@@ -40,8 +41,6 @@ _NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "fec0::/10", "f
 _OF_IPV4 = {"::/96": 0, "::ffff:0:0/96": 0, "::ffff:0:0:0/96": 0, "64:ff9b::/96": 0, "2002::/16": 80}
 _IPV4_INSIDE = {ipaddress.IPv6Network(network): bits for network, bits in _OF_IPV4.items()}
 _Number = ipaddress.IPv4Address | ipaddress.IPv6Address
-# What presigned addresses and download links carry in place of a password.
-_SECRETS = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig", "token", "access_token", "api_key"})
 _FETCH_YOURSELF = "download the file yourself and name the copy"
 
 
@@ -77,7 +76,7 @@ def check_address(text: str, where: str) -> None:
     if "@" in parts.netloc:
         what = f"the {scheme}:// address holds a user name or password, which a recipe and its records would spread"
         raise UnsafeError(Problem(where, what, f"take it out; where one is needed, {_FETCH_YOURSELF}"))
-    if found := [key for key, _ in query if key.lower() in _SECRETS]:
+    if found := [key for key, _ in query if key.lower() in SECRETS]:
         what = f"the address of {host} holds the credential {found[0]!r}, which a recipe and its records would spread"
         raise UnsafeError(Problem(where, what, _FETCH_YOURSELF))
     if not host:

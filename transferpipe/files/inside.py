@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from transferpipe.errors import FileError, Problem, UnsafeError
@@ -11,6 +11,8 @@ from transferpipe.files.os_errors import cannot_be_read
 
 # No tool nests so deep; a loop of links would go on until the names are too long for the system.
 _MOST_DEPTH = 100
+# The largest models that are published have a few hundred shards; each name that is looked for takes the disk's time.
+_MOST_NAMED = 10_000
 _INLINE = "keep all files of a model in one folder, under plain names"
 
 
@@ -50,6 +52,21 @@ def file_inside(folder: Path, name: object, where: str) -> Path:
         # A name may be longer than the system allows, or no text that it can encode.
         raise FileError(Problem(where, f"names {name[:80]!r}, which cannot be read: {error}", _INLINE)) from error
     return path
+
+
+def check_number_named(names: Sized, where: str) -> None:
+    """Refuse a file that names very many files, before any of them is looked for.
+
+    Args:
+        names: the names.
+        where: the place that names them, for the message.
+
+    Raises:
+        UnsafeError: they are more than a model has.
+    """
+    if len(names) > _MOST_NAMED:
+        what = f"names {len(names):,} files; a model has at most {_MOST_NAMED:,}"
+        raise UnsafeError(Problem(where, what, "save the model again, in fewer files"))
 
 
 def files_below(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[str]:

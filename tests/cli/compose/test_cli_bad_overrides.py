@@ -30,6 +30,7 @@ OWN = ("plan", "recipe=own")
         (["plan", "own"], ["'own' is neither KEY=VALUE nor the path of a recipe", "transferpipe plan recipe=own"]),
         (["plan", "recipe=onw"], ["there is no recipe called 'onw'", "did you mean 'own'?"]),
         (["plan", "recipe=zzz"], ["there is no recipe called 'zzz'", "digits", "own", "same_layer"]),
+        (["plan", "https://me:s@h/a?token=s"], ["https://***@h/a?token=*** is not an override"]),
         (["inspect"], ["inspect: takes one path, not 0", "transferpipe inspect PATH"]),
         (["inspect", "a", "b"], ["inspect: takes one path, not 2"]),
         (["verify"], ["verify: takes one run folder, not 0", "transferpipe verify FOLDER"]),

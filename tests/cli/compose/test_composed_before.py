@@ -55,6 +55,15 @@ def assert_same(made, found):
     assert names[0] == names[1]
 
 
+def test_neither_credentials_nor_the_environment_are_kept(home, monkeypatch):
+    _, found = kept("recipe=one", "source.path='https://me:secret@example.com/a.npz'")
+    assert found is None
+    monkeypatch.setenv("OF_THE_JOB", "secret")
+    made, _ = compose_anew(["recipe=one", "hydra.job.env_copy=[OF_THE_JOB]"])
+    assert "OF_THE_JOB: copied from the environment" in made.hydra_files[".hydra/hydra.yaml"]
+    assert made.live.config.hydra.job.env_set.OF_THE_JOB == "secret"  # which the jobs of a launcher are to have
+
+
 CHOICES = st.sampled_from([["recipe=one"], ["recipe=built"], ["recipe=far/mine.yaml"], [], ["recipe=nested_vgg16"]])
 SETTINGS = st.lists(
     st.sampled_from(

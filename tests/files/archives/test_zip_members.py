@@ -92,6 +92,23 @@ def test_bytes_that_belong_to_no_member_are_refused(path):
     assert second > 0
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (4, 1, "is one of several files"),
+        (6, 2, "is one of several files"),
+        (20, 0xFFFF, "65,535 bytes follow, and 0 do"),
+        (20, 1, "1 bytes follow, and 0 do"),
+    ],
+)
+def test_an_end_that_cannot_be_true_is_refused(path, at, value, said):
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<H", data, len(data) - 22 + at, value)
+    path.write_bytes(data)
+    with pytest.raises(FileError, match=said):
+        open_source(path)
+
+
 def test_a_member_called_otherwise_in_its_own_header_is_refused(path):
     path.write_bytes(path.read_bytes().replace(b"layer1/kernel.npy", b"layer7/kernel.npy", 1))
     with pytest.raises(FileError, match="is called 'layer7"):

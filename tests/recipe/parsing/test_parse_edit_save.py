@@ -3,8 +3,14 @@
 import pytest
 from recipe_data import SMALL, one_problem, parse
 
+from transferpipe.cli.commands.transfer import REPORT
+from transferpipe.execute.score_run import SCORE
+from transferpipe.prove.manifest import MANIFEST, PLAN
 from transferpipe.recipe.model import Edit, Save
 from transferpipe.recipe.outputs import SUFFIXES
+from transferpipe.recipe.parsing.save import RECORDS
+from transferpipe.sweep.running.job import DEATHS, LOG, RESULT, STARTED
+from transferpipe.sweep.variant import VARIANT
 
 # Edits ----------------------------------------------------------------------------------------------------------------
 
@@ -108,6 +114,13 @@ def test_where_a_recipe_may_save(path):
         ("s3://b/m.npz", "'s3://b/m.npz' is not a plain path inside the run folder"),
         ("a\\m.npz", "'a\\\\m.npz' is not a plain path"),
         ("../m.npz", "'../m.npz' leaves the run folder -> give a path without '..'"),
+        (
+            "manifest.json/m.npz",
+            "'manifest.json/m.npz' is in the place of manifest.json, which a run writes itself -> choose another name",
+        ),
+        ("Report.html/m.npz", "'Report.html/m.npz' is in the place of Report.html"),
+        (".hydra/m.npz", "'.hydra/m.npz' is in the place of .hydra"),
+        ("started", "'started' is in the place of started"),
         ("a/../m.npz", "'a/../m.npz' leaves the run folder"),
         ("~/m.npz", "'~/m.npz' begins with ~, which is not expanded here -> write the folder out"),
     ],
@@ -117,6 +130,11 @@ def test_where_nobody_may_save(path, text):
         assert one_problem({**SMALL, "save": path}, absolute_save=absolute).startswith(f"save.path: {text}")
         data = {**SMALL, "save": {"also": ["x.npz", path]}}
         assert one_problem(data, absolute_save=absolute).startswith(f"save.also: {text}")
+
+
+def test_the_records_of_runs_and_variants_are_known():
+    written = {MANIFEST, PLAN, REPORT, SCORE, RESULT, LOG, STARTED, DEATHS, VARIANT}
+    assert {name.casefold() for name in written} <= RECORDS
 
 
 def test_only_the_command_line_may_save_elsewhere():

@@ -31,7 +31,7 @@ from transferpipe.cli.compose.hydra_private import (
 from transferpipe.cli.compose.observed import note_other, note_time
 from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
-from transferpipe.cli.compose.resolving import find_cause, resolve, yaml_text
+from transferpipe.cli.compose.resolving import find_cause, hide_copied, resolve, yaml_text
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
 from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 from transferpipe.recent import Recent
@@ -92,6 +92,7 @@ class Composed:
         job = self.config.copy()
         with open_dict(job):
             hydra = job.pop("hydra")
+        hide_copied(hydra)
         contents = {"config": job, "hydra": {"hydra": hydra}, "overrides": list(self.overrides)}
         return {f".hydra/{name}.yaml": yaml_text(content) for name, content in contents.items()}
 

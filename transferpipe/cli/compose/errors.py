@@ -130,7 +130,7 @@ def _grammar_problem(override: str) -> Problem | None:
         OverridesParser.create().parse_override(override)
     except HydraException as error:
         key, equals, value = override.partition("=")
-        if not equals:
+        if not equals or "://" in key:
             return Problem(override, "is not an override", "write KEY=VALUE, or ~KEY to delete")
         if (call := _CALL.fullmatch(value)) and key in _ORIGINS:
             return Problem(key, f"{value!r} is a call", f"write {_builder_words(key, call[1])}")

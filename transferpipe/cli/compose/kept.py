@@ -24,6 +24,7 @@ import transferpipe
 from transferpipe.cli.compose.observed import Observed, answer_of, note_other, observing
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError
 from transferpipe.files.private_cache import PrivateCache, are_caches_on
+from transferpipe.text.credentials import holds_credential
 
 if TYPE_CHECKING:
     from transferpipe.cli.compose.composing import Composed
@@ -175,6 +176,8 @@ def keep(key: str, made: Composition, observed: Observed) -> bool:
     except (TypeError, ValueError):
         return False
     if not _is_same(json.loads(text)["composition"], plain):  # keys that are numbers, NaN
+        return False
+    if holds_credential(text):  # such an address is refused by whoever reads it
         return False
     _CACHE.keep(key, text.encode())
     return True

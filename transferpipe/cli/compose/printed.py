@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.composing import Composed, without_hydra
 from transferpipe.cli.compose.hydra_private import INFO, info_text
-from transferpipe.cli.compose.resolving import yaml_text
+from transferpipe.cli.compose.resolving import hide_copied, yaml_text
 from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, RecipeError, did_you_mean
 from transferpipe.text.visible import visible
@@ -45,10 +45,12 @@ def _info(wanted: str, composed: Composed) -> str:
 
 
 def _part(wanted: str, arguments: Arguments, composed: Composed) -> str:
+    whole = composed.config.copy()
+    hide_copied(whole.hydra)
     parts: Mapping[str, Callable[[], Any]] = {
         "job": lambda: without_hydra(composed.config),
-        "hydra": lambda: composed.config.hydra,
-        "all": lambda: composed.config,
+        "hydra": lambda: whole.hydra,
+        "all": lambda: whole,
     }
     if wanted not in parts:
         raise RecipeError(Problem("--cfg", f"is one of {', '.join(parts)}, not {wanted!r}", "--cfg job"))

@@ -29,7 +29,14 @@ WHOLE = "recipe"
 """Where a problem of an interpolation lies as long as nobody has said in which key."""
 _VERSION, _NAME = "1.3", "transferpipe"
 _LOCK = threading.RLock()
-_OURS = ("hydra", "now", "python_version", "oc.env", *FUNCTIONS)
+_OURS = ("hydra", "now", "python_version", "oc.env", "oc.deprecated", *FUNCTIONS)
+_REFUSED = {
+    # What it says would land in the records of the run.
+    "oc.env": ("reads the environment with ${oc.env:...}", "give the value as an override"),
+    # Whatever characters the text has, Python would print it as a warning.
+    "oc.deprecated": ("prints a text of its own with ${oc.deprecated:...}", "write ${KEY} with the key that it names"),
+}
+"""What a recipe may not ask OmegaConf for, and what to write instead."""
 _FIXED = {
     "hydra",
     "python_version",
@@ -101,9 +108,9 @@ def _hydra_part(config: DictConfig, current: HydraConfig) -> Any:
 
 @contextmanager
 def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterator[None]:
-    """Lend Hydra the process for reading a recipe, one thread at a time, without the environment.
+    """Lend Hydra the process for reading a recipe, one thread at a time, without what a recipe may not ask for.
 
-    What ``${oc.env:...}`` says would land in the records of the run. Other threads read it as ever.
+    Other threads read the environment as ever.
 
     Args:
         config: what ``${hydra:...}`` reads.
@@ -111,25 +118,29 @@ def recipe_read(config: DictConfig | None = None, loads: bool = False) -> Iterat
     """
     with _LOCK, hydra_lent(config):
         known = resolvers()
-        original = known["oc.env"]
-
-        def refuse_or_read(*args: Any) -> Any:
-            if _READING.get():
-                what = "reads the environment with ${oc.env:...}"
-                raise UnsafeError(Problem(WHOLE, what, "give the value as an override"))
-            return original(*args)
-
         # OmegaConf asks for what it overwrites, such as the name that Hydra gives run folders, and makes nothing of it.
         fixed = {*_FIXED, "now"} if loads else _FIXED
         others = {name: resolver for name, resolver in known.items() if name not in fixed}
         known.update({name: _note_use(name, resolver) for name, resolver in others.items()})
-        known["oc.env"] = refuse_or_read
+        known.update({name: _refuse(name, others[name]) for name in _REFUSED})
         token = _READING.set(True)
         try:
             yield
         finally:
             _READING.reset(token)
-            known.update({**others, "oc.env": original})
+            known.update(others)
+
+
+def _refuse(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a resolver that refuses the thread that reads a recipe."""
+
+    def refuse_or_resolve(*args: Any, **kwargs: Any) -> Any:
+        if _READING.get():
+            what, fix = _REFUSED[name]
+            raise UnsafeError(Problem(WHOLE, what, fix))
+        return resolver(*args, **kwargs)
+
+    return refuse_or_resolve
 
 
 def _note_use(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:

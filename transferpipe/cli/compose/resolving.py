@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, ListConfig, Node, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from transferpipe.cli.compose.hydra_private import key_of, value_in
@@ -19,6 +19,7 @@ from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
 # Without a limit, thirty short lines could fill the memory. A step is one interpolation; a unit, a character or value.
 _MOST_UNITS = 200_000
 _UNITS_A_STEP = 100
+_COPIED = "copied from the environment"
 _MISSING = re.compile(r"Interpolation key '([^']+)' not found")
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -71,6 +72,16 @@ def yaml_text(content: Any, resolve: bool = False) -> str:
         return text
     # What is quoted stays so, and what is not: 1e5 is a number to OmegaConf, and a text to PyYAML.
     return str(yaml.serialize(yaml.compose(text, Loader=yaml.SafeLoader), Dumper=yaml.SafeDumper, allow_unicode=False))
+
+
+def hide_copied(hydra: DictConfig) -> None:
+    """Put a word in the place of what ``hydra.job.env_copy`` has Hydra copy from the environment into `hydra`.
+
+    The command line may ask for that, for the jobs of a launcher; no record should show it.
+    """
+    with read_write(hydra), open_dict(hydra):
+        for name in OmegaConf.select(hydra, "job.env_copy") or ():
+            hydra.job.env_set[name] = _COPIED
 
 
 def _keys_of(data: Any, prefix: str = "") -> Iterator[str]:

@@ -64,6 +64,7 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     if unpacked > max(_MOST_UNPACKED, _MOST_GROWTH * size):
         what = f"has {size:,} bytes and would unpack to {unpacked:,}"
         raise UnsafeError(Problem(str(path), what, "save it again without compression"))
+    _check_end(path, size)
     _check_directory(path, archive, size)
 
 
@@ -174,12 +175,35 @@ def _differs(header: bytes, member: zipfile.ZipInfo) -> str:
     return "" if all(own in {listed, _WIDE, *unknown} for own, listed in sizes) else "other sizes"
 
 
-def _count_at_end(file: BinaryIO, size: int) -> int | None:
-    """Return how many members the end of the archive says there are; None where it does not."""
+def _end_of(file: BinaryIO, size: int) -> tuple[bytes, int]:
+    """Return the last bytes of the archive, and where the record of its end begins in them; -1 where there is none."""
     begin = max(0, size - _LONGEST_END)
     tail = os.pread(file.fileno(), size - begin, begin)
     # Without a comment, as nearly always, the record is the last; only behind a comment is it searched for.
     at = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
+    return tail, at
+
+
+def _check_end(path: Path, size: int) -> None:
+    """Refuse an archive whose last record says what cannot be true of one whole file.
+
+    Some tools believe it, and look for the directory elsewhere or refuse the archive; `zipfile` compares neither.
+    """
+    with path.open("rb") as file:
+        tail, at = _end_of(file, size)
+    if at < 0 or len(tail) < at + 22:
+        return
+    comment, left = struct.unpack_from("<H", tail, at + 20)[0], len(tail) - at - 22
+    wrong = f"{comment:,} bytes follow, and {left:,} do" if comment != left else ""
+    if any(number not in (0, 0xFFFF) for number in struct.unpack_from("<HH", tail, at + 4)):  # zip64 has the others
+        wrong = "it is one of several files"
+    if wrong:
+        raise FileError(Problem(str(path), f"says at its end that {wrong}", _AGAIN))
+
+
+def _count_at_end(file: BinaryIO, size: int) -> int | None:
+    """Return how many members the end of the archive says there are; None where it does not."""
+    tail, at = _end_of(file, size)
     if at < 0 or len(tail) < at + 22:
         return None
     count: int = struct.unpack_from("<H", tail, at + 10)[0]

@@ -20,6 +20,10 @@ _LONGEST, _LONGEST_NAME = 1000, 255
 # An address, or a path of another system.
 _ELSEWHERE = re.compile(r"[A-Za-z][\w+.-]*://?|[A-Za-z]:")
 
+RECORDS = frozenset(("manifest.json", "plan.json", "report.html", "score.json", "readme.md", ".hydra", "variant.json",
+                     "result.json", "run.log", "started", "deaths", ".lock"))  # fmt: skip
+"""What runs and the variants of sweeps write beside their outputs, in lower case."""
+
 
 def parse_save(fields: Fields, absolute: bool, target: Origin | None) -> Save:
     """Return what is to be written; what is wrong with it is noted.
@@ -173,3 +177,6 @@ def _check_save_path(path: str, key: str, inner: Fields, absolute: bool) -> None
         )
     if ".." in PurePath(path).parts:
         inner.refuse(key, f"{path!r} leaves the run folder", "give a path without '..'")
+    first = next(iter(PurePath(path).parts), "")
+    if first.casefold() in RECORDS:
+        inner.note(key, f"{path!r} is in the place of {first}, which a run writes itself", "choose another name")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problems
-from transferpipe.files.inside import file_inside
+from transferpipe.files.inside import check_number_named, file_inside
 from transferpipe.text.listing import quoted
 
 # Enough to see whether one name is wrong or a whole part of the model is.
@@ -19,10 +19,12 @@ def shard_paths(index: Path, names: Iterable[object]) -> dict[str, Path]:
 
     Raises:
         FileError: what is not a name, or no file; all are reported.
-        UnsafeError: a file is not in the folder of the index.
+        UnsafeError: a file is not in the folder of the index, or they are very many.
     """
     problems, paths = Problems(), {}
-    for key, name in {str(n): n for n in names}.items():
+    by_text = {str(n): n for n in names}
+    check_number_named(by_text, str(index))
+    for key, name in by_text.items():
         try:
             paths[key] = file_inside(index.parent, name, str(index))
         except FileError as error:

@@ -94,6 +94,14 @@ def test_every_missing_shard_is_reported(kind, tmp_path):
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.follows("check_number_named: save the model again,")
+def test_very_many_shards_are_not_looked_for(kind, tmp_path):
+    path = index(kind, tmp_path, kind.shards[0], **{f"/{n}/vars": f"{n}{kind.shards[0]}" for n in range(10_001)})
+    with pytest.raises(UnsafeError, match=r"names 10,003 files; a model has at most 10,000"):
+        open_source(path)
+    assert len(open_source(index(kind, tmp_path, kind.shards[0])).catalog) == 2
+
+
 @pytest.mark.parametrize("name", ["", None, 3, {}, "a\0b", "x" * 300])
 def test_names_that_cannot_be(kind, tmp_path, name):
     path = index(kind, tmp_path, kind.shards[0])

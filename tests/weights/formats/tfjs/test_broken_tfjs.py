@@ -92,6 +92,15 @@ def test_bad_groups_are_all_reported(tmp_path):
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.parametrize(
+    "groups", [[{"paths": ["x"] * 10_001, "weights": []}], [{"paths": ["x"], "weights": []}] * 10_001, [3] * 10_001]
+)
+def test_very_many_files_are_not_looked_for(tmp_path, groups):
+    (tmp_path / "model.json").write_text(json.dumps({"weightsManifest": groups}))
+    with pytest.raises(UnsafeError, match=r"names 10,001 files"):
+        open_source(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../x.bin", "/etc/passwd", "a/../../x.bin"])
 def test_files_outside_of_the_folder(tmp_path, name):
     folder = tmp_path / "inner"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, TransferError
-from transferpipe.files.inside import file_inside
+from transferpipe.files.inside import check_number_named, file_inside
 from transferpipe.files.joined import JoinedFiles, join_files
 from transferpipe.files.json_text import read_list
 from transferpipe.files.segment import CHUNK
@@ -101,12 +101,13 @@ def read_manifest(path: Path, groups: object) -> list[ManifestEntry]:
 
     Raises:
         FileError: a manifest that makes no sense, or that does not describe its files; a missing file.
-        UnsafeError: a file outside of the model's folder.
+        UnsafeError: a file outside of the model's folder, or very many files.
     """
     problems = Problems()
     entries: list[ManifestEntry] = []
     if not isinstance(groups, list):
         raise FileError(Problem(str(path), "`weightsManifest` is not a list of groups of weights", _AGAIN))
+    check_number_named([name for group in groups for name in _paths_of(group)], str(path))
     for number, group in enumerate(groups):
         where = f"{path}: group {number + 1} of the weights manifest"
         if not isinstance(group, dict) or not all(isinstance(group.get(k), list) for k in ("paths", "weights")):
@@ -119,6 +120,12 @@ def read_manifest(path: Path, groups: object) -> list[ManifestEntry]:
             problems.found.extend(error.problems)
     problems.raise_as(FileError)
     return entries
+
+
+def _paths_of(group: object) -> list[Any]:
+    """Return the names of files in a group of the manifest; anything else counts as one."""
+    paths = group.get("paths") if isinstance(group, dict) else None
+    return paths if paths and isinstance(paths, list) else [None]
 
 
 def _entries(files: JoinedFiles, weights: list[Any], where: str) -> Iterator[ManifestEntry]:
