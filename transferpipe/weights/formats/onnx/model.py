@@ -32,16 +32,12 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import is_weight
 from transferpipe.weights.formats.onnx.content import AGAIN, OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx.integer_products import scales_of_activations
 from transferpipe.weights.formats.onnx.names import name_weights, says_nothing
 from transferpipe.weights.formats.onnx.network import network_of
+from transferpipe.weights.formats.onnx.operands import constants_used, initial_states_of, operands_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
-from transferpipe.weights.formats.onnx.uses import (
-    constants_used,
-    find_ones_of_groups,
-    find_uses,
-    initial_states_of,
-    operands_of,
-)
+from transferpipe.weights.formats.onnx.uses import find_ones_of_groups, find_uses
 from transferpipe.weights.formats.onnx.weight import Weight, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
@@ -144,6 +140,7 @@ def _source(content: OnnxContent) -> FileSource:
     numbers = {n for n, t in tensors.items() if n not in uses and math.prod(t.shape) == 1 and says_nothing(n)}
     # Scales and zero points are part of what they make.
     parts = {operand.name for weight in weights.values() for operand in _operands(weight)}
+    parts |= scales_of_activations(content.nodes, content.tensors)
     ordinals = _ordinals(content.nodes)
     held = {n: w for n, w in weights.items() if n in wanted or n not in content.constants | numbers}
     names = name_weights(held, uses, content.homes, ordinals)

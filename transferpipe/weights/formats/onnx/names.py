@@ -15,7 +15,8 @@ from functools import partial
 from types import MappingProxyType
 
 from transferpipe.weights.formats.onnx.graph import GraphNode
-from transferpipe.weights.formats.onnx.uses import RECURRENT, Use
+from transferpipe.weights.formats.onnx.operands import RECURRENT
+from transferpipe.weights.formats.onnx.uses import Use
 from transferpipe.weights.spec import IN_OUT
 
 FindLayer = Callable[[GraphNode], str]
@@ -30,8 +31,12 @@ _OF_KERAS = re.compile(r"(.*)/(kernel|bias|gamma|beta|moving_mean|moving_varianc
 _OF_NODES = re.compile(
     r"(Fused)?(MatMul|Gemm|Conv|ConvTranspose|Conv\dD|DepthwiseConv2dNative|depthwise|BiasAdd|Add|BatchNormalization"
     r"|FusedBatchNorm(V\d)?|LayerNormalization|InstanceNormalization|GroupNormalization|PRelu|Gather|ResourceGather"
-    r"|LSTM|GRU|RNN|QLinearConv|Tensordot|Einsum)(_\d+)?(__\d+)?(_output_\d+)?(:\d+)?"
+    r"|LSTM|GRU|RNN|QLinearConv|Tensordot|Einsum)(_\d+)?(_(MatMul_)?quant)?(__\d+)?(_output_\d+)?(:\d+)?"
 )
+
+
+# onnxruntime's quantizer calls whole numbers so, and before that the turned matrix of a Gemm.
+_QUANTIZED = re.compile(r"(.+?)(_Transposed)?_quantized")
 
 
 def says_nothing(name: str) -> bool:
@@ -66,13 +71,16 @@ def name_weights(
     """
     names = list(names)
     uses = {name: [use for use in takers if not use.is_computed] or takers for name, takers in uses.items()}
-    plain = {name: homes.get(name, "") + _dots_split(name.removeprefix(homes.get(name, ""))) for name in names}
+    stems = _stems(names, uses)
+    plain = {name: homes.get(name, "") + _dots_split(stems[name].removeprefix(homes.get(name, ""))) for name in names}
     biases = _biases(uses, plain)
     asked: set[str] = set()
     for find_layer in (_module, _whole_name, partial(_node_alone, ordinals)):
         # A name that nodes wanted to replace by one that another has, or that is a path, is better than a number.
         left = [n for n in names if find_layer in (_module, _whole_name) or not (n in asked or "/" in n)]
-        wanted = {name: found for name in left if (found := _from_nodes(name, uses.get(name, ()), biases, find_layer))}
+        wanted = {
+            name: found for name in left if (found := _from_nodes(stems[name], uses.get(name, ()), biases, find_layer))
+        }
         wanted |= {n: fused for n, new in wanted.items() if (fused := _of_attention(new, uses[n], plain.values()))}
         # What stays counts too: a name from a node must not be one that the file gives to something else.
         taken = Counter([*wanted.values(), *(plain[n] for n in names if n not in wanted)])
@@ -82,6 +90,17 @@ def name_weights(
     # Two that became one go by the file's own names.
     count = Counter(plain.values())
     return {name: new if count[new] == 1 else name for name, new in plain.items()}
+
+
+def _stems(names: Sequence[str], uses: Mapping[str, Sequence[Use]]) -> dict[str, str]:
+    """Return what the tensors are called, without what a quantizer adds where the weight is what they stand for."""
+    stems, taken = {name: name for name in names}, Counter(names)
+    for name, takers in uses.items():
+        match = _QUANTIZED.fullmatch(name) if name in stems else None
+        if match and all(any(step.kind == "dequantize" for step in use.steps) for use in takers):
+            stems[name] = match[1]
+            taken[match[1]] += 1
+    return {name: stem if taken[stem] == 1 else name for name, stem in stems.items()}
 
 
 def _from_nodes(name: str, uses: Sequence[Use], biases: Mapping[int, str], find_layer: FindLayer) -> str | None:

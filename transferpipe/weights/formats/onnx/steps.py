@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from transferpipe.weights.spec import numpy_dtype
 
+Shape = tuple[int, ...]
+
 # What QuantizeLinear gives, and which whole numbers that has: those of four bits are held here in eight.
 # https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html; floats of eight bits are rounded otherwise, and not here.
 LIMITS = {
@@ -55,6 +57,7 @@ class Levels:
         axis: the axis.
         block: how many neighbours share a number; 0 where each place has its own.
         dtype: that of the whole numbers; empty where that is not known, or none of `LIMITS`.
+        factor: one number by which all scales are multiplied; None for 1.
     """
 
     scale: Operand | None
@@ -62,11 +65,12 @@ class Levels:
     axis: int
     block: int
     dtype: str = ""
+    factor: Operand | None = None
 
     @property
     def operands(self) -> tuple[Operand, ...]:
         """The tensors that say it."""
-        return tuple(each for each in (self.scale, self.zero) if each is not None)
+        return tuple(each for each in (self.scale, self.zero, self.factor) if each is not None)
 
 
 def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable[[str], NDArray[Any]]) -> NDArray[Any]:
@@ -100,7 +104,8 @@ def apply_steps(value: NDArray[Any], steps: Iterable[TensorStep], read: Callable
             levels: Levels = step.data[0]
             assert levels.scale is not None
             compute = _quantize if step.kind == "quantize" else _dequantize
-            value = compute(value, levels, given(levels.scale), given(levels.zero) if levels.zero else None)
+            scale = given(levels.scale) * given(levels.factor) if levels.factor else given(levels.scale)
+            value = compute(value, levels, scale, given(levels.zero) if levels.zero else None)
     return np.ascontiguousarray(value)
 
 

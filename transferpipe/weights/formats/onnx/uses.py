@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from transferpipe.weights.formats.onnx.cuts import find_cuts, is_turned
 from transferpipe.weights.formats.onnx.equation import einsum_labels
 from transferpipe.weights.formats.onnx.gates import GateRows
 from transferpipe.weights.formats.onnx.graph import GraphNode
-from transferpipe.weights.formats.onnx.steps import LIMITS, Levels, Operand, TensorStep
+from transferpipe.weights.formats.onnx.integer_products import find_integer_products
+from transferpipe.weights.formats.onnx.operands import FLOATS, RECURRENT
+from transferpipe.weights.formats.onnx.steps import LIMITS, Levels, Operand, Shape, TensorStep
 from transferpipe.weights.formats.onnx.tensor import dtype_called
 from transferpipe.weights.spec import GATES, IN_OUT, OUT_IN, SPATIAL, Axes
 
-Shape = tuple[int, ...]
-
-RECURRENT = ("LSTM", "GRU", "RNN")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "Einsum")
 # Products that may have their matrix on the left, W @ x, as an equation has it.
 _FROM_LEFT, _MATRIX = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), 2
@@ -32,7 +30,9 @@ _SCALE_AND_SHIFT = ("weight", "bias")
 _ROLES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*_PRODUCTS, *_CONVOLUTIONS), _SCALE_AND_SHIFT),
     "MatMul": ("weight",),
-    "QLinearConv": ("", "", "weight"),
+    "QLinearMatMul": ("", "", "weight"),
+    "QLinearConv": ("", "", "weight", "", "", "", "", "bias"),
+    "QGemm": ("", "", "weight", "", "", "bias"),
     "BatchNormalization": ("weight", "bias", "running_mean", "running_var"),
     **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _SCALE_AND_SHIFT),
     "PRelu": ("weight",),
@@ -41,17 +41,6 @@ _ROLES: Mapping[str, tuple[str, ...]] = {
     "RNN": ("W", "R", "B"),
 }
 """What the inputs behind the first one are, as torch calls them in its modules."""
-_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Concat", "Gather", "Einsum", "Pow", "Where", "Max", "Min")
-_OPERANDS_FROM: Mapping[str, int] = {
-    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Slice", "Pad", "Expand", "Resize", "Upsample", "Tile"), 1),
-    **dict.fromkeys(("Split", "Gather", "Clip", "TopK", "Dropout", "QuantizeLinear", "DequantizeLinear", "OneHot"), 1),
-    **dict.fromkeys(("GatherElements", "GatherND", "CumSum", "Trilu"), 1),
-    **dict.fromkeys(("ConstantOfShape", "Range", "If"), 0),
-}
-"""The input from which on an operator takes what says how it computes."""
-# The place of LSTM's input P in the operator's specification.
-_PEEPHOLES = 7
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
 # What changes values one by one; a tensor that it changes is not what the operator behind it takes.
 _ELEMENTWISE = frozenset(
     ["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Neg", "Abs", "Sqrt", "Exp", "Log", "Tanh", "Sigmoid", "Softplus",
@@ -113,7 +102,8 @@ def find_uses(
     # The tensor of the file that a value is, with what was done to it and its shape now.
     ways: dict[str, _Way] = {name: (name, (), shape) for name, shape in shapes.items()}
     beside: dict[str, list[_Way]] = {}
-    products: dict[str, GraphNode] = {}
+    of_integers = find_integer_products(nodes, shapes, dtypes)
+    products = dict(of_integers.scaled)
     groups = GroupNorms()
     found, rest = _take_parameters(nodes, shapes, numbers)
     constant = set(shapes)
@@ -135,7 +125,9 @@ def find_uses(
         for place, name in enumerate(node.inputs):
             role = (_role(node, place, products, ways) or groups.role(node, place)) if name in ways else ""
             for way in (ways[name], *beside.get(name, ())) if role else ():
-                use = groups.use(node, place, role, way) or _use(node, place, role, way, products)
+                given = _dequantized(way, of_integers.levels.get((id(node), place)))
+                use = groups.use(node, place, role, way) or _use(node, place, role, given, products)
+                use = _with_flat_bias(use, ways)
                 found.setdefault(way[0], []).append(use)
             for own in groups.own_weights(node, place) if role else ():  # its ones and zeros do nothing
                 found.pop(own, None)
@@ -162,12 +154,30 @@ def _take_parameters(
 _Way = tuple[str, tuple[TensorStep, ...], Shape]
 
 
+def _dequantized(way: _Way, levels: Levels | None) -> _Way:
+    """Return the floats that whole numbers stand for which a node takes; the tensor as it is where it has no scales."""
+    origin, steps, shape = way
+    return (origin, (*steps, TensorStep("dequantize", (levels,))), shape) if levels else way
+
+
 def _use(node: GraphNode, place: int, role: str, way: _Way, products: Mapping[str, GraphNode]) -> Use:
     """Return the use that a node makes of a tensor, as the weight `role`."""
     _, steps, shape = way
     # The bias that an Add brings belongs to the product before it: both are weights of one layer.
     taker = products.get(_other(node, place), node) if node.op in SHIFTS else node
     return Use(taker, role, _axes(node, role, place), (*steps, *_factor(node, role)), shape)
+
+
+def _with_flat_bias(use: Use, ways: Mapping[str, _Way]) -> Use:
+    """Return the use of a bias that stands along the channels of a convolution, (1, n, 1, 1), as (n,)."""
+    kernel = next((ways[name][2] for name in use.node.inputs[1:] if name in ways), ())
+    behind = len(kernel) - 2  # the axes of places
+    if use.role != "bias" or use.node.op not in _CONVOLUTIONS or not 0 < behind < len(use.shape):
+        return use
+    count = math.prod(use.shape)
+    if use.shape[-1 - behind] != count:
+        return use
+    return replace(use, steps=(*use.steps, TensorStep("reshape", (count,))), shape=(count,))
 
 
 def _hand_on(
@@ -204,7 +214,7 @@ def _find_computed(
     if not known or node.output in ways:
         return []
     if node.op not in _ELEMENTWISE:
-        known = [name for name in known if dtypes.get(ways[name][0]) in _FLOATS]
+        known = [name for name in known if dtypes.get(ways[name][0]) in FLOATS]
     text = f"{node.op}({', '.join(_word(name, ways) for name in filter(None, node.inputs))})"
     step = TensorStep(COMPUTED, (text if len(text) <= _LONGEST else f"{node.op}(...)",))
     found = []
@@ -233,7 +243,7 @@ class _Operands:
             self.found[node.output] = before
         elif before is not None and node.op == "Cast":
             dtype = dtype_called(node.attributes.get("to"))
-            if dtype in (*LIMITS, *_FLOATS):
+            if dtype in (*LIMITS, *FLOATS):
                 self.found[node.output] = Operand(before.name, dtype)
 
 
@@ -364,7 +374,7 @@ def _axes(node: GraphNode, role: str, place: int) -> Axes | None:
         return IN_OUT if summed == [True, False] else OUT_IN if summed == [False, True] else None
     if node.op in _FROM_LEFT and place == 0:  # its columns go with the rows of what it is multiplied with
         return IN_OUT if node.attributes.get("transA") == 1 else OUT_IN
-    if node.op in _PRODUCTS:
+    if node.op in (*_PRODUCTS, "QLinearMatMul", "QGemm"):
         return OUT_IN if node.attributes.get("transB") == 1 else IN_OUT
     return None
 
@@ -434,43 +444,3 @@ def _find_reshaped(node: GraphNode, shape: Shape, numbers: Mapping[str, tuple[in
         return tuple(1 if i in ones else next(rest) for i in range(rank)) if len(ones) == len(sizes) else None
     dropped = {n % len(shape) for n in sizes} if shape else set()
     return tuple(n for i, n in enumerate(shape) if i not in dropped) if all(shape[i] == 1 for i in dropped) else None
-
-
-def constants_used(nodes: Iterable[GraphNode], uses: Mapping[str, Any], tensors: Mapping[str, Any]) -> set[str]:
-    """Return the names of the tensors in ``Constant`` nodes that are weights.
-
-    These are what a node takes as a weight, and arrays of floats that some arithmetic takes. Shapes, axes, and single
-    numbers are not weights.
-    """
-    found = {node.output for node in nodes if node.op == "Constant" and node.output in uses}
-    for node in nodes:
-        for name in node.inputs if node.op in _ARITHMETIC else ():
-            tensor = tensors.get(name)
-            if tensor is not None and tensor.dtype in _FLOATS and math.prod(tensor.shape) > 1:
-                found.add(name)
-    return found
-
-
-def initial_states_of(nodes: Iterable[GraphNode]) -> set[str]:
-    """Return the names of the tensors that recurrent operators begin with."""
-    return {name for node in nodes if node.op in RECURRENT for name in node.inputs[5:_PEEPHOLES] if name}
-
-
-def operands_of(nodes: Iterable[GraphNode]) -> set[str]:
-    """Return the names of the tensors that nodes take only as shapes, axes, indices, limits, scales and the like."""
-    found: set[str] = set()
-    others: set[str] = set()
-    for node in nodes:
-        # Behind X, W, R and B of a recurrent operator stand lengths, initial states, and the peepholes.
-        first = _OPERANDS_FROM.get(node.op, 4 if node.op in RECURRENT else None)
-        if node.op.startswith("Reduce"):
-            first = 1
-        if node.op == "Loop":  # how often, and whether at all; behind these stands what it computes with
-            found.update(node.inputs[:2])
-            first = None
-        for place, name in enumerate(node.inputs):
-            if node.op == "Loop" and place < 2:
-                continue
-            is_operand = first is not None and place >= first and not (node.op in RECURRENT and place == _PEEPHOLES)
-            (found if is_operand else others).add(name)
-    return found - others

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from transferpipe.weights.formats.onnx.steps import TensorStep
-from transferpipe.weights.formats.onnx.uses import COMPUTED, Shape, Use
+from transferpipe.weights.formats.onnx.steps import Shape, TensorStep
+from transferpipe.weights.formats.onnx.uses import COMPUTED, Use
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes
 
 
