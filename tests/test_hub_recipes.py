@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import re
 import zipfile
 
@@ -13,6 +14,7 @@ from hf_folders import write_bert, write_gpt2, write_llama, write_resnet, write_
 from transferpipe.cli import main
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.cli.compose.folders import conf_folder
+from transferpipe.errors import RecipeError
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.read_recipe import read_recipe
 from transferpipe.weights.formats import open_source
@@ -174,3 +176,38 @@ def test_the_rules_fill_a_backbone_and_use_all_of_the_folder(name, tmp_path):
     plan = make_plan(written, {"source": source.catalog}, target, {"source": "m", "target": "t"}, {"source": "torch"})
     assert len(plan.assignments) == len(target.catalog)
     assert {w.code for w in plan.warnings} <= {"settings-differ"}
+
+
+OTHERS = {
+    "hf_llama": (write_llama, {"model_type": "mistral"}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    "hf_bert": (write_bert, {"model_type": "roberta"}, {"position_embedding_type": "relative_key"}),
+    "hf_gpt2": (write_gpt2, {"model_type": "openai-gpt"}, {"scale_attn_by_inverse_layer_idx": True}),
+    "hf_vit": (write_vit, {"model_type": "deit"}, {"num_channels": 1}),
+}
+
+
+@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_a_recipe_refuses_the_same_names_of_another_architecture(recipe, which, tmp_path):
+    write, other = OTHERS[recipe][0], OTHERS[recipe][which]
+    config = write(folder := tmp_path / "original") / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **other}))
+    with pytest.raises(RecipeError, match=r"source\.requires\..*and the recipe is for "):
+        Composer().compose([f"recipe={recipe}", f"source.path={folder}"])
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_the_frequencies_of_llama_3_1_are_taken_wherever_they_stand(key, tmp_path):
+    """transformers 5 writes `rope_parameters`, earlier versions `rope_scaling`."""
+    config = write_llama(tmp_path / "original") / "config.json"
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaling["original_max_position_embeddings"] = 16
+    config.write_text(json.dumps({**json.loads(config.read_text()), key: scaling}))
+    target = Composer().compose(["recipe=hf_llama", f"source.path={tmp_path / 'original'}"]).data["target"]
+    found = {name: value for name, value in target.items() if name.startswith("rope_") and "wavelength" not in name}
+    assert found == {
+        "rope_frequency_adjustment_factor": 8.0,
+        "rope_low_freq_factor": 1.0,
+        "rope_high_freq_factor": 4.0,
+        "rope_pretraining_sequence_length": 16,
+    }

@@ -103,8 +103,8 @@ class Key:
 _RECIPE = (
     Key("defaults", "defaults", "other recipes to build on, and files of rules", ["digits", "_self_"], composed=True),
     Key("name", "text", "what runs of the recipe are called; its file name if left out", "my_run", beside=True),
-    Key("source", "origin", "where weights come from", {"path": "a.keras"}, section="origin"),
-    Key("sources", "named origins", "several sources by name", {"teacher": {"path": "a.keras"}}, {}, section="origin"),
+    Key("source", "origin", "where weights come from", {"path": "a.keras"}, section="source"),
+    Key("sources", "named origins", "several sources by name", {"teacher": {"path": "a.keras"}}, {}, section="source"),
     Key(
         "target",
         "origin",
@@ -205,6 +205,18 @@ _ORIGIN = (
     Key("layout", "layout", "how names and axes are arranged", "torch", AUTO, (AUTO, *LAYOUTS)),
     Key("select", "text", "the keys on the way to the part of the file that is wanted", "model/state_dict"),
     Key("sha256", "text", "the digest that the file must have", "ab" * 32),
+)
+
+_SOURCE = (
+    *_ORIGIN,
+    Key(
+        "requires",
+        "mapping",
+        "what the `config.json` beside the file must say where it says it, each a value or a list of those that may be",
+        {"model_type": "llama", "hidden_act": ["silu", "swish"]},
+        {},
+        composed=True,
+    ),
 )
 
 _TARGET = (
@@ -443,6 +455,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     for section, rows in {
         RECIPE: _RECIPE,
         "origin": _ORIGIN,
+        "source": _SOURCE,
         "target": _TARGET,
         "rule": _RULE,
         "units": _UNITS,

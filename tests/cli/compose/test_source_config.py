@@ -93,3 +93,50 @@ def test_the_file_is_data(compose, monkeypatch):
     text = RECIPE.replace("${source.config.classes}", "${source.config.big}")
     with pytest.raises(UnsafeError, match="far more than a recipe needs"):
         compose(text, {"big": big, "text": {"size": 1}})
+
+
+REQUIRES = """
+source: {path: model, requires: {model_type: llama, act: [silu, swish], rope: {type: [default]}}}
+target: {_target_: transferpipe.zoo.digits_cnn}
+"""
+
+
+def test_a_configuration_as_required_and_what_it_leaves_out_pass(compose):
+    for config in (
+        {"model_type": "llama", "act": "swish", "rope": {"type": "default"}},
+        {"model_type": "llama", "act": None, "rope": None},
+        {"rope": {"theta": 1.0}},
+    ):
+        assert compose(REQUIRES, config)["source"] == {"path": "model"}
+
+
+@pytest.mark.follows("_find_others: take a recipe for")
+def test_other_configurations_than_a_recipe_requires_are_refused(compose):
+    config = {"model_type": "mistral", "act": "gelu", "rope": {"type": "linear"}}
+    with pytest.raises(RecipeError) as caught:
+        compose(REQUIRES, config)
+    assert [problem.where for problem in caught.value.problems] == [
+        f"source.requires.{name}" for name in ("model_type", "act", "rope.type")
+    ]
+    said = "the config.json beside source.path has act 'gelu', and the recipe is for 'silu', 'swish'"
+    assert caught.value.problems[1].what == said
+    dropped = [f"~{problem.where}" for problem in caught.value.problems]
+    assert compose(REQUIRES, config, *dropped)["source"] == {"path": "model"}
+
+
+@pytest.mark.follows("_find_others: name keys of the")
+def test_what_is_required_is_a_mapping(compose):
+    text = REQUIRES.replace("{model_type: llama, act: [silu, swish], rope: {type: [default]}}", "llama")
+    with pytest.raises(RecipeError, match=r"source\.requires: must be a mapping, not 'llama'"):
+        compose(text, {"model_type": "llama"})
+    assert compose(text.replace("llama", "{model_type: llama}"), {"model_type": "llama"})
+
+
+def test_several_sources_and_builders_with_such_an_argument(compose):
+    text = REQUIRES.replace("source: {", "sources: {a: {").replace("}}}\n", "}}}}\n")
+    with pytest.raises(
+        RecipeError, match=r"sources\.a\.requires\.model_type: the config\.json beside sources\.a\.path"
+    ):
+        compose(text, {"model_type": "bert"})
+    built = "source: {_target_: transferpipe.zoo.x, requires: 3}\ntarget: {path: x.npz}\n"
+    assert compose(built, {})["source"]["requires"] == 3

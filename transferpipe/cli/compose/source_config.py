@@ -2,7 +2,8 @@
 
 Models of Hugging Face lie in folders with their weights and a configuration, which has the sizes that the builder of
 the target needs (https://huggingface.co/docs/transformers/main_classes/configuration). It is data: no text in it is an
-interpolation, and what it fills in is checked as if the recipe had it.
+interpolation, and what it fills in is checked as if the recipe had it. Under `requires` a recipe says for which
+configurations it is: weights of one architecture have the names and shapes of another that computes something else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _USED = re.compile(r"\b(source|sources\.[\w-]+)\.config\b")
 _NOT_FOUND = re.compile(r"Interpolation key '(source|sources\.[\w-]+)\.config\.([^']+)' not found")
 _NAME, _MOST = "config.json", 1 << 20  # as the reader of these configurations
 _LISTED = 12
+_REQUIRES = "requires"
 
 
 def with_source_config(job: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
@@ -33,11 +35,11 @@ def with_source_config(job: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
 
     Raises:
         FileError: there is no such file beside a source.
-        RecipeError: a source that is used so has no path.
+        RecipeError: a source that is used so has no path, or the recipe is for others than its configuration.
     """
-    used = dict.fromkeys(
-        key for text in _texts(OmegaConf.to_container(job, resolve=False)) for key in _USED.findall(text)
-    )
+    plain = OmegaConf.to_container(job, resolve=False)
+    used = dict.fromkeys(key for text in _texts(plain) for key in _USED.findall(text))
+    used |= dict.fromkeys(key for key, source in _sources(plain) if _REQUIRES in source)
     places = tuple(key for key in used if _is_open(OmegaConf.select(job, key)))
     if not places:
         return job, ()
@@ -48,8 +50,12 @@ def with_source_config(job: DictConfig) -> tuple[DictConfig, tuple[str, ...]]:
         if not isinstance(path, str):
             what = f"{key}.config is the {_NAME} beside a source's file, but {key} has no path"
             raise RecipeError(Problem(f"{key}.path", what, f"set {key}.path to a folder with weights and a {_NAME}"))
+        config = _read(path, f"{key}.path")
         with open_dict(job):
-            OmegaConf.update(job, f"{key}.config", _plain(_read(path, f"{key}.path")), force_add=True)
+            required = OmegaConf.select(job, key).pop(_REQUIRES, None)
+            OmegaConf.update(job, f"{key}.config", _plain(config), force_add=True)
+        if problems := [*_find_others(_as_data(required), config, f"{key}.{_REQUIRES}", key)]:
+            raise RecipeError(problems)
     return job, places
 
 
@@ -71,6 +77,43 @@ def explain_missing(text: str, job: DictConfig) -> Problem | None:
     what = f"the {_NAME} beside {found[1]}.path has no {found[2]!r}"
     near = did_you_mean(found[2], keys, most=1) or f"its keys are {listed(keys, _LISTED)}"
     return Problem(f"{found[1]}.config.{found[2]}", what, near)
+
+
+def _sources(recipe: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the sources of a recipe, and the keys at which they stand."""
+    named = recipe.get("sources") if isinstance(recipe, dict) else None
+    found = {"source": recipe.get("source")} if isinstance(recipe, dict) else {}
+    found |= {f"sources.{name}": source for name, source in named.items()} if isinstance(named, dict) else {}
+    yield from ((key, source) for key, source in found.items() if isinstance(source, dict))
+
+
+def _as_data(required: Any) -> Any:
+    return OmegaConf.to_container(required, resolve=True) if OmegaConf.is_config(required) else required
+
+
+def _find_others(required: Any, config: Any, where: str, key: str) -> Iterator[Problem]:
+    """Yield what a configuration says otherwise than a recipe requires; what it leaves out, or null, is its default.
+
+    Args:
+        required: by the keys of the configuration, which may be nested as there, a value or a list of values.
+        config: the configuration.
+        where: the key of the recipe at which `required` stands.
+        key: that of the source.
+    """
+    if not isinstance(required, dict):
+        if required is not None:
+            yield Problem(where, f"must be a mapping, not {required!r}", f"name keys of the {_NAME}")
+        return
+    for name, allowed in required.items():
+        found = config.get(name) if isinstance(config, Mapping) else None
+        if isinstance(allowed, dict):
+            yield from _find_others(allowed, found, f"{where}.{name}", key)
+        elif found is not None and found not in (values := allowed if isinstance(allowed, list) else [allowed]):
+            inside = f"{where}.{name}".removeprefix(f"{key}.{_REQUIRES}.")
+            meant = listed([repr(value) for value in values], _LISTED)
+            what = f"the {_NAME} beside {key}.path has {inside} {found!r}, and the recipe is for {meant}"
+            fix = f"take a recipe for such models; if this one gives what you want all the same, ~{where}.{name}"
+            yield Problem(f"{where}.{name}", what, fix)
 
 
 def _is_open(source: Any) -> bool:

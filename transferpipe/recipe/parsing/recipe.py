@@ -111,7 +111,9 @@ def _read_sources(fields: Fields) -> dict[str, Any]:
 
 def _parse_sources(fields: Fields, written: Mapping[str, Any]) -> dict[str, Origin]:
     where = "sources." if fields.raw(SINGLE) is None else ""
-    parsed = {alias: parse_origin(value, f"{where}{alias}", fields.problems) for alias, value in written.items()}
+    parsed = {
+        alias: parse_origin(value, f"{where}{alias}", fields.problems, "source") for alias, value in written.items()
+    }
     return {alias: origin for alias, origin in parsed.items() if origin}
 
 
