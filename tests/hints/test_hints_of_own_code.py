@@ -165,7 +165,7 @@ def test_a_configuration_that_cannot_be_written(written):
     assert is_right(transfer(given))
 
 
-@follows("record: correct its save_own_variables")
+@follows("_unsavable: correct its save_own_variables")
 def test_a_layer_that_cannot_hand_over_its_weights(written):
     assert advised(
         transfer, written(inside="def save_own_variables(self, store):\n        raise ValueError('no luck')")

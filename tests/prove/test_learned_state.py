@@ -170,7 +170,21 @@ def test_taken(kind, how, tmp_path):
     counted = f"vocabulary, {move.size} terms" if move.kind == "vocabulary" else f"{move.size} {move.kind}"
     assert f"state: {counted}" in unfolded(report.plan)
     assert plan_from_data(report.plan.to_data()) == report.plan
-    assert not [w for w in report.warnings if w.code in ("other-vocabulary", "vocabulary-size", "state-not-saved")]
+    unfounded = ("other-vocabulary", "vocabulary-size", "state-not-saved", "class-differs")
+    assert not [w for w in report.warnings if w.code in unfounded]
+
+
+@pytest.mark.follows("_unsavable: adapt the layer, or")
+def test_a_layer_that_counts_by_tf_idf_and_has_no_terms_is_to_be_adapted(tmp_path):
+    model(tf_idf).save(tmp_path / "s.keras")
+    lookup = kl.TextVectorization(5, output_mode="tf_idf", pad_to_max_tokens=True, name="l")
+    target = keras.Model(inputs := keras.Input((), dtype="string"), kl.Dense(2, name="e")(lookup(inputs)))
+    with pytest.raises(RecipeError, match="cannot save its weights") as caught:
+        run(tmp_path / "s.keras", target, None)
+    assert "adapt the layer" in caught.value.problems[0].fix
+    lookup.adapt(np.array([*OTHERS, " ".join(OTHERS[:2])]))
+    run(tmp_path / "s.keras", target, None)
+    assert learned(target) == learned(model(tf_idf))
 
 
 LEARNED_AND_GIVEN = [(string, string_given), (string_given, string), (text, text_given), (normal, normal_given)]

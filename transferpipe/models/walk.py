@@ -24,6 +24,7 @@ from transferpipe.models.keras_private import (
     config_text,
     kernel_held,
     layers_in,
+    lookup_in,
     own_variables,
     record_saving,
     save_assets_below,
@@ -117,9 +118,17 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
             record_saving(saved, path, make, add)
     except (Exception, SystemExit) as error:  # a user's own code may raise anything, and must not end the process
         owner = groups[-1] if groups else Recorded(path, None, saved, [])
-        what = f"{type(owner.owner).__name__} cannot save its weights: {type(error).__name__}: {error}"
-        raise RecipeError(Problem(owner.path or "the model", what, "correct its save_own_variables")) from error
+        raise RecipeError(_unsavable(owner.owner, owner.path, error)) from error
     return groups
+
+
+def _unsavable(saved: Any, path: str, error: BaseException) -> Problem:
+    """Return what is wrong with a layer that raised instead of handing over what it saves."""
+    where, what = path or "the model", f"{type(saved).__name__} cannot save its weights: {type(error).__name__}: {error}"
+    # Keras saves the weights of terms that a lookup does not have yet as little as others' layers their own.
+    if getattr(lookup_in(saved), "output_mode", None) == "tf_idf" and not has_own_hook(saved, "save_own_variables"):
+        return Problem(where, what, "adapt the layer, or give it a vocabulary with idf_weights, before the transfer")
+    return Problem(where, what, "correct its save_own_variables")
 
 
 def list_saved_values(recorded: Iterable[Recorded]) -> list[Any]:

@@ -147,6 +147,7 @@ _PARTS: dict[str, dict[str, str]] = {
     "GRU": {"cell": "GRUCell"},
     "SimpleRNN": {"cell": "SimpleRNNCell"},
     **{name: {"cell": "ConvLSTMCell"} for name in ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D")},
+    "TextVectorization": {"lookup_layer": "StringLookup"},
 }
 
 
