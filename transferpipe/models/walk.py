@@ -124,7 +124,8 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
 
 def _unsavable(saved: Any, path: str, error: BaseException) -> Problem:
     """Return what is wrong with a layer that raised instead of handing over what it saves."""
-    where, what = path or "the model", f"{type(saved).__name__} cannot save its weights: {type(error).__name__}: {error}"
+    where = path or "the model"
+    what = f"{type(saved).__name__} cannot save its weights: {type(error).__name__}: {error}"
     # Keras saves the weights of terms that a lookup does not have yet as little as others' layers their own.
     if getattr(lookup_in(saved), "output_mode", None) == "tf_idf" and not has_own_hook(saved, "save_own_variables"):
         return Problem(where, what, "adapt the layer, or give it a vocabulary with idf_weights, before the transfer")
