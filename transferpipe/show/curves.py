@@ -114,10 +114,13 @@ def curves_svg(lines: Sequence[Curve], labels: Mapping[str, str]) -> str:
 
 
 def _scale(axes: Any, places: Sequence[float]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     if min(places) > 0 and max(places) / min(places) > _WIDE:
         axes.set_xscale("log")
+        # By itself it writes powers of ten in the language of mathematics, which is off.
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda place, _: f"{place:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     elif all(p.is_integer() for p in places):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
