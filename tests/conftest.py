@@ -70,6 +70,7 @@ LONG = {
         *(
             "models/deferred/",
             "models/test_backends.py",
+            "models/test_idle_threads.py",
             "models/test_loaded_once.py",
             "models/test_repeated_models.py",
         ),

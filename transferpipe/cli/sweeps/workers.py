@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.interruption import interruptions
+from transferpipe.models.idle_threads import share_cores
 from transferpipe.planning.reading.read_plan import plan_from_data
 from transferpipe.prove.manifest import MANIFEST, PLAN, read_json
 from transferpipe.sweep.running.job import DONE, STARTED, Result, read_result, run_variant
@@ -57,6 +58,7 @@ class Terms:
 def run_task(terms: Terms, _: DictConfig) -> Any:
     """Run the variant whose folder Hydra's launcher names."""
     folder = Path(HydraConfig.get().runtime.output_dir)
+    share_cores()
     return None if terms.steering.stop_reason(folder.parent) else dict(_run(folder, terms))
 
 

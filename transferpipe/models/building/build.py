@@ -30,6 +30,7 @@ from transferpipe.models.building.limits import (
 from transferpipe.models.building.sizes import LIBRARIES, is_large, memory_of_machine
 from transferpipe.models.building.tried import SMALLER, is_of_memory, try_in_child
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, build_deferred, check_declared, has_pending
+from transferpipe.models.idle_threads import cores_are_shared, let_idle_threads_sleep
 from transferpipe.models.keras_private import get_global
 from transferpipe.models.settings import DTYPE_POLICY, settings_kept
 from transferpipe.packages import is_installed, missing_package
@@ -102,6 +103,7 @@ def import_keras() -> Any:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     # oneDNN's reordered sums make results differ from machine to machine; recipes promise the same bytes.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    shared = cores_are_shared()
     try:
         with _quiet_start(), collector_paused():
             import keras
@@ -109,6 +111,8 @@ def import_keras() -> Any:
             if keras.backend.backend() == TENSORFLOW:
                 import tensorflow as tf
 
+                if shared:
+                    let_idle_threads_sleep(tf)
                 tf.config.list_physical_devices()  # looks for GPUs now, while nobody is listening
     except Exception as error:  # of a package that is damaged, or of another version than its neighbours: anything
         backend = os.environ["KERAS_BACKEND"]
