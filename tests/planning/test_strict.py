@@ -192,12 +192,16 @@ def test_records_of_earlier_versions_are_read(source):
 
 
 @pytest.mark.warns("cast-error")
-def test_a_cast_that_changes_numbers_that_count(tmp_path):
-    np.savez(tmp_path / "s.npz", **{"a/table": np.array([[1.5, 100.0]], "float32")})
+@pytest.mark.parametrize(
+    ("number", "said"), [(1.5, "1.5 becomes 1"), (0.9, "0.9 becomes 0; 1 of 2 numbers that count are off")]
+)
+def test_a_cast_that_changes_numbers_that_count(number, said, tmp_path):
+    np.savez(tmp_path / "s.npz", **{"a/table": np.array([[number, 100.0]], "float32")})
     np.savez(tmp_path / "t.npz", **{"a/table": np.zeros((1, 2), "int8")})
     rule = {"to": "a/table", "transform": [{"cast": "int8"}]}
     report = tp.transfer(tmp_path / "s.npz", tmp_path / "t.npz", mapping={"r": rule}, folder=tmp_path, save="o.npz")
     assert "cast-error" in codes(report)
+    assert said in str(report)
 
 
 @pytest.mark.warns("gate-order")

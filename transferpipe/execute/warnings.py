@@ -95,6 +95,8 @@ def _warn_of_casts(plan: Plan, felt: Mapping[str, CastError]) -> Iterator[PlanWa
                 f"the cast of {a.target} from {a.sources[0].dtype} to {a.dtype} changes values {size}: "
                 f"{old:.6g} becomes {new:.6g}"
             )
+            if error.lost:
+                text += f"; {error.lost:,} of {error.counting:,} numbers that count are off by their own size or more"
             yield PlanWarning("cast-error", where_of(a), text)
 
 

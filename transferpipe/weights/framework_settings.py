@@ -24,12 +24,15 @@ from transferpipe.weights.keras.setting_values import (
 )
 from transferpipe.weights.keras.taken import one_place
 from transferpipe.weights.network import Network, Node
+from transferpipe.weights.onnx_activations import (
+    ACTIVATIONS,
+    find_activation,
+    find_activation_called,
+    find_limits,
+    find_recurrent_activations,
+    text_of,
+)
 
-_ACTIVATIONS = {
-    "Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax", "Selu": "selu",
-    "Softplus": "softplus", "Softsign": "softsign", "HardSwish": "hard_silu", "Exp": "exponential",
-    "LogSigmoid": "log_sigmoid", "TanhShrink": "tanh_shrink",
-}  # fmt: skip
 _NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization")
 # Operators of one value, and the functions of `keras.ops` that are the same.
 _OF_VALUES = {
@@ -37,6 +40,8 @@ _OF_VALUES = {
     "Floor": "floor", "Ceil": "ceil", "Round": "round", "Sin": "sin", "Cos": "cos", "Erf": "erf",
 }  # fmt: skip
 _EPSILON = 1e-5  # the default of all of ONNX's normalizations
+# Operators that no layer and no function of Keras computes.
+_ONNX_ALONE = frozenset(["GlobalLpPool", "Hardmax", "LRN", "LpPool", "MeanVarianceNormalization", "Shrink"])
 
 
 _MERGES = {
@@ -49,11 +54,6 @@ _MERGES = {
     "Min": "Minimum",
 }
 _RECURRENT = {"LSTM": "LSTM", "GRU": "GRU", "RNN": "SimpleRNN"}
-_DEFAULT_ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
-_TAKEN_NUMBERS = {
-    **dict.fromkeys(("LeakyRelu", "ThresholdedRelu", "Elu"), ("alpha",)),
-    **dict.fromkeys(("Affine", "ScaledTanh", "HardSigmoid"), ("alpha", "beta")),
-}
 # Orders of axes that only bring channels, or time, to the place where the operator wants them.
 _CHANNELS_MOVED = ((0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3))
 
@@ -61,10 +61,10 @@ _CHANNELS_MOVED = ((0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 1), (1, 0, 2), (0, 2, 3, 4
 def onnx_function(node: Node, network: Network) -> LayerFunction:
     """Return what an operator of an ONNX graph computes beside its weights."""
     stated, kind = node.settings, node.layer_class
-    followed = _ACTIVATIONS.get(str(stated.get("followed_by")))
+    followed = ACTIVATIONS.get(str(stated.get("followed_by")))
     activation = LINEAR if network.connected else followed
     if kind in ("FusedConv", "FusedGemm"):  # of onnxruntime, with the activation inside
-        activation = _activation_called(stated.get("activation"), stated.get("activation_params"))
+        activation = find_activation_called(stated.get("activation"), stated.get("activation_params"))
     if kind in ("Conv", "ConvTranspose", "FusedConv") and "kernel" in stated:
         return _convolution(node, activation)
     if kind in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm") and "kernel" in stated:
@@ -72,7 +72,9 @@ def onnx_function(node: Node, network: Network) -> LayerFunction:
     if kind == "Einsum" and stated.get("equation") and "kernel" in stated:
         return LayerFunction("Dense", {"equation": spell_equation(stated["equation"])}, activation, guessed=True)
     if kind in _NORMS and "kernel" in stated:
-        return LayerFunction(kind, {"epsilon": stated.get("epsilon", _EPSILON)}, guessed=True)
+        settings = {"epsilon": stated.get("epsilon", _EPSILON)}
+        settings |= {"groups": stated["num_groups"]} if "num_groups" in stated else {}
+        return LayerFunction(kind, settings, guessed=True)
     if kind == "InstanceNormalization" and "kernel" in stated:
         return _of_groups(node, network)
     if kind in _RECURRENT and "kernel" in stated:
@@ -101,12 +103,14 @@ def _between(node: Node, network: Network) -> LayerFunction:
     if len(node.inputs) > 1:
         known = _MERGES.get(kind) or ("Concatenate" if kind == "Concat" else None)
         return LayerFunction(known) if known else LayerFunction(kind, activation=None, known=False)
-    if (spelled := _activation(node)) is not None:
+    if (spelled := find_activation(node)) is not None:
         return LayerFunction(ACTIVATION, activation=spelled)
     if kind in ("MaxPool", "AveragePool"):
         return _pooling(node)
     if kind in ("GlobalAveragePool", "GlobalMaxPool") and type(stated.get("rank")) is int:
         return LayerFunction(f"Global{'Max' if 'Max' in kind else 'Average'}Pooling{stated['rank'] - 2}D")
+    if kind in _ONNX_ALONE:
+        return LayerFunction(kind)
     if kind == "Pad":
         return _find_padding(stated)
     if kind == "Transpose" and stated.get("perm") in _CHANNELS_MOVED and stated.get("behind") not in _RECURRENT:
@@ -139,7 +143,7 @@ def _find_normalization(node: Node) -> LayerFunction | None:
 
 def _find_padding(stated: Mapping[str, Any]) -> LayerFunction:
     """Return what a Pad does: how much it adds may be computed in the graph, but not what."""
-    mode, operands = _text(stated.get("mode"), "constant"), stated.get("operands", ())
+    mode, operands = text_of(stated.get("mode"), "constant"), stated.get("operands", ())
     if mode != "constant":
         return LayerFunction(f"padding by {mode}")
     if (pads := _zero_pads(stated)) is not None:
@@ -199,7 +203,7 @@ def _find_layer_or_function(node: Node) -> LayerFunction | None:
     if kind in ("Resize", "Upsample"):
         return _find_upsampling(stated)
     if kind == "Clip":
-        low, high = _limits(stated)
+        low, high = find_limits(stated)
         return LayerFunction(kind, {"x_min": low, "x_max": high}, None, known=False)
     return None
 
@@ -219,8 +223,8 @@ def _find_upsampling(stated: Mapping[str, Any]) -> LayerFunction | None:
     torch's interpolate with ``align_corners=True`` puts the outer places onto each other; Keras has no such layer.
     """
     scales = next((o for o in stated.get("operands", ()) if o and len(o) in _MAPS and o[:2] == (1, 1)), None)
-    mode = _text(stated.get("mode"), "nearest")
-    where = _text(stated.get("coordinate_transformation_mode"), "half_pixel")
+    mode = text_of(stated.get("mode"), "nearest")
+    where = text_of(stated.get("coordinate_transformation_mode"), "half_pixel")
     rank = len(scales) if scales else stated.get("rank_before")
     if rank not in _MAPS or mode not in ("nearest", "linear", "cubic"):
         return None
@@ -235,55 +239,15 @@ def _find_upsampling(stated: Mapping[str, Any]) -> LayerFunction | None:
     return LayerFunction(f"UpSampling{rank - 2}D", settings, known=scales is not None)
 
 
-def _text(value: Any, default: str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else default
-
-
-def _activation(node: Node) -> str | None:
-    """Return the activation that an operator is, None if it is none that can be named."""
-    stated, kind = node.settings, node.layer_class
-    if kind == "Softmax" or kind == "LogSoftmax":
-        rank, axis = stated.get("rank") or 0, stated.get("axis", -1)
-        # Of images and volumes the second axis holds the channels, which Keras has last.
-        last = axis in (-1, rank - 1) or (rank in _MAPS[1:] and axis == 1)
-        return ("softmax" if kind == "Softmax" else "log_softmax") if last else None
-    if kind == "LeakyRelu":
-        return f"leaky_relu({stated.get('alpha', 0.01):.6g})"
-    if kind in ("Elu", "Celu"):
-        name = kind.lower()
-        return name if stated.get("alpha", 1.0) == 1 else f"{name}({stated['alpha']:.6g})"
-    if kind == "HardSigmoid":
-        slope, offset = stated.get("alpha", 0.2), stated.get("beta", 0.5)
-        return _HARD_SIGMOIDS.get((round(slope, 5), round(offset, 5)))
-    if kind in ("Swish", "Mish"):
-        return "silu" if kind == "Swish" else "mish"
-    if kind == "HardSwish":
-        return "hard_silu"
-    if kind == "Clip":
-        low, high = _limits(stated)
-        return {(0, 6): "relu(max_value=6)", (0, None): "relu", (-1, 1): "hard_tanh"}.get((low, high))
-    if kind == "Gelu":
-        return "gelu_approximate" if stated.get("approximate") == "tanh" else "gelu"
-    return _ACTIVATIONS.get(kind)
-
-
-_HARD_SIGMOIDS = {(0.2, 0.5): "hard_sigmoid (0.2x + 0.5)", (0.16667, 0.5): "hard_sigmoid (relu6(x + 3) / 6)"}
-
-
-def _limits(stated: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return the limits of a Clip, which are attributes or, since version 11, inputs."""
-    given = [o[0] if o else None for o in stated.get("operands", ())]
-    low, high = (*given, None, None)[:2]
-    return stated.get("min", low), stated.get("max", high)
-
-
 def _pooling(node: Node) -> LayerFunction:
     stated = node.settings
     shape = stated.get("kernel_shape", ())
     kind = f"{'Max' if node.layer_class == 'MaxPool' else 'Average'}Pooling{len(shape)}D"
+    if set(stated.get("dilations", (1,))) != {1}:  # Keras's layers have no gaps between the places of a window
+        return LayerFunction(f"{kind} with dilations {stated['dilations']}")
     settings: dict[str, Any] = {"pool_size": shape, "strides": stated.get("strides", (1,) * len(shape))}
     padding = _padding(stated, len(shape)).get("padding")
-    plain = padding is not None and set(stated.get("dilations", (1,))) == {1}
+    plain = padding is not None
     is_padded = isinstance(padding, tuple) and any(map(any, padding))
     plain = plain and not (stated.get("ceil_mode") and is_padded)
     if plain:
@@ -311,7 +275,7 @@ def _zero_pads(stated: Mapping[str, Any]) -> tuple[tuple[int, int], ...] | None:
 
 def _recurrent(node: Node) -> LayerFunction:
     stated, kind = node.settings, node.layer_class
-    forward, back = _recurrent_activations(node)
+    forward, back = find_recurrent_activations(node)
     settings: dict[str, Any] = {"activation": forward[-1 if kind != "LSTM" else 1]}
     settings |= {"recurrent_activation": forward[0]} if kind != "RNN" else {}
     if kind == "GRU":
@@ -329,31 +293,6 @@ def _recurrent(node: Node) -> LayerFunction:
         more[DIRECTION] = "bidirectional"
         more |= {"activations of the way back": back} if back not in ((), forward) else {}
     return LayerFunction(_RECURRENT[kind], settings, more=more)
-
-
-def _recurrent_activations(node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the activations of the first direction, the gates' first, and those of the second.
-
-    Those that have numbers take them from two lists, in their order: https://onnx.ai/onnx/operators/onnx__LSTM.html.
-    """
-    stated, usual = node.settings, _DEFAULT_ACTIVATIONS[node.layer_class]
-    names = stated.get("activations", usual)
-    names = names if isinstance(names, tuple | list) and len(names) >= len(usual) else usual
-    numbers = {key: list(stated.get(f"activation_{key}") or ()) for key in ("alpha", "beta")}
-    found = []
-    for name in map(str, names):
-        given = {key: numbers[key].pop(0) for key in _TAKEN_NUMBERS.get(name, ()) if numbers[key]}
-        listed_numbers = ", ".join(f"{value:.6g}" for value in given.values())
-        found.append(_activation(Node("", name, given)) or f"{name}({listed_numbers})" * bool(given) or name)
-    return tuple(found[: len(usual)]), tuple(found[len(usual) :])
-
-
-def _activation_called(name: Any, numbers: Any) -> str | None:
-    """Return the activation inside an operator of onnxruntime; `LINEAR` where it has none."""
-    if not name:
-        return LINEAR
-    given = dict(zip(_TAKEN_NUMBERS.get(_text(name, ""), ("min", "max")), numbers or (), strict=False))
-    return _activation(Node("", _text(name, ""), given)) or _text(name, "")
 
 
 def _convolution(node: Node, activation: str | None) -> LayerFunction:

@@ -188,6 +188,14 @@ GRAPHS = {
         keras_of_map(lambda: kl.MaxPooling2D(3, 2))),
     "last windows": (lambda: of_map([node("MaxPool", "p", "r", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)]),
                      keras_of_map(lambda: kl.MaxPooling2D(3, 2, padding="same"))),
+    "windows with gaps": (
+        lambda: of_map([node("MaxPool", "p", "r", kernel_shape=[2, 2], strides=[1, 1], dilations=[2, 2])]),
+        keras_of_map(lambda: kl.MaxPooling2D(2, strides=1))),
+    "roots of squares in windows": (lambda: of_map([node("LpPool", "p", "r", kernel_shape=[2, 2], strides=[2, 2])]),
+                                    keras_of_map(lambda: kl.AveragePooling2D(2))),
+    "selu": (lambda: between([node("Selu", "p", "r")]), keras_between(kl.Activation("selu"))),
+    "selu with a number of its own": (lambda: between([node("Selu", "p", "r", alpha=1.0)]),
+                                      keras_between(kl.Activation("selu"))),
     "enlarged by cubics": (
         lambda: of_map([node("Resize", "p  sizes", "r", mode="cubic")], sizes=np.float32([1, 1, 2, 2])),
         keras_of_map(lambda: kl.UpSampling2D(2, interpolation="bilinear"))),
@@ -214,6 +222,17 @@ def test_a_warning_where_the_graph_computes_something_else(name, tmp_path):
         assert told == set()
     else:
         assert told & {"settings-differ", "between-differs", "connected-otherwise"}
+
+
+@pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
+@pytest.mark.parametrize("groups", [2, 3])
+def test_the_groups_of_a_normalization_are_compared(groups, tmp_path):
+    values = {"n.weight": rand(6), "n.bias": rand(6)}
+    nodes = [node("GroupNormalization", "x n.weight n.bias", num_groups=3, epsilon=1e-3)]
+    path = write_onnx(tmp_path, nodes, values, (6, 2, 2), 4, opset=21)
+    model = keras.Sequential([keras.Input((2, 2, 6)), kl.GroupNormalization(groups, name="n")])
+    told = [w.text for w in tp.transfer(path, model, mapping={"n": {"to": "n"}}).plan.warnings]
+    assert told == [] if groups == 3 else "groups 3 -> 2" in told[0]
 
 
 @pytest.mark.filterwarnings("ignore::transferpipe.TransferWarning")
