@@ -19,14 +19,14 @@ def share_cores() -> None:
 
 
 def cores_are_shared() -> bool:
-    """Tell whether idle threads are to sleep, and TensorFlow can still be told: it reads that as it starts."""
+    """Tell whether idle threads are to sleep, and it is not too late: TensorFlow reads that as it starts."""
     return bool(_SHARED) and "tensorflow" not in sys.modules
 
 
 def let_idle_threads_sleep(tf: Any) -> None:
-    """Start TensorFlow with threads that sleep when they have nothing to do; only right after it was imported.
+    """Start TensorFlow with threads that sleep when they have nothing to do; this has to follow its import at once.
 
-    There is no setting for it in `tf.config`; the session's configuration is read where eager execution is switched on.
+    There is no setting for it in `tf.config`; it is read where eager execution is switched on.
     """
     config = tf.compat.v1.ConfigProto()
     config.experimental.disable_thread_spinning = True
