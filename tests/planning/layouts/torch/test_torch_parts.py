@@ -217,3 +217,21 @@ def test_gates_in_another_order_are_taken_one_by_one():
     found = apply_chain(chain_of(None, a.transforms), parts)
     assert np.array_equal(found, value.reshape(4, 3, 4)[[1, 0, 3, 2]].reshape(12, 4).T)
     assert not any(w.code == "assumed" for w in plan.warnings)
+
+
+SPECTRAL = {
+    "as it is": ("c/kernel 4x8 float32 Dense", "8x4", 8, 4, "spectral_norm", [1, 0]),
+    "dim=1": ("c/kernel 4x8 float32 Dense", "8x4", 4, 8, {"spectral_norm": {"axis": 1}}, [1, 0]),
+    "square": ("c/kernel 4x4 float32 Dense", "4x4", 4, 4, {"spectral_norm": {"axis": 0, "otherwise": 1}}, [1, 0]),
+    "transposed": ("c/kernel 3x3x4x8 float32 Conv2DTranspose", "8x4x3x3", 8, 36, "spectral_norm", [2, 3, 1, 0]),
+}
+OLD = ("weight_orig", "weight_u", "weight_v")
+NEW = tuple(f"parametrizations/weight/{name}" for name in ("original", "0/_u", "0/_v"))
+
+
+@pytest.mark.parametrize("names", [OLD, NEW], ids=["old", "new"])
+@pytest.mark.parametrize("case", SPECTRAL)
+def test_a_spectral_norm_goes_with_the_axis_that_u_fits(case, names):
+    target, *shapes, norm, axes = SPECTRAL[case]
+    source = "".join(f"c/{name} {shape}\n" for name, shape in zip(names, shapes, strict=True))
+    assert steps(torch_plan(target, source, {"r": {"to": "c"}}), "c/kernel") == (norm, {"transpose": axes})

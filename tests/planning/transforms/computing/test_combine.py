@@ -107,3 +107,20 @@ def test_the_parts_of_a_spectral_norm_are_named_in_their_order():
         with pytest.raises(TransformError, match=hint):
             spectral(None, *wrong)
     np.testing.assert_allclose(spectral(None, weight, u, v), weight / values[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("first", [0, 1])
+def test_of_a_square_weight_u_and_v_tell_which_axis_they_go_with(dim, first):
+    """torch's `dim` is in no file, and of a square weight no shape tells it."""
+    weight = np.random.default_rng(2).normal(size=(4, 4, 3)).astype("float32")
+    left, values, right = np.linalg.svd(np.moveaxis(weight, dim, 0).reshape(4, 12))
+    moved = weight + np.float32(0.01)  # a step of a training behind the last forward pass
+    found = spectral({"axis": first, "otherwise": 1 - first}, moved, left[:, 0], right[0])
+    np.testing.assert_allclose(found, moved / values[0], rtol=0.02)
+
+
+def test_vectors_that_no_forward_pass_has_set_go_with_the_first_axis():
+    rng = np.random.default_rng(0)
+    weight, u, v = (rng.normal(size=shape).astype("float32") for shape in ((4, 4), 4, 4))
+    np.testing.assert_array_equal(spectral({"axis": 0, "otherwise": 1}, weight, u, v), spectral(None, weight, u, v))

@@ -284,11 +284,20 @@ def _under_norm(choice: Adapted, names: tuple[str, ...]) -> Adapted:
     return Adapted(tuple(before + slash + name.format(own) for name in names), steps)
 
 
+def _spectral_norm(sources: Sequence[Shape], axis: int) -> Any:
+    """Return the step that divides by the largest singular value; `dim` may be the other of the first two axes too."""
+    weight, u = sources[0], sources[1] if len(sources) > 1 else ()
+    fitting = [n for n in (axis, 1 - axis) if n < len(weight) and u == (weight[n],)]
+    if len(fitting) > 1:
+        return {"spectral_norm": {"axis": axis, "otherwise": 1 - axis}}
+    first = fitting[0] if fitting else axis
+    return {"spectral_norm": {"axis": first}} if first else "spectral_norm"
+
+
 def _under_spectral_norm(choice: Adapted, names: tuple[str, ...], axis: int) -> Adapted:
     before, slash, own = choice.names[0].rpartition("/")
-    norm = {"spectral_norm": {"axis": axis}} if axis else "spectral_norm"
 
     def steps(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
-        return norm, *choice.steps_for(sources[:1], target)
+        return _spectral_norm(sources, axis), *choice.steps_for(sources[:1], target)
 
     return Adapted(tuple(before + slash + name.format(own) for name in names), steps)

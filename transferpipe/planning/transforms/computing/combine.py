@@ -86,23 +86,29 @@ class SpectralNorm(Transform):
 
     Attributes:
         axis: the axis of u, which torch calls dim: 0, of a transposed convolution 1.
+        otherwise: the axis of u where u and v are singular vectors of that arrangement and not of the first: a square
+            weight does not say which was meant; None where it can only be the first.
     """
 
     axis: int = 0
+    otherwise: int | None = None
     name: ClassVar[str] = "spectral_norm"
-    arguments: ClassVar[tuple[str, ...]] = ("axis",)
+    arguments: ClassVar[tuple[str, ...]] = ("axis", "otherwise")
     several: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Return the transform for ``spectral_norm`` or ``spectral_norm: {axis: 1}``."""
+        """Return the transform for ``spectral_norm``, ``spectral_norm: {axis: 1}``, or ``{axis: 0, otherwise: 1}``."""
         if data is None:
             return cls()
         example = "spectral_norm, or {spectral_norm: {axis: 1}}"
-        named = parse_named("spectral_norm", data, example, cls.arguments, cls.arguments)
-        return cls(parse_integer("axis of spectral_norm", named["axis"], example))
+        named = parse_named("spectral_norm", data, example, cls.arguments, ["axis"])
+        axes = {key: parse_integer(f"{key} of spectral_norm", value, example) for key, value in named.items()}
+        return cls(**axes)
 
     def __str__(self) -> str:
+        if self.otherwise is not None:
+            return f"spectral_norm(axis={self.axis}, otherwise={self.otherwise})"
         return f"spectral_norm(axis={self.axis})" if self.axis else "spectral_norm"
 
     def shape(self, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -110,8 +116,8 @@ class SpectralNorm(Transform):
         if len(shapes) != 3:
             raise TransformError(f"{self} takes 3 inputs, a weight, u and v, not {len(shapes)}", "name all three")
         weight, u, v = shapes
-        size = weight[find_axis(self, self.axis, weight)]
-        if u != (size,) or v != (math.prod(weight) // max(1, size),):
+        sizes = {weight[find_axis(self, axis, weight)] for axis in (self.axis, self.otherwise) if axis is not None}
+        if any(u != (size,) or v != (math.prod(weight) // max(1, size),) for size in sizes):
             what = f"{self}: u has shape {u} and v {v}, for a weight of shape {weight}"
             raise TransformError(what, "name the u and the v of this weight, in this order, before its axes are moved")
         return weight
@@ -127,14 +133,27 @@ class SpectralNorm(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         weight, u, v = (np.asarray(array, dtype=np.float64) for array in arrays)
-        # As torch's spectral_norm lays the matrix out: the axis of the outputs first, all others behind it in their
-        # order.
-        rows = np.moveaxis(weight, self.axis, 0).reshape(len(u), len(v))
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            # Sums in one order, where a BLAS may add in another with another number of threads: a proof repeats the
-            # bits.
-            value = np.sum(u * np.sum(rows * v, axis=1))
+            value, fit = _singular_value(weight, u, v, self.axis)
+            if self.otherwise is not None:
+                other, other_fit = _singular_value(weight, u, v, self.otherwise)
+                value = other if other_fit > max(_FITTING, fit) else value
             return np.asarray(weight / value).astype(arrays[0].dtype, copy=False)
+
+
+# Every forward pass of a training sets u to W @ v / |W @ v|, and the step behind it moves W a little; of vectors that
+# were drawn and never set, as before the first pass, nothing fits, and the usual axis holds.
+_FITTING = 0.9
+
+
+def _singular_value(weight: NDArray[Any], u: NDArray[Any], v: NDArray[Any], axis: int) -> tuple[np.float64, np.float64]:
+    """Return what u and v estimate as the largest singular value, and the cosine between u and W @ v."""
+    # As torch's spectral_norm lays the matrix out: the axis of the outputs first, all others behind it in their order.
+    rows = np.moveaxis(weight, axis, 0).reshape(len(u), len(v))
+    # Sums in one order, where a BLAS may add in another with another number of threads: a proof repeats the bits.
+    product = np.sum(rows * v, axis=1)
+    value = np.sum(u * product)
+    return value, np.abs(value) / np.sqrt(np.sum(np.square(product)) * np.sum(np.square(u)))
 
 
 def _refuse_arguments(name: str, data: Any) -> None:
