@@ -575,12 +575,15 @@ def test_what_a_sweeper_that_chooses_needs():
     def problems(data, sweep):
         try:
             axes = Axes((), {}, {"vars.x": "interval(0,1)"})
-            check_optimising(SimpleNamespace(data=data, config=OTHER_SWEEPER), axes, read_settings_of(sweep))
+            check_optimising(
+                SimpleNamespace(data=data, sweep=sweep, config=OTHER_SWEEPER), axes, read_settings_of(sweep)
+            )
         except RecipeError as error:
             return error.problems
         return ()
 
     sweep = {"controls": ["random"], "variants": {"a": {"freeze": []}}, "drop": [{"vars.x": 1}]}
+    sweep |= {"when": {"vars.x": {"seed": 1}}, "budget": 0, "fail_fast": True}  # which Optuna goes by, others do not
     found = problems({}, sweep)
     keys = re.findall(r"sweep\.(\w+)=null", " ".join(p.fix for p in found))
     assert set(keys) == set(sweep)
@@ -606,7 +609,7 @@ def test_seeds_are_not_for_a_sweeper_to_choose():
     from transferpipe.score import finetune
     from transferpipe.sweep.settings import read_settings_of
 
-    base = SimpleNamespace(data={"score": {"_target_": "my.score"}}, config=OTHER_SWEEPER)
+    base = SimpleNamespace(data={"score": {"_target_": "my.score"}}, sweep={}, config=OTHER_SWEEPER)
     settings = read_settings_of({})
     with pytest.raises(RecipeError) as caught:
         check_optimising(base, Axes((), {"vars.x": ("1",)}, {"seed": "interval(0,1)"}), settings)

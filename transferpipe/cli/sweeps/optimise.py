@@ -174,7 +174,10 @@ def check_optimising(base: Composed, axes: Axes, settings: SweepSettings) -> Non
     _check_total(base, settings, problems)
     # A sweeper of others asks nobody whether it is to go on, or whether a key varies.
     never = ("controls", "variants", "drop", "halving", *(() if ours else ("when", "budget", "fail_fast")))
-    for key in (key for key in never if getattr(settings, key) not in (None, False, (), {})):
+    given = {key for key in never if getattr(settings, key)} | {"budget"} & {*never}
+    if settings.budget is None:  # 0 is one, too
+        given -= {"budget"}
+    for key in (key for key in never if key in given):
         what = "does not go with a sweeper that chooses the variants as it goes"
         fix = f"leave it out (sweep.{key}=null), and sweep over the best values once more with it"
         problems.add(f"sweep.{key}", what, fix)
