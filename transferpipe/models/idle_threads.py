@@ -24,9 +24,9 @@ def cores_are_shared() -> bool:
 
 
 def let_idle_threads_sleep(tf: Any) -> None:
-    """Start TensorFlow with threads that sleep when they have nothing to do; this has to follow its import at once.
+    """Start TensorFlow with threads that sleep when they have nothing to do; just after it was imported.
 
-    There is no setting for it in `tf.config`; it is read where eager execution is switched on.
+    `tf.config` has no setting for it; it is read where eager execution is switched on.
     """
     config = tf.compat.v1.ConfigProto()
     config.experimental.disable_thread_spinning = True
