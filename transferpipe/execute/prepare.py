@@ -26,6 +26,7 @@ from transferpipe.planning.pairing.places import UNNAMED_FORMATS, call_by_order,
 from transferpipe.planning.planner import make_plan
 from transferpipe.planning.reading.groups import fill_groups
 from transferpipe.planning.reading.inputs import pin_inputs
+from transferpipe.prove.source_hooks import warn_of_hooks
 from transferpipe.recipe.layouts import KERAS
 from transferpipe.recipe.model import Recipe, Save
 from transferpipe.recipe.outputs import output_of, outputs_of
@@ -50,20 +51,21 @@ def prepare(recipe: Recipe, trusted: Collection[str] = ()) -> Prepared:
     _check_installed(recipe)
     if recipe.score:
         check_score(recipe, recipe.score, trusted)
-    prepared = replace(prepare_opened(recipe, open_recipe(recipe, trusted)), trusted=tuple(trusted))
+    prepared = prepare_opened(recipe, open_recipe(recipe, trusted), trusted=trusted)
     if recipe.score:
         check_early(recipe.score, prepared.opened.target.structure, trusted)
     keep_asked(prepared.opened.target)
     return prepared
 
 
-def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepared:
+def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True, trusted: Collection[str] = ()) -> Prepared:
     """Plan with everything opened already.
 
     Args:
         recipe: the checked recipe.
         opened: what it names.
         saves: whether the result is to be written, so that the target must have what its format needs.
+        trusted: packages that the command line vouched for.
 
     Raises:
         RecipeError: the plan cannot be made, is not the expected one, or has warnings that the recipe refuses.
@@ -96,6 +98,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
             *opened.warnings,
             *plan.warnings,
             *crossed,
+            *warn_of_hooks(plan, opened.sources, opened.target.structure.catalog, trusted),
             *_not_reloaded(recipe),
             *_not_recorded(recipe, opened.target),
         ),
@@ -114,7 +117,7 @@ def prepare_opened(recipe: Recipe, opened: Opened, saves: bool = True) -> Prepar
     if saves:
         _check_formats(recipe, opened)
     refuse_warnings(recipe, plan.warnings, RecipeError)
-    return Prepared(recipe, opened, plan)
+    return Prepared(recipe, opened, plan, tuple(trusted))
 
 
 def _call_by_places(opened: Opened) -> tuple[Opened, dict[str, Catalog]]:

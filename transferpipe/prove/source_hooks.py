@@ -18,37 +18,57 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.spec import Catalog, Source
 
 
-def check_sources(
+def warn_of_hooks(
     plan: Plan, sources: Mapping[str, Source], target: Catalog, trusted: Collection[str]
 ) -> Iterator[PlanWarning]:
-    """Yield of which weights that are taken Keras has, or may have, other values than the file.
+    """Yield of which weights that are taken Keras may have other values than the file, as classes are not at hand.
 
-    A layer of the same class takes what the file holds, and makes of it on loading what the source's makes.
+    It reads no values: `check_sources` compares them where the classes are at hand.
 
     Args:
         plan: what is taken.
         sources: by their names.
         target: the weights that take it.
         trusted: packages that the command line vouched for.
+
+    Raises:
+        RecipeError: the user vouches for a module that has no such class, or cannot be imported.
     """
-    for alias, source in sources.items():
-        if not isinstance(source, FileSource) or source.format != "keras":
-            continue
-        for own, (text, names) in _list_taken(plan, alias, source, target).items():
-            which = listed(names)
-            holder = f"{source.path.name} holds of {which}"
+    for alias, source, own, (text, names) in _find_hooked(plan, sources, target):
+        if not _is_at_hand(own, trusted):
             called = ".".join(filter(None, (own.module, own.name)))
-            known = load_classes([own], trusted) if is_installed("keras") else {}
-            if not known:
-                advice = f": its module is not imported without --trust {own.package}" if own.module else ""
-                yield PlanWarning(
-                    "loads-otherwise", alias, f"Keras may load another value than {holder}: {called} {text}{advice}"
-                )
-            elif differing := _list_differing(source, names, trusted):
-                what = f"Keras loads another value than {source.path.name} holds of {listed(differing)}"
-                yield PlanWarning(
-                    "loads-otherwise", alias, f"{what}, by the load hook of {called}: the file's is taken"
-                )
+            advice = f": its module is not imported without --trust {own.package}" if own.module else ""
+            what = f"Keras may load another value than {source.path.name} holds of {listed(names)}"
+            yield PlanWarning("loads-otherwise", alias, f"{what}: {called} {text}{advice}")
+
+
+def check_sources(
+    plan: Plan, sources: Mapping[str, Source], target: Catalog, trusted: Collection[str]
+) -> Iterator[PlanWarning]:
+    """Yield of which weights that are taken Keras has other values than the file, where their classes are at hand.
+
+    A layer of the same class takes what the file holds, and makes of it on loading what the source's makes. The
+    arguments are those of `warn_of_hooks`.
+    """
+    for alias, source, own, (_, names) in _find_hooked(plan, sources, target):
+        if _is_at_hand(own, trusted) and (differing := _list_differing(source, names, trusted)):
+            called = ".".join(filter(None, (own.module, own.name)))
+            what = f"Keras loads another value than {source.path.name} holds of {listed(differing)}"
+            yield PlanWarning("loads-otherwise", alias, f"{what}, by the load hook of {called}: the file's is taken")
+
+
+def _is_at_hand(own: OwnClass, trusted: Collection[str]) -> bool:
+    return is_installed("keras") and bool(load_classes([own], trusted))
+
+
+def _find_hooked(
+    plan: Plan, sources: Mapping[str, Source], target: Catalog
+) -> Iterator[tuple[str, FileSource, OwnClass, tuple[str, list[str]]]]:
+    """Yield what layers of other classes take of the user's own classes with hooks: of each source, class by class."""
+    for alias, source in sources.items():
+        if isinstance(source, FileSource) and source.format == "keras":
+            for own, taken in _list_taken(plan, alias, source, target).items():
+                yield alias, source, own, taken
 
 
 def _list_taken(plan: Plan, alias: str, source: FileSource, target: Catalog) -> dict[OwnClass, tuple[str, list[str]]]:
