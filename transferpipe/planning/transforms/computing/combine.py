@@ -98,7 +98,7 @@ class SpectralNorm(Transform):
 
     @classmethod
     def parse(cls, data: Any) -> Self:
-        """Return the transform for ``spectral_norm``, ``spectral_norm: {axis: 1}``, or ``{axis: 0, otherwise: 1}``."""
+        """Return the transform for ``spectral_norm`` or ``spectral_norm: {axis: 0, otherwise: 1}``."""
         if data is None:
             return cls()
         example = "spectral_norm, or {spectral_norm: {axis: 1}}"
