@@ -303,7 +303,7 @@ def test_more_samples_than_memory(models, monkeypatch):
         assert check(models, {name: value[:1] for name, value in x.items()}, few).verdict == "pass"
 
 
-@follows("_check_single: name another layer")
+@follows("note_unclear_layers: name another layer")
 def test_a_layer_of_several_outputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

@@ -17,8 +17,8 @@ from transferpipe.models.settings import settings_kept
 from transferpipe.models.source import live_model
 from transferpipe.models.target import ModelTarget
 from transferpipe.planning.plan import Plan
-from transferpipe.prove.parity.check import Given, compare_runners, runner_dtypes
 from transferpipe.prove.parity.compare import tolerance_for
+from transferpipe.prove.parity.compare_runners import Given, compare_runners, runner_dtypes
 from transferpipe.prove.parity.keras_trace import KerasRunner
 from transferpipe.prove.parity.pairs import pairs_of_plan
 from transferpipe.prove.parity.references import check_runnable, opened_reference
