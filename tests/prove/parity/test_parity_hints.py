@@ -223,7 +223,7 @@ def test_the_original_runs_where_it_runs(kind, source):
 @follows("check_operations: run the original where")
 def test_a_graph_that_reaches_beyond_its_model(source, tmp_path):
     messages = pytest.importorskip("tensorflow.core.protobuf.saved_model_pb2")
-    from transferpipe.prove.parity.graph_operations import check_operations
+    from transferpipe.prove.parity.graphs.graph_operations import check_operations
 
     message = messages.SavedModel()
     message.meta_graphs.add().graph_def.node.add(name="n", op="WriteFile")

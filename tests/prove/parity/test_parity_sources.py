@@ -11,7 +11,7 @@ from keras import layers
 from twins import change, filled
 
 import transferpipe as tp
-from transferpipe.prove.parity.saved_model_run import SignatureRunner
+from transferpipe.prove.parity.graphs.saved_model_run import SignatureRunner
 
 TOPIC = Path(tp.__file__).parent / "show/topics/parity.md"
 MAPPING = {"all": {"to": ".*"}}

@@ -15,10 +15,10 @@ from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras, values_of
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared
 from transferpipe.models.walk import Walked
+from transferpipe.prove.parity.graphs.onnx_run import OnnxRunner
+from transferpipe.prove.parity.graphs.saved_model_run import SignatureRunner
 from transferpipe.prove.parity.keras_trace import InputSpec, KerasRunner, Trace, describe_error
-from transferpipe.prove.parity.onnx_run import OnnxRunner
 from transferpipe.prove.parity.runner import ELSEWHERE, CannotRunError, Runner
-from transferpipe.prove.parity.saved_model_run import SignatureRunner
 from transferpipe.recipe.model import Build
 from transferpipe.recipe.trust import resolve
 from transferpipe.weights.file_source import FileSource

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.prove.parity.graph_operations import check_operations
+from transferpipe.prove.parity.graphs.graph_operations import check_operations
 from transferpipe.prove.parity.keras_trace import InputSpec, Trace, describe_error
 from transferpipe.prove.parity.runner import AGAIN, CannotRunError
 from transferpipe.weights.keras.setting_values import version_of
