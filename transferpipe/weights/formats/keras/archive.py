@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import MOST_OF_KERAS, check_members, check_names, member_offset, too_many
 from transferpipe.files.crc import BlockCrcs, Promise, note_promise
 from transferpipe.files.segment import Segment
@@ -94,7 +95,7 @@ def check_weights(path: Path) -> None:
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        return open_zip(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise FileError(
             Problem(str(path), f"not a readable .keras archive: {error}", "it may be truncated: copy or save it again")

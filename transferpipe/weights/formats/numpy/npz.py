@@ -19,6 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import check_members
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.weights.file_source import FileSource
@@ -46,7 +47,7 @@ def open_npz(path: Path) -> FileSource:
     """
     stamp = file_stamp(path)
     try:
-        archive = zipfile.ZipFile(path)
+        archive = open_zip(path)
     except _ERRORS as error:
         raise FileError(Problem(str(path), f"is not a readable zip archive: {error}", _AGAIN)) from error
     try:

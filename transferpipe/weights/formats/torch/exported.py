@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import check_members
 from transferpipe.files.json_text import MOST_JSON, parse_mapping
 from transferpipe.text.listing import quoted
@@ -69,7 +70,7 @@ def open_exported(path: Path, select: str | None = None) -> FileSource:
 
 def _read(path: Path, size: int, select: str | None) -> tuple[Any, Storages]:
     try:
-        archive = zipfile.ZipFile(path)
+        archive = open_zip(path)
         check_members(path, archive, size)
         programs = {found[2]: found[1] for found in map(_CONFIG.fullmatch, archive.namelist()) if found}
         if not programs:

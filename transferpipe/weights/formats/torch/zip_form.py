@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import check_members, member_offset
 from transferpipe.weights.formats.torch.limited import Limited, PickleError
 from transferpipe.weights.formats.torch.storages import AGAIN, Storages, StoredBytes
@@ -61,7 +62,7 @@ def read_zip(
         UnsafeError: a member is listed twice, or declares more than can lie in the file.
     """
     try:
-        archive = zipfile.ZipFile(path)
+        archive = open_zip(path)
     except ZIP_ERRORS as error:
         raise FileError(Problem(str(path), f"is not a readable zip archive: {error}", AGAIN)) from error
     check_members(path, archive, size)
