@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import math
-import zipfile
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.models.building.build import TENSORFLOW, backend_of_keras, import_keras
 from transferpipe.models.keras_private import layers_in
 from transferpipe.recent import Recent
@@ -84,7 +84,7 @@ def load_once(path: Path, role: str) -> Any:
 
 
 def _configuration(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         return archive.read("config.json")
 
 

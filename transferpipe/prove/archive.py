@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transferpipe.errors import Problems, VerificationError
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.crc import crc32
 from transferpipe.files.publishing.atomic import final_name
 from transferpipe.files.segment import CHUNK
@@ -44,7 +45,7 @@ def verify_archive(source: FileSource, target: Target, values: Values) -> None:
 
 
 def _check_members(path: Path, wanted: Iterable[tuple[str, Iterable[bytes]]], problems: Problems) -> None:
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         left = {n for n in archive.namelist() if n not in ("config.json", "metadata.json", "model.weights.h5")}
         for member, chunks in wanted:
             if member not in left:

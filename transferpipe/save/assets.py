@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 
 from transferpipe.errors import FileError, Problem
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.segment import CHUNK
 from transferpipe.models.target import FileTarget, ModelTarget, Target
 from transferpipe.save.by_keras import asset_files
@@ -40,7 +41,7 @@ def archived(source: FileSource) -> Iterator[tuple[str, Iterable[bytes]]]:
     if not source.assets:
         return
     try:
-        with zipfile.ZipFile(source.path) as archive:
+        with open_zip(source.path) as archive:
             for name in source.assets:
                 # In parts, while the archive is open: a vocabulary need not fit into memory.
                 yield name, _chunks(source, archive, name)

@@ -8,7 +8,7 @@ import pytest
 
 from transferpipe.errors import FileError
 from transferpipe.files.os_errors import refusal_of
-from transferpipe.weights.formats.numpy.npz import open_npz
+from transferpipe.weights.formats import open_source
 
 
 class _EndRefused(io.FileIO):
@@ -24,5 +24,5 @@ def test_a_refused_seek_is_not_taken_for_damage(tmp_path, monkeypatch):
     np.savez(path, kernel=np.ones(2))
     monkeypatch.setattr(io, "open", lambda file, *_, **__: _EndRefused(file))
     with pytest.raises(FileError) as refused:
-        open_npz(path)
+        open_source(path)
     assert refusal_of(refused.value).errno == errno.EIO

@@ -18,6 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from transferpipe.errors import FileError, Problem, Problems, RecipeError, UnsafeError, did_you_mean
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import check_members
 from transferpipe.models.building.limits import free_memory
 from transferpipe.prove.parity.keras_trace import InputSpec, finite
@@ -41,7 +42,7 @@ def read_arrays(path: str | Path, where: str) -> dict[str, NDArray[Any]]:
     """
     file = locate(str(path), where)
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_zip(file) as archive:
             check_members(file, archive, file.stat().st_size)
             members = [m for m in archive.infolist() if m.filename.endswith(_NPY)]
             # Of all members together: each of them alone may fit into memory.

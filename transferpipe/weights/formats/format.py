@@ -13,13 +13,13 @@ To add one:
 from __future__ import annotations
 
 import importlib
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from transferpipe.files.archives.opening import open_zip
 from transferpipe.files.archives.zip_members import check_count
 from transferpipe.files.json_text import read_mapping
 from transferpipe.plugins import PlugInPoint
@@ -58,7 +58,7 @@ class Seen:
         if not self.head.startswith(ZIP):
             return frozenset()
         check_count(self.path, self.head)
-        with zipfile.ZipFile(self.path) as archive:
+        with open_zip(self.path) as archive:
             return frozenset(archive.namelist())
 
     @cached_property
