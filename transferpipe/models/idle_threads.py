@@ -1,8 +1,8 @@
 """How TensorFlow's threads wait for work where several processes share the cores of one machine.
 
 They spin for a while before they sleep, which spares a lone process the time to wake them. Two processes that train
-small networks on two cores take each other's time so: a fifth to a third of what they use of the processor. How a
-thread waits changes no number, unlike how many of them there are.
+small convolutions on two cores take a sixth to a quarter of each other's time so; two that train a head alone nothing
+that could be measured. How a thread waits changes no number, unlike how many of them there are.
 """
 
 from __future__ import annotations
