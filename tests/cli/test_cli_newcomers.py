@@ -221,6 +221,14 @@ def test_what_init_does_not_take_is_not_put_into_its_line(refuses):
     assert "`transferpipe init A b.npz` writes one" in said
 
 
+def test_the_note_on_recipes_has_two_lines_and_repeats_no_password(refuses):
+    said = refuses(5, ("plan", "source.path=https://me:secret@example.com/a.npz")).err
+    note = said.splitlines()[-2:]
+    assert note[0].startswith("note: no recipe was chosen")
+    assert note[1] == "  `transferpipe init https://***@example.com/a.npz B` writes one for two files or builders."
+    assert "secret" not in said
+
+
 def test_a_run_folder_that_is_not_there(refuses):
     assert "nowhere: there is no such folder" in refuses(4, ("verify", "nowhere")).err
 

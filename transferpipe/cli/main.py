@@ -80,8 +80,8 @@ def _guard(words: list[str]) -> int:
         if show_trace:
             traceback.print_exc()
         print("error: " + "\n".join(said.lines()), file=sys.stderr)
-        if note := _no_recipe_note(arguments.overrides if arguments else ()):
-            print(visible(note), file=sys.stderr)
+        for line in _no_recipe_note(arguments.overrides if arguments else ()):
+            print(visible(hide_credentials(line)), file=sys.stderr)
         return _as_json(words, said.title, said.problems, said.status)
     except Exception as error:
         return _internal(error, words, name, bug)
@@ -99,18 +99,20 @@ def _explain(failure: OSError | MemoryError | TransferError | SystemExit) -> Tra
 _OWN_MODEL = re.compile(r"\+{0,2}(source|target)(?:\.path|\._target_)?=([^{}\[\](),]+)", re.DOTALL)
 
 
-def _no_recipe_note(words: Sequence[str]) -> str:
-    """Return what is said where somebody names a source or a target of their own, but no recipe."""
+def _no_recipe_note(words: Sequence[str]) -> Sequence[str]:
+    """Return the lines that are said where somebody names a source or a target of their own, but no recipe."""
     if not any(w.lstrip("+").startswith(("source", "target")) for w in words) or any(
         w.startswith("recipe=") for w in words
     ):
-        return ""
+        return ()
     own = {found[1]: found[2] for w in words if (found := _OWN_MODEL.fullmatch(w))}
     init = " ".join(
         ["init", *(shlex.quote(own[key]) if key in own else name for key, name in (("source", "A"), ("target", "B")))]
     )
-    return f"""note: no recipe was chosen, so this uses the recipe `digits`; choose one with recipe=NAME.
-  `transferpipe {init}` writes one for two files or builders."""
+    return (
+        "note: no recipe was chosen, so this uses the recipe `digits`; choose one with recipe=NAME.",
+        f"  `transferpipe {init}` writes one for two files or builders.",
+    )
 
 
 def _internal(error: BaseException, words: list[str], verb: str, status: int) -> int:
@@ -119,7 +121,7 @@ def _internal(error: BaseException, words: list[str], verb: str, status: int) ->
         return _end_interrupted(verb, kind)
     if "--traceback" in words:
         traceback.print_exc()
-    print(f"internal error: {type(error).__name__}: {visible(str(error))}", file=sys.stderr)
+    print(f"internal error: {type(error).__name__}: {visible(hide_credentials(str(error)))}", file=sys.stderr)
     print("this is a bug in transferpipe; run again with --traceback and report it", file=sys.stderr)
     return _as_json(words, "internal error", [Problem("", f"{type(error).__name__}: {error}")], status)
 

@@ -7,8 +7,8 @@ import re
 # What presigned addresses and download links carry in place of a password.
 SECRETS = frozenset({"x-amz-signature", "x-goog-signature", "signature", "sig", "token", "access_token", "api_key"})
 """What a query calls them, in small letters."""
-# One slash where the address was taken for a path; a single letter before it is a drive. Of the scheme two characters are
-# enough: looking for its beginning, from each character of a long word, would take the square of the word's length.
+# One slash where the address was taken for a path; a single letter before it is a drive. Of the scheme two characters
+# are enough: looking for its beginning, from each character of a long word, would take the square of its length.
 _USER = re.compile(r"([\w+.-]{2}:/{1,2})[^/?#\s\"'\\]*@")
 _IN_QUERY = re.compile(rf"([?&](?:{'|'.join(sorted(SECRETS))})=)[^&\s\"'\\]+", re.IGNORECASE)
 
