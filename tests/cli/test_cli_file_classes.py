@@ -100,6 +100,9 @@ def test_a_hook_of_a_source_is_said_where_another_class_takes_its_weights(cli, f
     files(hook)
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="own")]).save(here / "t.keras")
     planned = cli("plan", "recipe=files")
+    strict = cli("run", "recipe=files", "strict=true", "allow=[not-loaded]", "hydra.run.dir=strict")
+    assert strict.status == (2 if hook != "has none" else 0)
+    assert ("loads-otherwise" in strict.err) == (not (here / "strict").exists()) == (hook != "has none")
     unsure, sure = (cli("run", "recipe=files", *word) for word in ((), ("--trust", "their_layers")))
     assert planned.status == unsure.status == sure.status == 0
     for out in (planned.out, unsure.out):
