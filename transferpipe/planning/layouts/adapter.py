@@ -35,6 +35,7 @@ class Adapted:
             other; a source weight that goes by no known name is not taken for such a tensor.
         half: whether the module has nothing in the place of another summand, which most have: one that goes by no known
             name is not taken for that either.
+        part_steps: the transforms of one of several `names` alone, for a rule that lists them and joins them itself.
     """
 
     names: tuple[str, ...]
@@ -42,10 +43,15 @@ class Adapted:
     back: tuple[Back, ...] | None = None
     third: int | None = None
     half: bool = False
+    part_steps: tuple[Any, ...] | Steps = ()
 
     def steps_for(self, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
         """Return the transforms for weights of these shapes."""
         return self.steps(sources, target) if callable(self.steps) else self.steps
+
+    def part_steps_for(self, sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
+        """Return the transforms for one part of this shape."""
+        return self.part_steps(sources, target) if callable(self.part_steps) else self.part_steps
 
     def back_for(self, target: Shape) -> dict[str, tuple[Any, ...]]:
         """Return the transforms from a Keras weight of the shape `target` to each of `names`.

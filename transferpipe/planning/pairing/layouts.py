@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from transferpipe.planning.claims import Unit
 from transferpipe.planning.layouts import Counterpart, joined
 from transferpipe.planning.layouts.adapter import Adapted
 from transferpipe.planning.pairing.axes import arrange
+from transferpipe.planning.pairing.parts import find_single, is_called, refuse_parts, take_part
 from transferpipe.planning.pairing.taken import Pairing, Taken, WantedUnit, take_as_keras
+from transferpipe.recipe.layouts import KERAS
 from transferpipe.weights.name import WeightName
 
 
@@ -56,14 +56,14 @@ def take_named(source: str, weight: str, name: str, where: str, pairing: Pairing
     counterpart = pairing.counterpart(source, weight)
     if counterpart is None:
         return take_as_keras(source, name, pairing)
-    single = [choice for choice in counterpart.choices if len(choice.names) == 1]
-    # The form that the name ends with; of a name that says nothing, one that is not cut out of a fused tensor.
-    fitting = [c for c in single if _ends(name, c.names[0])] or [c for c in single if c.third is None and not c.half]
-    if fitting:
-        return _take(source, (name,), fitting[0], weight, pairing)
-    what = f"{weight} of the {counterpart.layer_class} consists of {counterpart.expected}, but gets {name} alone"
-    fix = "end both sides with the layer's name, or set the source's layout to keras and write the transforms"
-    pairing.problems.add(where, what, fix)
+    single = find_single(counterpart, name)
+    if single is not None:
+        return _take(source, (name,), single, weight, pairing)
+    if pairing.stated == KERAS:  # the rule's own transforms do all
+        return Taken(source, (name,), adapted=True)
+    if pairing.rule is not None and len(pairing.rule.froms) > 1:  # `join_listed` sees whether it lists all parts
+        return take_part(source, name, counterpart, weight, pairing)
+    refuse_parts(source, weight, [name], where, pairing)
     return None
 
 
@@ -117,12 +117,7 @@ def vouched(source: str, weight: str, name: str, pairing: Pairing) -> bool:
     counterpart = pairing.counterpart(source, weight)
     if counterpart is None:
         return WeightName(name).own == WeightName(weight).own
-    return any(_ends(name, own) for choice in counterpart.choices for own in choice.names)
-
-
-def _ends(name: str, own: str) -> bool:
-    """Tell whether the weight `name` is called `own` in its layer; the number of a stacked layer does not count."""
-    return f"/{re.sub(r'_l[0-9]+', '_l0', name)}".endswith(f"/{own}")
+    return any(is_called(name, own) for choice in counterpart.choices for own in choice.names)
 
 
 def _take(source: str, names: tuple[str, ...], choice: Adapted, weight: str, pairing: Pairing) -> Taken:

@@ -20,6 +20,7 @@ from transferpipe.planning.pairing.layouts import (
     take_namesake,
     vouched,
 )
+from transferpipe.planning.pairing.parts import join_listed
 from transferpipe.planning.pairing.projections import advise_projections
 from transferpipe.planning.pairing.taken import (
     Pairing,
@@ -52,7 +53,8 @@ def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, 
             else:
                 broken.add(weight)
     # A merge of those entries alone that were found would be legal, and another merge than the one that was asked for.
-    return {w: p for w, p in pairs.items() if w not in broken}
+    whole = {w: p for w, p in pairs.items() if w not in broken}
+    return join_listed(rule, whole, pairing) if len(rule.froms) > 1 else whole
 
 
 def _pair_by_name(rule: Rule, origin: From, units: Sequence[Unit], pairing: Pairing) -> dict[str, Taken]:

@@ -118,19 +118,24 @@ def test_an_lstm_with_a_projection_is_named_as_such():
     assert {name.partition("/")[0] for name in taken(plan)} == {"r0"}
 
 
+@pytest.mark.follows("_join_weight: give this rule …,")
 def test_a_gru_that_resets_before_is_named_as_such(tmp_path):
     sizes = {"weight_ih_l0": (9, 4), "weight_hh_l0": (9, 3), "bias_ih_l0": (9,), "bias_hh_l0": (9,)}
     write_safetensors(tmp_path / "x.safetensors", {f"m.{k}": np.zeros(s, "float32") for k, s in sizes.items()})
 
-    def plan(reset_after):
+    def plan(reset_after, rule):
         model = keras.Sequential([keras.Input((5, 4)), kl.GRU(3, reset_after=reset_after, name="g")])
-        return tp.plan(str(tmp_path / "x.safetensors"), model, mapping={"g": {"to": "g", "from": "m"}})
+        return tp.plan(str(tmp_path / "x.safetensors"), model, mapping={"g": rule}, unmatched="keep")
 
-    with pytest.raises(
-        tp.RecipeError, match=r"g/cell/bias is a GRU with reset_after=False, .*build it with reset_after=True"
-    ):
-        plan(False)
-    assert len(plan(True).assignments) == 3
+    biases = {"to": "g/cell/bias", "from": ["m/bias_ih_l0", "m/bias_hh_l0"]}
+    for rule in ({"to": "g", "from": "m"}, {**biases, "transform": ["sum"]}):
+        with pytest.raises(
+            tp.RecipeError, match=r"g/cell/bias is a GRU with reset_after=False, .*build it with reset_after=True"
+        ):
+            plan(False, rule)
+    assert plan(False, {"to": "g/cell/bias", "from": None}).kept[-1].target == "g/cell/bias"
+    assert len(plan(True, {"to": "g", "from": "m"}).assignments) == 3
+    assert len(plan(True, biases).assignments) == 1
 
 
 @pytest.mark.parametrize("step", [{"split": {"axis": 1, "parts": 2, "part": 0}}, {"slice": {"axis": 1, "stop": "1/2"}}])

@@ -14,6 +14,7 @@ from transferpipe.planning.transforms import apply_chain
 
 LSTM = "lstm/cell/kernel 4x12 float32 LSTMCell\n lstm/cell/recurrent_kernel 3x12 float32 LSTMCell\n lstm/cell/bias 12 float32 LSTMCell"
 GRU = "gru/cell/kernel 4x9 float32 GRUCell\n gru/cell/recurrent_kernel 3x9 float32 GRUCell\n gru/cell/bias 2x9 float32 GRUCell"
+CELL_CLASSES = {"lstm": "LSTMCell", "gru": "GRUCell", "rnn": "SimpleRNNCell"}
 TORCH = "rnn/weight_ih_l0 12x4\n rnn/weight_hh_l0 12x3\n rnn/bias_ih_l0 12\n rnn/bias_hh_l0 12"
 
 
@@ -39,13 +40,77 @@ def test_same_name_too():
     assert taken(plan)["lstm/cell/recurrent_kernel"] == "lstm/weight_hh_l0"
 
 
-@pytest.mark.follows("take_named: end both sides with")
-def test_a_single_bias_is_not_enough():
-    text = problem(LSTM, TORCH, {"r": {"to": "lstm/cell/bias", "from": "rnn/bias_ih_l0"}}, unmatched="keep")
-    assert "lstm/cell/bias of the LSTMCell consists of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_ih_l0 alone" in text
-    assert "end both sides with the layer's name" in text
+@pytest.mark.parametrize("origin", ["rnn/bias_ih_l0", ["rnn/bias_ih_l0"] * 2, ["rnn/bias_hh_l0", "rnn/bias_ih_l1"]])
+@pytest.mark.follows("refuse_parts: list all of them")
+def test_a_part_of_a_bias_is_not_enough(origin):
+    source = TORCH + "\n rnn/bias_ih_l1 12"
+    text = problem(LSTM, source, {"r": {"to": "lstm/cell/bias", "from": origin}}, unmatched="keep")
+    assert "lstm/cell/bias of the LSTMCell consists of bias_ih_l0 and bias_hh_l0, but gets rnn/bias_" in text
+    listing = yaml.safe_load(text.partition("list all of them in `from`: ")[2])
+    plan = torch_plan(LSTM, source, {"r": {"to": "lstm/cell/bias", "from": listing}}, unmatched="keep")
+    assert taken(plan)["lstm/cell/bias"] == "rnn/bias_ih_l0 + rnn/bias_hh_l0"
+    assert steps(plan, "lstm/cell/bias") == ("sum",)
+
+
+@pytest.mark.follows("refuse_parts: end both sides with")
+def test_a_bias_without_the_rest_of_it():
+    rule = {"to": "lstm/cell/bias", "from": "b"}
+    assert "end both sides with the layer's name" in problem(LSTM, "b 12", {"r": rule}, unmatched="keep")
+    plan = torch_plan(LSTM, "b 12", {"r": {**rule, "layout": "keras"}}, unmatched="keep")
+    assert (taken(plan)["lstm/cell/bias"], steps(plan, "lstm/cell/bias")) == ("b", ())
     plan = torch_plan(LSTM, TORCH, {"r": {"to": "lstm", "from": "rnn"}})
     assert taken(plan)["lstm/cell/bias"] == "rnn/bias_ih_l0 + rnn/bias_hh_l0"
+
+
+IH, HH = np.arange(9.0), np.arange(100.0, 109.0)
+SUMMED, IN_ROWS = IH + HH, np.array([[*b[3:6], *b[:3], *b[6:]] for b in (IH, HH)])  # Keras's gates: z, r, h
+TWO = {"ih": IH, "hh": HH}
+STACK = {"transform": [{"stack": 0}]}
+LISTS = {
+    "LSTM": ("lstm", "a/bias_{}_l0", "ih hh", {}, SUMMED),
+    "LSTM, summed by the rule": ("lstm", "a/bias_{}_l0", "ih hh", {"transform": ["sum"]}, SUMMED),
+    "LSTM, merged by the rule": ("lstm", "a/bias_{}_l0", "ih hh", {"merge": {"linear": [1, 1]}}, SUMMED),
+    "LSTM, step by step": ("lstm", "a/bias_{}", "hh ih", {"transform": ["sum", {"scale": 2.0}]}, 2 * SUMMED),
+    "SimpleRNN": ("rnn", "a/bias_{}", "ih hh", {}, SUMMED),
+    "GRU": ("gru", "a/bias_{}_l0", "ih hh", {}, IN_ROWS),
+    "GRU, in another order": ("gru", "a/bias_{}_l0", "hh ih", {}, IN_ROWS),
+    "GRU, a layer of a stack": ("gru", "a/bias_{}_l2", "ih hh", {}, IN_ROWS),
+    "GRU, one Linear each": ("gru", "a/{}/bias", "ih hh", {}, IN_ROWS),
+    "GRU, stacked by the rule": ("gru", "a/bias_{}_l0", "ih hh", STACK, IN_ROWS),
+    "GRU, without torch's names": ("gru", "{}", "ih hh", {}, IN_ROWS),
+}
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_rule_may_list_the_parts_of_a_weight(case):
+    kind, name, sides, more, wanted = LISTS[case]
+    target = f"n/l/cell/bias {'2x9' if kind == 'gru' else '9'} float32 {CELL_CLASSES[kind]}"
+    values = {name.format(side): value for side, value in TWO.items()}
+    rule = {"to": "n/l/cell/bias", "from": [name.format(side) for side in sides.split()], **more}
+    plan = torch_plan(target, "\n".join(f"{n} 9" for n in values), {"r": rule})
+    (a,) = plan.assignments
+    entries = [apply_chain(chain_of(None, e.steps), [values[r.name] for r in e.sources]) for e in a.entries]
+    found = apply_chain(chain_of(a.merge, a.transforms), entries) if a.merge or a.transforms else entries[0]
+    np.testing.assert_array_equal(found, wanted)
+    assert not plan.unused
+
+
+def test_gates_are_listed_in_any_order():
+    names = [f"c/W_{s}{g}/bias" for s in "hi" for g in "goif"]
+    rule = {"to": "lstm/cell/bias", "from": names}
+    plan = torch_plan(LSTM, "\n".join(f"{n} 3" for n in names), {"r": rule}, unmatched="keep")
+    assert taken(plan)["lstm/cell/bias"] == " + ".join(f"c/W_{s}{g}/bias" for s in "ih" for g in "ifgo")
+
+
+def test_parts_of_several_sources_are_merged():
+    rule = {"to": "lstm/cell/bias", "from": [f"{s}:rnn/bias_{n}_l0" for s in "ab" for n in ("ih", "hh")]}
+    merged = {**rule, "merge": {"linear": [0.5] * 4}}
+    plan = torch_plan(LSTM, {"a": TORCH, "b": TORCH}, {"r": merged}, unmatched="keep")
+    (a,) = plan.assignments
+    assert [r.source for r in a.sources] == ["a", "a", "b", "b"]
+    half = {**merged, "from": rule["from"][::2], "merge": "mean"}
+    text = problem(LSTM, {"a": TORCH, "b": TORCH}, {"r": half}, unmatched="keep")
+    assert "[a:rnn/bias_ih_l0, a:rnn/bias_hh_l0]" in text
 
 
 def test_biases_in_parts_are_put_together_before_they_are_merged():

@@ -38,10 +38,15 @@ def _gru_bias(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
 
 def _gru_bias_alone(row: int, sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
     """Return the steps of a bias that the input alone has, or the state: the other's is 0."""
-    rows = len(sources) * sources[0][0] if sources[0] else 0
     join = ({"concat": 0},) if len(sources) > 1 else ()
-    order = ({"reshape": [3, rows // 3]}, _GATES, {"reshape": [rows]}) if len(sources) == 1 else ()
+    order = _gru_part(sources, ()) if len(sources) == 1 else ()
     return *join, *order, {"new_axis": 0}, {"pad": {"axis": 0, "before": row, "after": 1 - row}}
+
+
+def _gru_part(sources: Sequence[Shape], _: Shape) -> tuple[Any, ...]:
+    """Return the steps of one of both biases, for a rule that stacks them itself."""
+    rows = sources[0][0] if sources[0] else 0
+    return {"reshape": [3, rows // 3]}, _GATES, {"reshape": [rows]}
 
 
 def _gru_kernel_back(target: Shape) -> tuple[Any, ...]:
@@ -56,9 +61,10 @@ def _gru_bias_back(number: int, target: Shape) -> tuple[Any, ...]:
     return {"slice": [number]}, {"reshape": [3, rows // 3]}, _GATES, {"reshape": [rows]}
 
 
-def _both(names: Sequence[str], steps: Any, *back: Back) -> tuple[Adapted, ...]:
+def _both(names: Sequence[str], steps: Any, *back: Back, part_steps: Any = ()) -> tuple[Adapted, ...]:
     """Return the weight as torch.nn.LSTM has it, and as torch.nn.LSTMCell does."""
-    return Adapted(tuple(f"{n}_l0" for n in names), steps, back), Adapted(tuple(names), steps, back)
+    forms = tuple(f"{n}_l0" for n in names), tuple(names)
+    return tuple(Adapted(form, steps, back, part_steps=part_steps) for form in forms)
 
 
 def _gates(side: str, gates: str) -> Adapted:
@@ -129,7 +135,7 @@ CELLS: Adapters = {
             *_find_fused(1, _gru_kernel),
         ),
         "bias": (
-            *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1)),
+            *_both(_BIASES, _gru_bias, partial(_gru_bias_back, 0), partial(_gru_bias_back, 1), part_steps=_gru_part),
             Adapted(_gate_biases(_GRU), _rows_of_biases),
             Adapted(_gate_biases(_GRU, name="b_{}"), _rows_of_biases),
             *(Adapted(_gate_biases(_GRU, "ih"[row]), partial(_gru_bias_alone, row)) for row in (0, 1)),
