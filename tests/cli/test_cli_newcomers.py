@@ -138,8 +138,11 @@ def test_defaults_that_are_no_list(child, hint, refuses, taken):
 
 
 @follows("explain: write it without the")
-def test_rules_with_a_slash(child, hint, taken):
-    said = hint(*child("defaults: [own, /mapping: more]\n"))
+@pytest.mark.parametrize("chosen", [[], ["mapping=none"]])
+def test_rules_with_a_slash(child, hint, taken, refuses, chosen):
+    words = [*child("defaults: [own, /mapping: more]\n"), *chosen]
+    assert "recipes/child.yaml, line 1: defaults: choose mapping" in refuses(2, words).err
+    said = hint(*words)
     written = said.rpartition("defaults: [")[2].rstrip("]").replace("NAME", "more")
     assert taken(*child(f"defaults: [own, {written}]\nignore: []\n")) == ["classes/bias", "classes/kernel", *BODY]
 

@@ -54,6 +54,25 @@ def test_one_reason_of_many_variants_is_told_once(refuses):
     assert answer.err.count("nowhere") == 1
 
 
+def test_each_reason_is_placed_in_the_file_that_its_variants_choose(refuses, here):
+    rules = here / "recipes" / "mapping"
+    rules.mkdir(parents=True, exist_ok=True)
+    (rules / "first.yaml").write_text("body: {form: hidden}\n")
+    (rules / "second.yaml").write_text("# of another form\nbody: {form: hidden}\n")
+    said = refuses(2, [*OWN, "mapping=first,second", "seed=0,1"], "(2 problems)").err
+    assert "recipes/mapping/first.yaml, line 1: mapping=first seed=0, mapping=first seed=1: mapping.body.form" in said
+    assert (
+        "recipes/mapping/second.yaml, line 2: mapping=second seed=0, mapping=second seed=1: mapping.body.form" in said
+    )
+
+
+def test_values_of_which_only_the_last_composes_break_their_variants_alone(refuses):
+    answer = refuses(
+        2, [*OWN, "+vars.names=[hidden]", "+vars.x=8,7,0", "freeze=['${item:${vars.names},${vars.x}}']"], "(2 problems)"
+    )
+    assert "+vars.x=0" in answer.out  # what can be planned is shown
+
+
 def test_the_others_run_where_that_is_asked_for(cli, here):
     answer = cli(*OWN, "seed=0,1", "freeze=[],[nowhere]", "--skip-broken")
     assert answer.status == 0

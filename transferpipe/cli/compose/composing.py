@@ -45,7 +45,7 @@ RUN_FOLDER = "hydra.run.dir="
 """How the override begins that names the run folder, in which the time may stand."""
 _RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
 _PLAIN_CHOICE = re.compile(r"[\w.+-]+")
-_MOST_BASES = 32  # choices of files whose composition is kept
+_MOST_BASES = 32  # choices of files of which is kept what they compose, and which files they are
 _NO_SCORE = (f"~{SCORE}", f"{SCORE}=null", f"{SCORE}=")
 _NO_RULES = (f"{MAPPING}=null", f"{MAPPING}=")  # beside those of the recipe
 _OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
@@ -138,6 +138,7 @@ class Composer:
             self._loader = loader_of(str(conf_folder()), places)
         self._options = cache(self._loader.get_group_options)
         self._words: list[str] | None = None  # of the last composition
+        self._parts: Recent[Sequence[ResultDefault]] = Recent(_MOST_BASES)
         self.loaded = Loaded()
 
     @classmethod
@@ -259,13 +260,25 @@ class Composer:
     def parts(self, overrides: Sequence[str]) -> Sequence[ResultDefault]:
         """Return the files that the overrides choose, in the order in which they are merged.
 
-        To read a recipe of thousands of values once more takes seconds, and most are asked for what was just composed.
+        To read a recipe of thousands of values once more takes seconds, and most are asked for what was just composed,
+        or, of the faulty variants of a sweep, one by one. What only sets values chooses no file.
         """
         words = self.words(overrides)
         if self._loader.parts is not None and words == self._words:
             return self._loader.parts
-        with self.reading():
-            return self._loader.compute_defaults_list("config", words, RunMode.RUN).defaults
+        choices = tuple(str(o.input_line) for o in self.parse(words) if not self.sets_value(o))
+        known = self._parts.get(choices)
+        if known is None:
+            with self.reading():
+                known = self._loader.compute_defaults_list("config", [*choices], RunMode.RUN).defaults
+        return self._parts.keep(choices, known)
+
+    def sets_value(self, override: Override) -> bool:
+        """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""
+        key = override.key_or_group
+        if override.package is not None or "/" in key or key.startswith("hydra") or key == SCORE:
+            return False
+        return "." in key or not self.options(key)
 
     def _load(self, words: Sequence[str]) -> DictConfig:
         self._words, self._loader.parts = [*words], None
@@ -376,8 +389,8 @@ class Variants:
         words = [*self._fixed, *choices]
         try:
             parsed = OverridesParser.create().parse_overrides([*choices])
-            values = [override for override in parsed if self._sets_value(override)]
-            files = tuple(str(override.input_line) for override in parsed if not self._sets_value(override))
+            values = [override for override in parsed if self._composer.sets_value(override)]
+            files = tuple(str(override.input_line) for override in parsed if not self._composer.sets_value(override))
             known = self._bases.get(files)
             if known is None:
                 composed = self._composer.configuration([*self._fixed, *files])
@@ -393,13 +406,6 @@ class Variants:
         sweep, own = data.pop("sweep", None), data.get("vars")
         recipe = _recipe_of(data, words)
         return ComposedVariant(recipe, *(part if isinstance(part, dict) else {} for part in (sweep, own)))
-
-    def _sets_value(self, override: Override) -> bool:
-        """Tell whether an override can only set a value of the recipe: choose no file, touch nothing of Hydra's own."""
-        key = override.key_or_group
-        if override.package is not None or "/" in key or key.startswith("hydra") or key == SCORE:
-            return False
-        return "." in key or not self._composer.options(key)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -82,13 +82,12 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
     if listed:
         place = shown(known.loaded.files[-1]) if known.loaded.files else ""
         return RecipeError(Problem("defaults", "must be a list", "write defaults: [NAME]", place))
-    again = re.search(r"Multiple values for ([\w/]+)\. To override", str(error))
+    again = re.search(r"Multiple values for ([\w/]+)\. To override|([\w/]+) appears more than once", str(error))
     if again:
-        place = find_default(known.loaded.files, again[1], "")
-        what = f"choose {again[1]} as only the command line may"
-        return RecipeError(
-            Problem("defaults", what, f"write it without the slash: defaults: [{again[1]}: NAME]", place)
-        )
+        group = again[1] or again[2]
+        place = find_default(known.loaded.files, group)
+        fix = f"write it without the slash: defaults: [{group}: NAME]"
+        return RecipeError(Problem("defaults", f"choose {group} as only the command line may", fix, place))
     key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
     if key:
         problem = _unknown_key(key[1], str(error), overrides, known)

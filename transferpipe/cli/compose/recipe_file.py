@@ -135,8 +135,11 @@ def composed(path: Path) -> yaml.Node | None:
     return yaml.compose(text, Loader=LOADER)
 
 
-def find_default(paths: Sequence[Path], group: str, option: str) -> str:
-    """Return the file and the line where one of `paths` builds on `option` of a group; nothing where none does."""
+def find_default(paths: Sequence[Path], group: str, option: str | None = None) -> str:
+    """Return the file and the line where one of `paths` builds on `option` of a group; nothing where none does.
+
+    Without an option, on any of the group.
+    """
     for path in paths:
         node = composed(path)
         top = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
@@ -144,7 +147,7 @@ def find_default(paths: Sequence[Path], group: str, option: str) -> str:
         for item in listed.value if isinstance(listed, yaml.SequenceNode) else ():
             for key, value in item.value if isinstance(item, yaml.MappingNode) else ():
                 said = str(key.value).split(" ")[-1].partition("@")[0].strip("/")
-                if (said, value.value) == (group, option):
+                if said == group and option in (None, value.value):
                     return f"{shown(path)}, line {key.start_mark.line + 1}"
             if item.value == option and group == "recipe":
                 return f"{shown(path)}, line {item.start_mark.line + 1}"

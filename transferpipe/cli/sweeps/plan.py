@@ -116,11 +116,18 @@ def _base(composer: Composer, axes: Axes) -> Composed:
     """
     rounds = max((len(values) for values in axes.axes.values()), default=1)
     first: TransferError | None = None
+    tried = set[tuple[str, ...]]()
+    variants = composer.variants(axes.fixed)  # of thousands none may compose: so each costs little
     for i in range(rounds):
         chosen = {key: f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items()}
-        groups = [text for key, text in chosen.items() if _is_group(key)]
-        for words in (groups, [*chosen.values()]):
+        groups = tuple(text for key, text in chosen.items() if _is_group(key))
+        for words in (groups, tuple(chosen.values())):
+            if words in tried:
+                continue
+            tried.add(words)
             try:
+                if first is not None:
+                    variants.compose(words)
                 return composer.compose([*axes.fixed, *words])
             except TransferError as error:
                 first = first or error
