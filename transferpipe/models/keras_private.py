@@ -216,6 +216,13 @@ def tensorflow_kept() -> Iterator[None]:
             config.disable_op_determinism()
 
 
+def tensorflow_operation(name: str) -> Any:
+    """Return TensorFlow's own description of an operation, an `OpDef`; None where this release has none of the name."""
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry.get(name)
+
+
 @contextmanager
 def gradients_ended_with_their_graphs() -> Iterator[None]:
     """Let a custom gradient that is traced in the body end with the graph it is of, as nobody can ask for it then.

@@ -1,4 +1,4 @@
-"""What a SavedModel's graph would do beside computing: operations on files, in Python, in the network."""
+"""What a SavedModel's graph would do beside computing, before anything of it is run."""
 
 from __future__ import annotations
 
@@ -7,36 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.prove.parity.graphs.allowed_operations import FILLING, RESTORING, is_allowed
 from transferpipe.prove.parity.keras_trace import describe_error
 from transferpipe.prove.parity.runner import AGAIN, ELSEWHERE
 
-# Operations that reach beyond the graph: the disk, Python, the network.
-_REACHING = (
-    *("WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc"),
-    *("PrintV2", "RpcCall", "RpcClient", "WriteSummary", "CreateSummaryFileWriter", "CreateSummaryDbWriter"),
-    *("WriteGraphSummary", "WriteScalarSummary", "DebugIdentityV2", "RegisterDataset", "DataServiceDatasetV4"),
+# Operations that reach beyond the graph and that no saver and no training leaves in one, run or not.
+_REACHING = frozenset(
+    """
+    WriteFile PyFunc PyFuncStateless EagerPyFunc PrintV2 RpcCall RpcClient WriteSummary CreateSummaryFileWriter
+    CreateSummaryDbWriter WriteGraphSummary WriteScalarSummary DebugIdentityV2 RegisterDataset DataServiceDatasetV4
+    """.split()  # noqa: SIM905 -- easier to compare with TensorFlow than quoted names
 )
-# What restores variables reads their files; the saver of every SavedModel has it, and writes them.
-_RESTORING = ("RestoreV2", "Restore", "RestoreSlice")
-# Operations on files that may stand in a graph as long as nothing that is run gets to them: what saves the variables,
-# and what fed a training with data.
-_ON_FILES = (
-    *_RESTORING,
-    *("SaveV2", "MergeV2Checkpoints", "Save", "SaveSlices", "SaveDataset", "SaveDatasetV2", "LoadDataset"),
-    *("TextLineDataset", "TFRecordDataset", "TFRecordDatasetV2", "FixedLengthRecordDataset", "SqlDataset"),
-    *("FixedLengthRecordDatasetV2", "LMDBDataset", "SnapshotDataset", "SnapshotDatasetV2", "CacheDataset"),
-    *("ReadFile", "MatchingFiles", "WholeFileReaderV2"),
-    *("CacheDatasetV2", "DatasetToTFRecord", "WholeFileReader", "TextLineReader", "TextLineReaderV2"),
-    *("TFRecordReader", "TFRecordReaderV2", "FixedLengthRecordReader", "FixedLengthRecordReaderV2", "LMDBReader"),
-    *("WriteAudioSummary", "WriteHistogramSummary", "WriteImageSummary", "WriteRawProtoSummary", "ImportEvent"),
-    *("DebugIdentity", "DebugIdentityV3", "RegisterDatasetV2", "DataServiceDataset", "DataServiceDatasetV2"),
-)
-# What fills a table from a file: one of the model's own, which is among its assets, and no other.
-_FILLING = frozenset(["InitializeTableFromTextFile", "InitializeTableFromTextFileV2"])
 _TEXTS = ("Const", "PlaceholderWithDefault", "StringJoin", "StringFormat", "AsString", "Substr", "DecodeBase64")
 _DT_STRING = 7  # tensorflow/core/framework/types.proto
-# Where TensorFlow 1 notes what is run when a model is loaded (`tensorflow/python/saved_model/constants.py`).
-_RUN_ON_LOADING = ("saved_model_main_op", "legacy_init_op")
+# Where TensorFlow 1 notes what is run when a model is loaded (`tensorflow/python/saved_model/constants.py`), and what
+# is run where it notes nothing (`Scaffold.default_local_init_op`).
+_RUN_ON_LOADING = ("saved_model_main_op", "legacy_init_op", "table_initializer")
 
 
 def check_operations(path: Path) -> Any:
@@ -54,18 +40,37 @@ def check_operations(path: Path) -> Any:
     except Exception as error:
         raise FileError(Problem(str(path), f"cannot be read: {describe_error(error)}", AGAIN)) from error
     for meta in message.meta_graphs:
-        graph = meta.graph_def
-        found = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-        refused = [node.op for node in found if node.op in _REACHING]
-        refused += sorted(_operations_run(meta).intersection(_ON_FILES))
-        # A model of TensorFlow 1 is restored by a node that the file names, whatever that does.
-        restoring = [meta.saver_def.restore_op_name] if meta.saver_def.restore_op_name else []
-        refused += sorted(_find_reached(graph, restoring, ()).intersection(_ON_FILES).difference(_RESTORING))
-        refused += _fillers_from_elsewhere(meta)
+        refused = _refused_operations(meta)
         if refused:
-            what = f"its graph has the operation {refused[0]}, which reaches beyond the model: it is not run"
+            what = f"its graph has the operation {refused[0]}, which may reach beyond the model: it is not run"
             raise UnsafeError(Problem(str(path), what, ELSEWHERE))
     return message
+
+
+def _refused_operations(meta: Any) -> list[str]:
+    """Return the operations of a graph that are not run: whatever runs must be known to compute only.
+
+    What nothing gets to may be of any other kind: what saves the variables, and what once fed a training with data.
+    """
+    graph = meta.graph_def
+    found = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    refused = [node.op for node in found if node.op in _REACHING]
+    # A model of TensorFlow 1 is restored by a node that the file names, whatever that does.
+    restoring = [meta.saver_def.restore_op_name] if meta.saver_def.restore_op_name else []
+    run = _operations_run(meta) | (_find_reached(graph, restoring, ()) - RESTORING)
+    refused += sorted(name for name in run - FILLING if not is_allowed(name))
+    return refused + _restorers_from_elsewhere(meta) + _fillers_from_elsewhere(meta)
+
+
+def _restorers_from_elsewhere(meta: Any) -> list[str]:
+    """Return the operations that restore variables from another place than the one that loading gives the saver."""
+    if meta.HasField("object_graph_def") or not meta.saver_def.restore_op_name:
+        return []  # the variables of objects are restored without the saver
+    known = {node.name: node for node in meta.graph_def.node}
+    given = _node_name(meta.saver_def.filename_tensor_name)
+    origins = [(node.op, _origin(known, node.input[0])) for node in known.values() if node.op in RESTORING]
+    hidden = [n.op for function in meta.graph_def.library.function for n in function.node_def if n.op in RESTORING]
+    return hidden + [name for name, origin in origins if origin is None or origin.name != given]
 
 
 def _fillers_from_elsewhere(meta: Any) -> list[str]:
@@ -77,14 +82,14 @@ def _fillers_from_elsewhere(meta: Any) -> list[str]:
     assets = {_node_name(asset.tensor_info.name) for asset in _assets_of(meta)}
     bodies = {function.signature.name: function.node_def for function in graph.library.function}
     # Calls too: a function may be given the name that it fills a table from.
-    filling = {name for name in bodies if _FILLING & _find_reached(graph, (), [name])}
+    filling = {name for name in bodies if FILLING & _find_reached(graph, (), [name])}
     found = []
     for nodes in (graph.node, *bodies.values()):
         known = {node.name: node for node in nodes}
         for node in nodes:
             given = (
                 node.input[1:2]
-                if node.op in _FILLING
+                if node.op in FILLING
                 else node.input
                 if filling.intersection(_find_called([node]))
                 else ()
@@ -142,7 +147,17 @@ def _operations_run(meta: Any) -> set[str]:
     for key in _RUN_ON_LOADING:
         if key in meta.collection_def:
             names += meta.collection_def[key].node_list.value
+    names += _initializers_of_local_variables(meta)
     return _find_reached(meta.graph_def, names, meta.object_graph_def.concrete_functions)
+
+
+def _initializers_of_local_variables(meta: Any) -> list[str]:
+    if "local_variables" not in meta.collection_def:
+        return []
+    from tensorflow.core.framework import variable_pb2
+
+    packed = meta.collection_def["local_variables"].bytes_list.value
+    return [variable_pb2.VariableDef.FromString(one).initializer_name for one in packed]
 
 
 def _find_reached(graph: Any, names: Iterable[str], functions: Iterable[str]) -> set[str]:
