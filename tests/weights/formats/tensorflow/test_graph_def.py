@@ -142,6 +142,16 @@ def test_constants_of_functions(path):
     assert source.read("d/kernel").tobytes() == (2 * KERNEL).tobytes()
 
 
+def test_constants_that_a_function_is_called_with(path):
+    """A loop takes its variables as arguments of its body: a weight is what the body takes it for."""
+    body = field(1, field(1, "body") + field(2, field(1, "x")) + field(2, field(1, "w")))
+    body += field(3, node("d/MatMul", "MatMul", ["x", "w"]))
+    calling = field(5, field(1, "body") + field(2, field(10, field(1, "body"))))
+    nodes = [node("x", "Placeholder"), node("w", "Const", value=tensor(KERNEL))]
+    data = graph(*nodes, node("while", "StatelessWhile", ["x", "w"]) + calling, more=field(2, field(1, body)))
+    assert opening(path, data).read("body/d/kernel").tobytes() == KERNEL.tobytes()
+
+
 def test_every_dtype_has_the_number_that_tensorflow_gives_it():
     assert all(tf.as_dtype(name).as_datatype_enum == number for name, number in DTYPES.items())
 
@@ -190,6 +200,20 @@ def test_a_frozen_model_becomes_the_keras_model(kind, frozen, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     x = RNG.normal(size=(2, 8, 8, 3)).astype("f4")
     np.testing.assert_array_equal(new(x), model(x))
+
+
+@pytest.mark.parametrize("lower", [True, False], ids=["branches", "functions"])
+def test_recurrent_layers_are_named_through_their_loops(lower, tmp_path):
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    given = keras.Input((4, 3))
+    x = kl.GRU(2, reset_after=False, name="old")(kl.GRU(3, return_sequences=True, name="g")(given))
+    model = keras.Model(given, [x, kl.LSTM(2, name="l")(given), kl.SimpleRNN(2, name="s")(given)], name="m")
+    traced = tf.function(lambda x: model(x)).get_concrete_function(tf.TensorSpec([None, 4, 3]))
+    made = convert_variables_to_constants_v2(traced, lower_control_flow=lower).graph.as_graph_def()
+    source = opening(tmp_path / "frozen.pb", made.SerializeToString())
+    found = {re.sub(r"_1(?=/)", "", w.name): source.read(w.name).tobytes() for w in source.catalog}
+    assert found == {f"m/{w.path}": w.numpy().tobytes() for w in model.weights}
 
 
 def test_names_of_earlier_kerases(path):

@@ -10,8 +10,8 @@ Fields: https://github.com/tensorflow/tensorflow/tree/master/tensorflow/core/fra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,17 @@ from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.formats.tensorflow.bundle.entry import NUMBERS, STRING
-from transferpipe.weights.formats.tensorflow.constant_names import GraphOperation, name_constants, weights_among
+from transferpipe.weights.formats.tensorflow.constant_names import name_constants, weights_among
+from transferpipe.weights.formats.tensorflow.constant_roles import ARGUMENT, GraphOperation, plain_input
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
-# Numbers of fields in GraphDef, FunctionDefLibrary, FunctionDef, NodeDef and AttrValue.
+# Numbers of fields in GraphDef, FunctionDefLibrary, FunctionDef, NodeDef, AttrValue and OpDef.
 _NODE, _VERSION, _LIBRARY, _VERSIONS = 1, 3, 2, 4
 _FUNCTION, _SIGNATURE, _FUNCTION_NODE = 1, 1, 3
-_NAME, _OP, _INPUT, _ATTRIBUTE, _TENSOR = 1, 2, 3, 5, 8
+_NAME, _OP, _INPUT, _ATTRIBUTE, _TENSOR, _CALLED, _ARGUMENT = 1, 2, 3, 5, 8, 10, 2
+# The attributes in which loops, branches and calls name their functions; a branch takes its condition first.
+_FUNCTIONS = ("f", "body", "cond", "then_branch", "else_branch")
+_BRANCHES = ("If", "StatelessIf")
 # Of TensorProto: the values as they are in memory, or one after the other, by the kind of number.
 _DTYPE, _SHAPE, _CONTENT = 1, 2, 4
 _TYPED = {
@@ -162,21 +166,25 @@ def _may_be_weight(constant: _Constant) -> bool:
 def _read_graph(read: Read, graph: Field, path: Path, stamp: Stamp) -> tuple[list[_Constant], list[GraphOperation]]:
     constants: list[_Constant] = []
     operations: list[GraphOperation] = []
+    arguments: dict[str, list[str]] = {}
     seen: set[str] = set()
-    for prefix, message in _node_messages(read, graph):
+    for prefix, message in _node_messages(read, graph, arguments):
         operation, tensor = _operation(read, message)
         name = prefix + operation.name
         if name in seen:
             raise UnsafeError(Problem(f"{path}: {name}", "is in the file twice", "save the model again"))
         seen.add(name)
-        operations.append(GraphOperation(name, operation.op, tuple(prefix + i for i in operation.inputs)))
+        operations.append(replace(operation, name=name, inputs=tuple(prefix + i for i in operation.inputs)))
         if operation.op == "Const" and tensor is not None:
             constants.append(_constant(read, name, tensor, path, stamp))
-    return constants, operations
+    return constants, operations + _link_arguments(operations, arguments)
 
 
-def _node_messages(read: Read, graph: Field) -> Iterator[tuple[str, Field]]:
-    """Yield the nodes of the graph, and behind them those of its functions, with what their names begin with."""
+def _node_messages(read: Read, graph: Field, arguments: dict[str, list[str]]) -> Iterator[tuple[str, Field]]:
+    """Yield the nodes of the graph, and behind them those of its functions, with what their names begin with.
+
+    The arguments of each function are added to `arguments`.
+    """
     libraries = []
     for each in read_fields(read, graph.begin, graph.end):
         if each.number == _NODE and each.kind == BYTES:
@@ -189,23 +197,52 @@ def _node_messages(read: Read, graph: Field) -> Iterator[tuple[str, Field]]:
                 parts = list(read_fields(read, function.begin, function.end))
                 signature = next((p for p in parts if p.number == _SIGNATURE and p.kind == BYTES), None)
                 name = _text(read, signature, _NAME) if signature else ""
+                arguments[name] = list(_argument_names(read, signature)) if signature else []
                 yield from ((f"{name}/", p) for p in parts if p.number == _FUNCTION_NODE and p.kind == BYTES)
+
+
+def _argument_names(read: Read, signature: Field) -> Iterator[str]:
+    for part in read_fields(read, signature.begin, signature.end):
+        if part.number == _ARGUMENT and part.kind == BYTES:
+            yield _text(read, part, _NAME)
+
+
+def _link_arguments(
+    operations: Sequence[GraphOperation], arguments: Mapping[str, Sequence[str]]
+) -> list[GraphOperation]:
+    """Return the arguments of functions, as nodes that hand on what each is called with where that is one thing."""
+    given: dict[str, set[str]] = {}
+    for o in operations:
+        inputs = [text for text in map(plain_input, o.inputs) if text] if o.calls else []
+        for function in o.calls:
+            for argument, value in zip(arguments.get(function, ()), inputs[o.op in _BRANCHES :], strict=False):
+                given.setdefault(f"{function}/{argument}", set()).add(value)
+    return [GraphOperation(name, ARGUMENT, tuple(values)) for name, values in given.items() if len(values) == 1]
 
 
 def _operation(read: Read, message: Field) -> tuple[GraphOperation, Field | None]:
     """Return a node, and the tensor that it holds as its ``value``."""
     texts: dict[int, list[str]] = {_NAME: [], _OP: [], _INPUT: []}
+    calls: dict[str, None] = {}
     tensor = None
     for part in read_fields(read, message.begin, message.end):
         if part.number in texts:
             texts[part.number].append(_decode(read, part))
-        elif part.number == _ATTRIBUTE and part.kind == BYTES and _text(read, part, 1) == "value":
-            values = [f for f in read_fields(read, part.begin, part.end) if f.number == 2 and f.kind == BYTES]
-            for value in values:
-                found = [f for f in read_fields(read, value.begin, value.end) if f.number == _TENSOR]
-                tensor = found[-1] if found else tensor
+        elif part.number == _ATTRIBUTE and part.kind == BYTES:
+            key = _text(read, part, 1)
+            if key == "value":
+                tensor = next(_in_attribute(read, part, _TENSOR), tensor)
+            elif key in _FUNCTIONS:
+                calls |= {_text(read, f, _NAME): None for f in _in_attribute(read, part, _CALLED) if f.kind == BYTES}
     name, op = ((*texts[n], "")[0] for n in (_NAME, _OP))
-    return GraphOperation(name, op, tuple(texts[_INPUT])), tensor
+    return GraphOperation(name, op, tuple(texts[_INPUT]), tuple(calls)), tensor
+
+
+def _in_attribute(read: Read, attribute: Field, number: int) -> Iterator[Field]:
+    """Yield the fields `number` of an attribute's values, the last one first."""
+    values = [f for f in read_fields(read, attribute.begin, attribute.end) if f.number == 2 and f.kind == BYTES]
+    for value in reversed(values):
+        yield from reversed([f for f in read_fields(read, value.begin, value.end) if f.number == number])
 
 
 def _text(read: Read, message: Field, number: int) -> str:

@@ -19,7 +19,8 @@ from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.format import HEAD, Names
 from transferpipe.weights.formats.keras_legacy.ungrouped import UngroupedWeight, name_ungrouped
-from transferpipe.weights.formats.tensorflow.constant_names import GraphOperation, name_constants, weights_among
+from transferpipe.weights.formats.tensorflow.constant_names import name_constants, weights_among
+from transferpipe.weights.formats.tensorflow.constant_roles import GraphOperation
 from transferpipe.weights.formats.tfjs.manifest import ManifestEntry, read_manifest, unpack
 from transferpipe.weights.keras.config import Config, is_layer_config
 from transferpipe.weights.keras.network import keras_network
