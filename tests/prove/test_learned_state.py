@@ -359,6 +359,38 @@ def test_an_empty_vocabulary():
     assert learned(target) == before
 
 
+@pytest.mark.follows("_lack_vocabulary: add a rule that")
+def test_an_empty_vocabulary_that_keras_could_not_load(tmp_path):
+    """Keras saves such a layer and refuses its own file: it is refused before anything is written, by its name."""
+    source, rules = model(string), {"e": {"to": "e"}}
+    inputs = keras.Input((1,), dtype="string")
+    make = {"string": kl.StringLookup, "text": kl.TextVectorization}
+    empty = {
+        kind: keras.Model(
+            inputs, kl.Embedding(12, 2, name="e")(keras.Sequential([inputs, layer(name="look")], name="in")(inputs))
+        )
+        for kind, layer in make.items()
+    }
+    for kind, target in empty.items():
+        wanted = rf"the {make[kind].__name__} in/look has an empty vocabulary: Keras saves m\.keras with it"
+        target.save(tmp_path / f"{kind}.keras")
+        for each in (target, tmp_path / f"{kind}.keras"):
+            with pytest.raises(RecipeError, match=wanted) as caught:
+                tp.plan(source, each, mapping=rules, save="m.keras")
+            assert tp.plan(source, each, mapping=rules, save="m.weights.h5").assignments
+            fix = caught.value.problems[0].fix
+            if kind == "text":
+                assert fix.startswith("adapt the layer before, or give it `vocabulary=[...]`")
+                continue
+            own = {**rules, "l": yaml.safe_load(re.search(r"(\{.*\})", fix)[1])}
+            folder = tmp_path / type(each).__name__
+            tp.transfer(source, each, mapping=own, save="m.keras", folder=folder)
+            loaded = keras.saving.load_model(folder / "m.keras")
+            assert loaded.get_layer("in").get_layer("look").get_vocabulary() == source.get_layer("l").get_vocabulary()
+    with pytest.raises(RecipeError, match="adapt the layer before"):
+        tp.plan(source, tmp_path / "string.keras", mapping={"all": {"to": "in|e", "from": None}}, save="m.keras")
+
+
 def kept(caught):
     """Return the key and the value that the hint says to set."""
     return dict([re.search(r"(state)=(\w+)", caught.value.problems[0].fix).groups()])

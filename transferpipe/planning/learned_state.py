@@ -52,7 +52,7 @@ def _has_weights(node: Node, catalog: Catalog) -> bool:
 
 def names_lookup(pattern: Pattern, catalog: Catalog) -> bool:
     """Tell whether a pattern matches a lookup layer, by its own name or by that of a layer above it."""
-    return any(_match_layer(pattern, name) for name in lookups_of(catalog))
+    return any(match_layer(pattern, name) for name in lookups_of(catalog))
 
 
 def pair_states(
@@ -69,7 +69,7 @@ def pair_states(
     claimed: dict[str, Rule] = {}
     for rule in recipe.rules:
         matches = {
-            n: m for n in ours if (m := _match_layer(rule.to, n)) and not any(_match_layer(x, n) for x in rule.excepts)
+            n: m for n in ours if (m := match_layer(rule.to, n)) and not any(match_layer(x, n) for x in rule.excepts)
         }
         for name in matches:
             _note_several(name, claimed, rule, target, problems)
@@ -122,7 +122,7 @@ def _note_several(name: str, claimed: Mapping[str, Rule], rule: Rule, target: Ca
         problems.add(where, f"both claim {name}", advise_choosing((claimed[name], rule), ([name], [name]), target))
 
 
-def _match_layer(pattern: Pattern, name: str) -> NameMatch | None:
+def match_layer(pattern: Pattern, name: str) -> NameMatch | None:
     """Return what a pattern matches of a layer and those above it, the outermost first as with weights."""
     return next((m for n in (*ancestors(name)[-2::-1], name) if n and (m := pattern.match(n))), None)
 
@@ -145,7 +145,7 @@ def _by_order(
     for normal in (False, True):  # what is normalized may be so by weights on one side, and is counted by itself
         asked = [n for n in matches if (ours[n].layer_class == NORMALIZATION) == normal]
         offered = [n for n, node in theirs.items() if (node.layer_class == NORMALIZATION) == normal]
-        offered = [n for n in offered if origin.pattern is None or _match_layer(origin.pattern, n)]
+        offered = [n for n in offered if origin.pattern is None or match_layer(origin.pattern, n)]
         if len(offered) == len(asked):
             found.update(zip(asked, offered, strict=True))
     return found

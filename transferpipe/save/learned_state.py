@@ -22,7 +22,7 @@ from transferpipe.models.state.lookups import (
 )
 from transferpipe.models.structure import configs_by_layer, names_by_path
 from transferpipe.models.target import FileTarget, ModelTarget, Target
-from transferpipe.planning.learned_state import lookups_of
+from transferpipe.planning.learned_state import KINDS, lookups_of, match_layer
 from transferpipe.planning.model import PlanWarning, StateMove
 from transferpipe.planning.plan import Plan
 from transferpipe.recipe.model import Recipe
@@ -33,6 +33,7 @@ from transferpipe.weights.spec import Source
 
 # Between a lookup and an Embedding these pass the numbers of terms on as they are.
 _PASSING = ("Dropout", "Reshape", "Flatten", "Identity", "ExpandDims", "Squeeze", "Activation")
+_OF_TERMS = tuple(layer_class for layer_class, kind in KINDS.items() if kind == "vocabulary")
 
 
 def read_state(origin: object, layer: str) -> LearnedState | None:
@@ -121,6 +122,7 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
         whole = size + (special if move.kind == "vocabulary" else 1)
         warnings += _too_many(move, whole, where, target.structure.catalog.network)
         moves.append(replace(move, size=size))
+    problems.found += _lack_vocabulary(recipe, replace(plan, state=tuple(moves)), target, sources)
     problems.raise_as(RecipeError)
     # Of outputs, only those with an architecture hold what lookups learned: the others are warned of.
     taken = [m for m in moves if m.fate == "taken"]
@@ -134,6 +136,42 @@ def plan_state(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str,
             text = f"{left} holds weights only, not the {move.kind} that {move.target} takes from {move.source_layer}"
             warnings.append(PlanWarning("state-not-saved", "save", f"{text}; save a .keras file too"))
     return replace(plan, state=tuple(moves), warnings=tuple(warnings))
+
+
+def _lack_vocabulary(recipe: Recipe, plan: Plan, target: Target, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """Yield the lookup layers whose empty vocabulary Keras would save, and then not load (keras 3.15, index_lookup.py).
+
+    Weights alone are loaded into layers that have theirs, and a SavedModel has no terms to be read.
+    """
+    saved = next((path for path in plan.save if output_of(path).holds_architecture), None)
+    taken = {move.target for move in plan.state if move.fate == "taken"}
+    origin = target.source if isinstance(target, FileTarget) else target
+    ours = lookups_of(target.structure.catalog) if saved else {}
+    for name, node in ours.items():
+        state = read_state(origin, name) if node.layer_class in _OF_TERMS and name not in taken else None
+        if state is None or state.size:  # None: nothing tells, and the check of loading sees it
+            continue
+        what = f"the {node.layer_class} {name} has an empty vocabulary: Keras saves {saved} with it and cannot load it"
+        offered = None if _is_settled(recipe, name) else _find_terms(node.layer_class, sources)
+        fix = "adapt the layer before, or give it `vocabulary=[...]`; or save weights alone, as .weights.h5"
+        yield Problem(
+            "target", what, f"add a rule that takes one: {{to: '{name}', from: '{offered}'}}" if offered else fix
+        )
+
+
+def _is_settled(recipe: Recipe, name: str) -> bool:
+    """Tell whether the recipe says already what becomes of the lookup layer `name`."""
+    return recipe.state == "keep" or any(match_layer(rule.to, name) for rule in recipe.rules)
+
+
+def _find_terms(layer_class: str, sources: Mapping[str, Source]) -> str | None:
+    """Return the first layer of a class in the sources that has a vocabulary, as a rule's `from` names it."""
+    for alias, source in sources.items():
+        for name, node in lookups_of(source.catalog).items():
+            state = read_state(source, name) if node.layer_class == layer_class else None
+            if state is not None and state.size:
+                return f"{alias}:{name}" if len(sources) > 1 else name
+    return None
 
 
 def _check_statistics(move: StateMove, state: LearnedState | None, target: Target, where: str) -> Iterator[Problem]:
