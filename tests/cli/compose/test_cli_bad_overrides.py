@@ -142,6 +142,16 @@ def test_a_key_that_a_recipe_need_not_write(refuses, cli, key):
     assert "unknown key" not in added.err
 
 
+def test_all_keys_that_are_not_there_are_told_at_once(refuses):
+    words = ["freze=[hidden]", "target.units=9", "+seed=4", "~sead", "target.unit=8"]
+    said = refuses(2, [*OWN, *words], "(5 problems)").err
+    assert "freze: unknown key\n      -> did you mean 'freeze'?" in said
+    assert "target.units: unknown key\n      -> to add it, write +target.units=9" in said
+    assert "target.unit: unknown key\n      -> to add it, write +target.unit=8" in said
+    assert "seed: already set\n      -> to change it, write seed=4" in said
+    assert "sead: unknown key\n      -> did you mean 'seed'?" in said
+
+
 def test_template_arithmetic_that_hydra_refuses(refuses, cli):
     answer = refuses(2, [*OWN, "mapping.body.from={i+1}"], "Hydra's grammar cannot read '{i+1}' unquoted")
     assert answer.suggested() == ['mapping.body.from="{i+1}"']

@@ -86,14 +86,16 @@ def test_an_application_on_hydra_keeps_all_of_its_own(notebook, here, cli):
     ],
 )
 def test_variants_that_set_values_compose_files_once(fixed, choices, here, monkeypatch):
-    """Each is what composing it by itself gives, or is refused as there."""
+    """Each is what composing it by itself gives, or is refused as there, what is fixed before what varies."""
     composer = Composer()
     alone = [_composed(composer, [*fixed, *words]) for words in choices]
     counted = []
     whole = Composer.configuration
     monkeypatch.setattr(Composer, "configuration", lambda *a: counted.append(a) or whole(*a))
     variants = composer.variants(["recipe=own", *fixed])
-    assert [_composed(variants, words, whole=False) for words in choices] == alone
+    for words, by_itself in zip(choices, alone, strict=True):
+        found = _composed(variants, words, whole=False)
+        assert by_itself.startswith(found) if isinstance(by_itself, str) else found == by_itself
     refused = sum(isinstance(found, str) for found in alone)
     assert len(counted) <= 1 + refused  # to say what is wrong, it is looked at once more
 

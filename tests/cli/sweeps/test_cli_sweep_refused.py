@@ -1,5 +1,7 @@
 """Sweeps that cannot begin: everything that is wrong is told, and nothing is written."""
 
+import shlex
+
 import pytest
 from sweeps import SCORE, SCORED, rows
 
@@ -64,6 +66,14 @@ def test_each_reason_is_placed_in_the_file_that_its_variants_choose(refuses, her
     assert (
         "recipes/mapping/second.yaml, line 2: mapping=second seed=0, mapping=second seed=1: mapping.body.form" in said
     )
+
+
+def test_an_axis_that_is_not_there_is_told_once_with_all_that_it_varies(refuses, cli):
+    said = refuses(2, [*OWN, "vars.x=range(3)", "vars.y=7,8"], "(2 problems)").err
+    assert "vars.x=0 vars.y=7, vars.x=0 vars.y=8, vars.x=1 vars.y=7 and 3 more: vars.x: unknown key" in said
+    words = [shlex.split(line.partition("write ")[2])[0] for line in said.splitlines() if "->" in line]
+    assert words == ["+vars.x=range(3)", "+vars.y=7,8"]
+    assert cli(*OWN, *words, "--dry-run").out.count("vars.x=") == 6
 
 
 def test_values_of_which_only_the_last_composes_break_their_variants_alone(refuses):

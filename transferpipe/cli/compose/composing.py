@@ -139,6 +139,7 @@ class Composer:
         self._options = cache(self._loader.get_group_options)
         self._words: list[str] | None = None  # of the last composition
         self._parts: Recent[Sequence[ResultDefault]] = Recent(_MOST_BASES)
+        self._chosen: Recent[DictConfig] = Recent(_MOST_BASES)
         self.loaded = Loaded()
 
     @classmethod
@@ -253,6 +254,11 @@ class Composer:
                 return self._load(written_out)
             written_out = self._write_out(words)
             return config if written_out == [*words] else self._load(written_out)
+
+    def chosen(self, choices: Sequence[str]) -> DictConfig:
+        """Return what choices of files compose, unchecked; it is not to be changed."""
+        known = self._chosen.get(tuple(choices))
+        return self._chosen.keep(tuple(choices), self.load(choices) if known is None else known)
 
     def _write_out(self, words: Sequence[str]) -> list[str]:
         return [*words] if self._loader.from_files is None else write_out(words, self._loader.from_files)

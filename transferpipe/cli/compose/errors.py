@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from transferpipe.cli.compose.folders import Loaded
+from transferpipe.cli.compose.hydra_private import apply_overrides
 from transferpipe.cli.compose.recipe_file import composed, find_default, find_unreadable, shown, yaml_problem
 from transferpipe.cli.compose.resolving import find_cause
 from transferpipe.cli.compose.shorthand import quote_text
@@ -44,14 +45,15 @@ class Known(Protocol):
     def options(self, group: str) -> list[str]:
         """Return the files of a group."""
 
-    def load(self, words: Sequence[str]) -> DictConfig:
-        """Compose without a check."""
+    def chosen(self, choices: Sequence[str]) -> DictConfig:
+        """Return what choices of files compose, unchecked; it is not to be changed."""
 
 
 _PAIRS = {"[": "]", "{": "}", "(": ")"}
 _OPENING = re.compile(r"[\[{]|(?:range|choice|glob|sort|shuffle|interval)\(")
 _CALL = re.compile(r"((?:\w+\.)+\w+)\(.*\)", re.DOTALL)
 _ORIGINS = ("source", "target", "source.path", "target.path")
+_REFUSED_KEY = re.compile(r"Could not (?:override|append|delete)[^']*'([^']+)'")
 _MAPPING_OR_LIST = re.compile(r"\{.*:.*\}|\[.*,.*\]", re.DOTALL)
 
 
@@ -88,13 +90,36 @@ def explain(error: Exception, overrides: Sequence[str], known: Known) -> Transfe
         place = find_default(known.loaded.files, group)
         fix = f"write it without the slash: defaults: [{group}: NAME]"
         return RecipeError(Problem("defaults", f"choose {group} as only the command line may", fix, place))
-    key = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", str(error))
-    if key:
-        problem = _unknown_key(key[1], str(error), overrides, known)
-        typed = any(o.lstrip("+~").partition("=")[0] == key[1] for o in overrides)
-        return RecipeError(replace(problem, place=COMMAND_LINE) if typed else problem)
+    if _REFUSED_KEY.search(str(error)):
+        return RecipeError([*_refused_keys(str(error), overrides, known)])
     files = known.loaded.files
     return RecipeError(_other_kind(str(error), files) or find_unreadable(files) or _plain(error))
+
+
+def _refused_keys(said: str, overrides: Sequence[str], known: Known) -> Iterator[Problem]:
+    """Yield a problem for every key that cannot be changed, added or deleted: Hydra stops at the first."""
+    try:  # the groups themselves may be wrong; then that is the first thing to fix
+        config = known.chosen([o for o in overrides if o.partition("=")[0] in GROUPS])
+    except Exception:
+        config = None
+    refusals = [said] if config is None else [said, *_refuse_each(overrides, config.copy())]
+    keys = {match[1]: refusal for refusal in refusals if (match := _REFUSED_KEY.search(refusal))}
+    for key, refusal in keys.items():
+        problem = _unknown_key(key, refusal, overrides, [] if config is None else [*keys_of(config), *GROUPS])
+        typed = any(o.lstrip("+~").partition("=")[0] == key for o in overrides)
+        yield replace(problem, place=COMMAND_LINE) if typed else problem
+
+
+def _refuse_each(overrides: Sequence[str], config: DictConfig) -> Iterator[str]:
+    """Yield how Hydra refuses each override that sets a value, all others applied to `config`."""
+    for override in OverridesParser.create().parse_overrides([*overrides]):
+        key = override.key_or_group
+        if override.is_sweep_override() or "/" in key or key in GROUPS or key.startswith("hydra"):
+            continue
+        try:
+            apply_overrides([override], config)
+        except HydraException as error:
+            yield str(error)
 
 
 def _other_kind(error: str, files: Sequence[Path]) -> Problem | None:
@@ -202,16 +227,11 @@ def _missing_config(name: str, known: Known) -> RecipeError:
     return RecipeError(Problem(group, f"there is no {group} called {option!r}", hint, place))
 
 
-def _unknown_key(key: str, message: str, overrides: Sequence[str], composer: Known) -> Problem:
-    """Say which known key is near, composing once more without the overrides that change values."""
-    adding = next((o for o in overrides if o.lstrip("+~").startswith(key)), key).lstrip("+")
+def _unknown_key(key: str, message: str, overrides: Sequence[str], known: list[str]) -> Problem:
+    """Say which of the `known` keys is near, those of what is composed without the overrides that change values."""
+    adding = next((o for o in overrides if o.lstrip("+~").partition("=")[0] == key), key).lstrip("+")
     if message.startswith("Could not append"):
         return Problem(key, "already set", f"to change it, write {adding}")
-    groups = [o for o in overrides if o.partition("=")[0] in GROUPS]
-    try:
-        known = [*keys_of(composer.load(groups)), *GROUPS]
-    except Exception:  # the groups themselves are wrong; then that is the first thing to fix
-        known = []
     if not known and key in GROUPS and not any(o.lstrip("+~").startswith(key) for o in overrides):
         what = f"overrides the choice of {key!r}, which a recipe cannot"
         return Problem("defaults", what, f"choose it on the command line: {key}=NAME")

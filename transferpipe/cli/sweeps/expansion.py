@@ -44,12 +44,14 @@ class Axes:
         axes: the values of each key that has several.
         open: the keys whose values are an interval, from which only an optimising sweeper can choose, as written.
         shown: a key that is shown with every variant, whatever gives it its value.
+        typed: the values of each key as the command line has them, such as ``range(5)``.
     """
 
     fixed: tuple[str, ...]
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: Mapping[str, str] = field(default_factory=dict)
     shown: str | None = None
+    typed: Mapping[str, str] = field(default_factory=dict)
 
 
 def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
@@ -59,7 +61,7 @@ def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
         RecipeError: an override is refused, or an axis is empty.
     """
     parsed = composer.parse(overrides)
-    fixed, axes, open_axes, problems = [], {}, {}, Problems()
+    fixed, axes, open_axes, typed, problems = [], {}, {}, {}, Problems()
     for text, override in zip(overrides, parsed, strict=True):
         key = override.get_key_element()
         if not override.is_sweep_override():
@@ -71,8 +73,9 @@ def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
         else:
             is_files = isinstance(override.value(), Glob) and not composer.options(key)
             axes[key] = _matching_files(override, problems) if is_files else _values(override, problems)
+            typed[key] = text.partition("=")[2]
     problems.raise_as(RecipeError)
-    return Axes(tuple(fixed), axes, open_axes)
+    return Axes(tuple(fixed), axes, open_axes, typed=typed)
 
 
 def _values(override: Override, problems: Problems) -> tuple[str, ...]:

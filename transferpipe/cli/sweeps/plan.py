@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -72,7 +73,8 @@ def read_sweep(composer: Composer, overrides: Sequence[str]) -> tuple[Composed, 
         check_keys(base.sweep)
         settings = read_settings_of(base.sweep)
         named = read_axes(composer, {key: values for key, values in settings.axes.items() if key not in said})
-    return base, Axes(given.fixed, {**named.axes, **given.axes}, {**named.open, **given.open}), settings
+    axes, open_axes = {**named.axes, **given.axes}, {**named.open, **given.open}
+    return base, replace(given, axes=axes, open=open_axes), settings
 
 
 def check_keys(sweep: Mapping[str, Any]) -> None:
@@ -270,8 +272,21 @@ def _compose(
             own = found.sweep.get("selffer")
             composed.append(replace(variant, recipe=found.recipe, overrides=apart, own=own))
         except TransferError as error:
-            broken.append((variant, error))
+            broken.append((variant, _as_typed(error, choices, axes)))
     return composed, broken
+
+
+def _as_typed(error: TransferError, choices: tuple[Choice, ...], axes: Axes) -> TransferError:
+    """Return the error of a variant with the whole of an axis in what is to be typed, not this variant's value alone.
+
+    Then the variants of an axis that is to be written otherwise have one reason.
+    """
+    problems = [*error.problems]
+    for key, value in choices:
+        if values := axes.typed.get(key):
+            typed = shlex.quote(f"+{key}={values}")
+            problems = [replace(p, fix=p.fix.replace(f"+{key}={value}", typed)) for p in problems]
+    return type(error)(problems)
 
 
 @dataclass(frozen=True)

@@ -215,14 +215,17 @@ def axes_figure(board: Leaderboard) -> Figure | None:
     gap = (width - 2 * LEFT) / len(board.keys)
     tops = (HEIGHT - BOTTOM, TOP + 22)
     parts: list[Markup] = []
+    labels: list[Markup] = []  # above the lines, which cross them
     across: list[dict[str, float]] = []
     for i, key in enumerate(board.keys):
         texts = list(dict.fromkeys(value_under(row, key) for row in rows))
         across.append(places := _places(texts, tops))
-        parts += _upright(LEFT + i * gap, key, places)
+        parts.append(_upright(LEFT + i * gap))
+        labels += _labels(LEFT + i * gap, key, places)
     score = scale_of([row.score.mean for row in rows if row.score], *tops)
     last = LEFT + len(board.keys) * gap
-    parts += _upright(last, board.name, {drawing.number_label(t): score.at(t) for t in score.ticks})
+    parts.append(_upright(last))
+    labels += _labels(last, board.name, {drawing.number_label(t): score.at(t) for t in score.ticks})
     for place, row in reversed([*enumerate(rows)]):
         assert row.score is not None
         heights = [across[i][value_under(row, key)] for i, key in enumerate(board.keys)]
@@ -234,7 +237,7 @@ def axes_figure(board: Leaderboard) -> Figure | None:
     note = "A line is a setting; the stronger, the better its rank. Filtering shows where good settings come together."
     description = f"{counted(len(rows), 'setting')} across {', '.join(board.keys)} and {board.name}. {note}"
     svg = drawing.svg(
-        "axes", "Settings across axes", f"{description} All are in the table Ranked.", parts, (width, HEIGHT)
+        "axes", "Settings across axes", f"{description} All are in the table Ranked.", parts + labels, (width, HEIGHT)
     )
     return Figure("axes", "Settings across axes", f"{note} The table Ranked has the same numbers.", svg)
 
@@ -250,11 +253,13 @@ def _places(texts: Sequence[str], ends: tuple[float, float]) -> dict[str, float]
     return {text: scale.at(i if len(texts) > 1 else 0.5) for i, text in enumerate(texts)}
 
 
-def _upright(x: float, name: str, places: dict[str, float]) -> list[Markup]:
-    low, high = HEIGHT - BOTTOM, TOP + 22
-    parts = [Markup('<path class="axis" d="M{:g} {}V{}"/>').format(x, low, high)]
-    parts.append(drawing.text_at(round(x, 1), TOP + 4, drawing.shortened(name), full=name))
+def _upright(x: float) -> Markup:
+    return Markup('<path class="axis" d="M{:g} {}V{}"/>').format(x, HEIGHT - BOTTOM, TOP + 22)
+
+
+def _labels(x: float, name: str, places: dict[str, float]) -> Iterator[Markup]:
+    """Yield the name of an axis, and its values where they lie; of many every second, third..."""
+    yield drawing.text_at(round(x, 1), TOP + 4, drawing.shortened(name), full=name)
     every = math.ceil(len(places) / _MOST_LABELS)
     for text, y in [*places.items()][::every]:
-        parts.append(drawing.text_at(round(x + 5, 1), y + 4, drawing.shortened(text), "start", text))
-    return parts
+        yield drawing.text_at(round(x + 5, 1), y + 4, drawing.shortened(text), "start", text)
