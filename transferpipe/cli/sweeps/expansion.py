@@ -51,7 +51,7 @@ class Axes:
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     open: Mapping[str, str] = field(default_factory=dict)
     shown: str | None = None
-    typed: Mapping[str, str] = field(default_factory=dict)
+    typed: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def split_axes(composer: Composer, overrides: Sequence[str]) -> Axes:
