@@ -137,6 +137,19 @@ def test_the_same_names_and_other_connections_are_left_alone():
     assert crossed(connected(target), connected(source), {"b/key": "a/key", "b/query": "a/query"}) == []
 
 
+def test_numbers_of_keras_say_nothing_where_connections_prove_the_pairs():
+    """Who builds the shortcut first gives its layers the numbers that another gives those of the main path."""
+    numbers = {"c0": "conv2d", "c1": "conv2d_1", "sc": "conv2d_2", "head": "conv2d_3"}
+    numbers |= {"n0": "batch_normalization", "n1": "batch_normalization_1", "scn": "batch_normalization_2"}
+    other = numbers | {"c1": "conv2d_2", "sc": "conv2d_1", "n1": numbers["scn"], "scn": numbers["n1"]}
+    plain = {n.name: n.name for n in graph(RESIDUAL).nodes}
+    target, source = (renamed(graph(RESIDUAL), plain | names) for names in (numbers, other))
+    right = {numbers[name]: other[name] for name in numbers}
+    assert crossed(connected(target), connected(source), right) == []
+    # Without connections on both sides, numbers are all there is.
+    assert crossed(connected(target), weights(source), right)
+
+
 @pytest.mark.parametrize(
     "names",
     [

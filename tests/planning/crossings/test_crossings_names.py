@@ -94,6 +94,24 @@ WRONG = {
     ),
     "whole halves": ({"enc/x": "net/encoder/x", "dec/x": "net/decoder/x"}, "enc/x", "dec/x"),
     "depthwise and pointwise": ({"s/depthwise": "t/dw", "s/pointwise": "t/pw"}, "s/depthwise", "s/pointwise"),
+    "a word before every name, block by block": (
+        {
+            f"s{i}_block/s{i}_{part}": f"net_s{i}_block/net_s{i}_{part}"
+            for i in (0, 1)
+            for part in ("main_conv1", "main_conv2", "short_conv")
+        },
+        "s1_block/s1_main_conv1",
+        "s0_block/s0_short_conv",
+    ),
+    "parts of other words, of two stages": (
+        {
+            f"s{i}_{ours}": f"s{i}/{theirs}"
+            for i in range(3)
+            for ours, theirs in {"main_bn1": "residual/norm1", "main_bn2": "residual/norm2", "skip": "down"}.items()
+        },
+        "s1_main_bn1",
+        "s2_skip",
+    ),
     "nested blocks": (same(*(f"m/b{i}/{x}" for i in range(2) for x in "uv")), "m/b0/u", "m/b1/v"),
 }
 
@@ -168,6 +186,8 @@ RIGHT = {
         )
     },
     "BERT": BERT,
+    "a row and one layer more": {f"c{i}": f"net/c{i}" for i in range(3)} | {"top": "net/c3"},
+    "words that both sides have, elsewhere": {"left_1": "upper_1", "right_2": "left_2", "mid_3": "right_3"},
     "an encoder for a decoder": {f"decoder/layer_{i}": f"encoder/layer_{i}" for i in range(4)},
 }
 

@@ -125,6 +125,24 @@ def counterparts_by_branch(pairs: Sequence[LayerPair], target: Network, source: 
     return {p: taken[now[p.target].source] for p in pairs if now[p.target].source != p.source}
 
 
+def confirmed_by_branch(pairs: Sequence[LayerPair], target: Network, source: Network) -> set[LayerPair]:
+    """Return the pairs of nodes (see `node_pairs`) that the connections of both networks prove, as they are taken.
+
+    The target layer has the same layers before and behind it as what it takes, and no other layer that could be
+    exchanged with it has the same before it, or behind it.
+    """
+    confirmed: set[LayerPair] = set()
+    refuted: set[LayerPair] = set()
+    for direction in (_forward, _backward):
+        meanings = _Meanings()
+        ours = _histories(direction(target), {p.target: p.source for p in pairs}, meanings)
+        theirs = _histories(direction(source), {p.source: p.source for p in pairs}, meanings)
+        alike = Counter((p.parts, theirs[p.source]) for p in pairs)
+        refuted.update(p for p in pairs if ours[p.target] != theirs[p.source])
+        confirmed.update(p for p in pairs if alike[p.parts, theirs[p.source]] == 1)
+    return confirmed - refuted
+
+
 def _last(name: str) -> str:
     return tails(name)[-1]
 
@@ -133,11 +151,7 @@ def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequenc
     """Return the counterparts in one direction: what arrives at a layer is known once those before it have theirs."""
     meanings = _Meanings()
     by_source, by_target = {p.source: p for p in pairs}, {p.target: p for p in pairs}
-    arrives: dict[str, int] = {}  # at the nodes of the source
-    leaves: dict[str, int] = {}
-    for step in source:
-        arrives[step.name] = meanings.arriving(step, leaves)
-        leaves[step.name] = meanings.layer(step.name) if step.name in by_source else arrives[step.name]
+    arrives = _histories(source, {name: name for name in by_source}, meanings)
     alike: dict[tuple[Hashable, int], list[LayerPair]] = {}
     for name, pair in by_source.items():
         alike.setdefault((pair.parts, arrives[name]), []).append(pair)
@@ -162,6 +176,16 @@ def _follow(pairs: Sequence[LayerPair], target: Sequence[_Step], source: Sequenc
             if step.name not in by_target:
                 leaving[step.name] = meanings.arriving(step, leaving)
     return found
+
+
+def _histories(steps: Sequence[_Step], taken: Mapping[str, str], meanings: _Meanings) -> dict[str, int]:
+    """Return the number of what arrives at each node, given which source layer the paired ones take."""
+    arrives: dict[str, int] = {}
+    leaves: dict[str, int] = {}
+    for step in steps:
+        arrives[step.name] = meanings.arriving(step, leaves)
+        leaves[step.name] = meanings.layer(taken[step.name]) if step.name in taken else arrives[step.name]
+    return arrives
 
 
 def _levels(steps: Sequence[_Step], paired: Container[str]) -> list[list[_Step]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from transferpipe.planning.crossings.branches import counterparts_by_branch, node_pairs
+from transferpipe.planning.crossings.branches import confirmed_by_branch, counterparts_by_branch, node_pairs
 from transferpipe.planning.crossings.names import counterparts_by_name
 from transferpipe.planning.crossings.pairs import (
     Cycle,
@@ -51,6 +51,7 @@ def lint_crossings(
     """
     pairs = layer_pairs(plan.assignments)
     names = find_crossed_names(pairs, frozenset(by_order), frozenset(by_arithmetic))
+    names = _drop_counted(names, pairs, target.network, sources)
     yield from _warn_of_cycles(NAMES, names, by_order)
     # The strongest evidence first: what crosses by name is repaired before connections are compared, so that one
     # mistake is not said twice, and does not make its neighbours look crossed.
@@ -78,6 +79,32 @@ def find_crossed_names(
                 crossed.append(cycle)
                 seen.update(cycle)
     return crossed
+
+
+def _drop_counted(
+    crossed: list[Cycle], pairs: Sequence[LayerPair], target: Network | None, sources: Mapping[str, Catalog]
+) -> list[Cycle]:
+    """Leave out the cycles of names that Keras counted up, where the connections of both sides prove the pairs.
+
+    ``conv2d_1`` is whichever layer was built second, so that such numbers are evidence only where there is no other.
+    """
+    confirmed: dict[str, set[str]] = {}
+    for cycle in crossed:
+        alias, theirs = cycle[0].alias, sources[cycle[0].alias].network
+        if alias in confirmed or not all(map(_is_counted, cycle)):
+            continue
+        if target and target.connected and theirs and theirs.connected:
+            nodes = node_pairs([p for p in pairs if p.alias == alias], target, theirs)
+            confirmed[alias] = {p.target for p in confirmed_by_branch(nodes, target, theirs)}
+    return [
+        cycle
+        for cycle in crossed
+        if not (all(map(_is_counted, cycle)) and {p.target for p in cycle} <= confirmed.get(cycle[0].alias, set()))
+    ]
+
+
+def _is_counted(pair: LayerPair) -> bool:
+    return all(is_made_up(name.rpartition("/")[2]) for name in (pair.target, pair.source))
 
 
 def find_crossed_branches(pairs: Sequence[LayerPair], target: Network | None, source: Catalog) -> list[Cycle]:

@@ -54,6 +54,7 @@ def counterparts_by_name(pairs: Sequence[LayerPair], by_order: frozenset[str]) -
     open_ones = [n for n in open_ones if n.pair not in settled]
     yield _same_names(named, open_ones, by_order)
     yield _same_phrases(open_ones)
+    yield _same_shared_words(named, open_ones)
     yield from _same_tokens(named, open_ones)
     yield from _same_containers(named)
     yield _same_places(named)
@@ -100,6 +101,29 @@ def _same_phrases(open_ones: Sequence[_Named]) -> Counterparts:
         if held and held[1] is not n.pair and not all(word.isdigit() for word in held[0]):
             found[n.pair] = held[1]
     return found
+
+
+def _same_shared_words(named: Sequence[_Named], open_ones: Sequence[_Named]) -> Counterparts:
+    """Find the source layer whose name is the target's once the words are left out that one side alone has.
+
+    ``b1/conv2`` is ``net_b1/net_conv2``; of ``b1_main_bn2`` and ``b1/residual/norm2``, both leave ``b 1 2``. Names that
+    Keras counted up are not asked: their numbers tell when a layer was built, and no word stands beside them.
+    """
+    shared = {t for n in named for t in n.ours}.intersection(t for n in named for t in n.theirs)
+    ours: dict[tuple[str, Parts, Tokens], LayerPair | None] = {}
+    theirs: dict[tuple[str, Parts, Tokens], LayerPair | None] = {}
+    for n in named:
+        if any(is_made_up(segment) for name in (n.pair.target, n.pair.source) for segment in name.split("/")):
+            continue
+        for index, tokens in ((ours, n.ours), (theirs, n.theirs)):
+            key = (n.pair.alias, n.pair.parts, tuple(t for t in tokens if is_number(t) or t in shared))
+            index[key] = None if key in index else n.pair  # what two layers of a side have in common tells neither
+    still_open = {n.pair for n in open_ones}
+    return {
+        pair: other
+        for key, pair in ours.items()
+        if pair in still_open and not all(map(is_number, key[-1])) and (other := theirs.get(key))
+    }
 
 
 def _same_tokens(named: Sequence[_Named], open_ones: Sequence[_Named]) -> Iterator[Counterparts]:
