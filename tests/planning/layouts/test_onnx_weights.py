@@ -1,6 +1,7 @@
 """Weights of ONNX files wherever they lie and whatever becomes of them on their way to the node that takes them."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import layers as kl
@@ -68,6 +69,7 @@ def test_branches_of_an_if(tmp_path):
 # What becomes of them -------------------------------------------------------------------------------------------------
 
 INT8 = np.random.default_rng(0).integers(-128, 128, (4, 3)).astype("int8")
+INT4 = np.arange(-6, 6).reshape(4, 3).astype(ml_dtypes.int4)
 SCALES, ZEROS = np.float32([0.5, 0.25, 2.0]), np.int8([3, 0, -7])
 ZERO = np.int8(0)
 # A quarter of them lie beyond what the scales reach, others on a half.
@@ -182,6 +184,11 @@ WAYS = {
         [node("DequantizeLinear", "k", "s", "z", to="w", axis=0, block_size=3)],
         {"k": INT8, "s": np.stack([SCALES, 2 * SCALES]), "z": np.stack([ZEROS, ZEROS + np.int8(1)])},
         lambda t: (t["k"].astype("float32") - t["z"][[0, 0, 0, 1]]) * t["s"][[0, 0, 0, 1]],
+    ),
+    "dequantized from four bits, in blocks": (
+        [node("DequantizeLinear", "k", "s", "z", to="w", axis=0, block_size=3)],
+        {"k": INT4, "s": np.stack([SCALES, 2 * SCALES]), "z": INT4[:2]},
+        lambda t: (t["k"].astype("float32") - t["z"].astype("float32")[[0, 0, 0, 1]]) * t["s"][[0, 0, 0, 1]],
     ),
     "dequantized in one block": (
         [node("DequantizeLinear", "k", "s", to="d", axis=-1, block_size=8), node("Transpose", "d", to="w")],

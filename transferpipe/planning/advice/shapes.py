@@ -6,6 +6,7 @@ advised goes by how frameworks arrange the axes, says which arrangement it is fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
@@ -18,6 +19,7 @@ Shape = tuple[int, ...]
 _SPATIAL = ("depth", "height", "width")
 _DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 _NOT_CONVOLUTIONS = ("EinsumDense", "MultiHeadAttention", "GroupedQueryAttention")
+_GROUPED_ELSEWHERE = re.compile("Conv[123]DTranspose")
 _GATED = ("LSTMCell", "GRUCell", "ConvLSTMCell")
 # All orders of the axes are tried: 120 of five, and no layer of Keras has a weight with more.
 _MOST_AXES = 5
@@ -32,6 +34,8 @@ def advise_shape(rule: Rule | None, spec: WeightSpec, shape: Shape, sources: Seq
         shape: what the sources give after the rule's transforms.
         sources: their names.
     """
+    if grouped := _advise_groups(spec, shape, sources):
+        return grouped
     orders = _fitting_orders(spec, shape)
     if spec.layer_class in _GATED and orders:
         return "its axes are reversed, and its gates may be in another order too: look both up in the source"
@@ -45,6 +49,27 @@ def advise_shape(rule: Rule | None, spec: WeightSpec, shape: Shape, sources: Seq
         return f"its axes are in another order, and its shape fits {len(orders)} of them: look it up in the source"
     fix = "correct the mapping, or add a transform" if rule else "give it a rule with a transform"
     return fix + (", or set on_mismatch: keep" if rule and rule.pair == "name" else "")
+
+
+def _advise_groups(spec: WeightSpec, shape: Shape, sources: Sequence[str]) -> str:
+    """Return what to do where the source's transposed convolution has groups; empty where that does not fit.
+
+    Keras's kernel is (spatial..., out, in), and its layers have no groups; that of a convolution in groups has the
+    outputs of one group, and the inputs of all: https://pytorch.org/docs/stable/generated/torch.nn.ConvTranspose2d.html.
+    """
+    if not _GROUPED_ELSEWHERE.fullmatch(spec.layer_class or "") or len(shape) != len(spec.shape):
+        return ""
+    outputs, inputs = spec.shape[-2:]
+    groups, rest = divmod(outputs, max(shape[-2], 1))
+    if rest or groups < 2 or inputs % groups or (*shape[:-2], inputs) != (*spec.shape[:-2], shape[-1]):
+        return ""
+    source, layer = (name.rpartition("/")[0] for name in (sources[0], spec.name))
+    parts = ", ".join(f"{own}: [{{split: {{axis: -1, parts: {groups}, part: K}}}}]" for own in (spec.own_name, "bias"))
+    return (
+        f"if it is a convolution in {groups} groups, which {spec.layer_class} does not have: build {groups} layers of "
+        f"{shape[-2]} filters, each on its {inputs // groups} channels, and for each, K from 0, a rule "
+        f"{{to: {layer}_K, from: {source}, transform: {{{parts}}}}}"
+    )
 
 
 def _fitting_orders(spec: WeightSpec, shape: Shape) -> list[list[int]]:

@@ -1,8 +1,11 @@
 """A torch module's state dict, moved into the Keras layer by ``layout: torch``: both must compute the same."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import yaml
 from keras import layers as kl
 from safetensors.numpy import save_file
 
@@ -423,3 +426,26 @@ def test_cross_attention_with_other_sizes(tmp_path):
     with torch.no_grad():
         expected = module(*(torch.from_numpy(a) for a in arrays))[0].numpy()
     np.testing.assert_allclose(model(arrays), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_transposed_convolution_in_groups_becomes_a_layer_for_each(groups, tmp_path):
+    """Keras's transposed convolutions have no groups; what the refusal advises computes the same."""
+    module = randomize(Held(nn.ConvTranspose2d(4, 8, 3, stride=2, groups=groups)))
+    inputs = np.random.default_rng(1).normal(size=(2, 5, 6, 4)).astype("float32")
+    with pytest.raises(tp.RecipeError) as caught:
+        transfer(module, [kl.Conv2DTranspose(8, 3, strides=2, name="up")], inputs, tmp_path / "m.safetensors")
+    message = str(caught.value)
+    assert f"build {groups} layers of {8 // groups} filters, each on its {4 // groups} channels" in message
+    advised = re.search(r"a rule (\{to: .*\})", message)[1]
+    given, size = keras.Input((5, 6, 4)), 4 // groups
+    parts = [
+        kl.Conv2DTranspose(8 // groups, 3, strides=2, name=f"up_{k}")(given[..., k * size : (k + 1) * size])
+        for k in range(groups)
+    ]
+    model = keras.Model(given, kl.Concatenate()(parts))
+    rules = {f"part {k}": yaml.safe_load(re.sub(r"\bK\b|(?<=_)K\b", str(k), advised)) for k in range(groups)}
+    tp.transfer(str(tmp_path / "m.safetensors"), model, mapping=rules)
+    with torch.no_grad():
+        expected = last(module(first(torch.from_numpy(inputs)))).numpy()
+    np.testing.assert_allclose(model(inputs), expected, rtol=1e-5, atol=1e-5)

@@ -28,6 +28,8 @@ def refused(path, data, message, error=FileError):
     ("message", "what"),
     [
         (tensor("x", [3], 1, ONES), r"'x' has 8 bytes, but shape \(3,\) of float32 needs 12"),
+        (tensor("x", [3], 22, field(9, b"1")), r"'x' has 1 bytes, but shape \(3,\) of int4 needs 2"),
+        (tensor("x", [3], 21, field(5, b"\1")), "'x' has 1 bytes for 2 numbers"),
         (tensor("x", [1 << 40, 1 << 40], 1, ONES), "needs 4,835,703,278,458,516,698,824,704"),
         (tensor("x", [-2], 1, ONES), r"'x' has the impossible shape \[-2\]"),
         (tensor("x", [1] * 33, 1, ONES), "'x' has the impossible shape"),
@@ -117,6 +119,7 @@ def test_two_tensors_of_one_name(path):
         (6, varint(1 << 40) + b"\1", "holds numbers that are no int32"),
         (3, varint(200) + b"\1", "holds numbers that are no int8"),
         (10, varint(1 << 16) + b"\1", "holds numbers that are no float16"),
+        (22, varint(256), "holds numbers that are no int8"),
         (6, b"\1\1\1", r"holds 3 numbers, but shape \(2,\) needs 2"),
         (6, b"\1\xff", "a number does not end"),
         (6, b"\xff" * 15, "a number has more than ten bytes"),

@@ -48,6 +48,20 @@ def test_raw_values_of_every_dtype(path, dtype, shape):
         assert located(source, "a/b") == value.tobytes()
 
 
+@pytest.mark.parametrize("place", ["raw", "int32_data", "int32_data, packed"])
+@pytest.mark.parametrize(("number", "dtype", "held"), [(21, "uint4", "uint8"), (22, "int4", "int8")])
+def test_numbers_of_four_bits_share_bytes(path, number, dtype, held, place):
+    """The first of two is in the lower half; the last byte of an odd count has one."""
+    value = np.arange(15).reshape(3, 5).astype(numpy_dtype(dtype))
+    halves = [*(int(n) & 15 for n in value.reshape(-1)), 0]
+    stored = [low | high << 4 for low, high in zip(halves[::2], halves[1::2], strict=True)]
+    one_by_one = b"".join(varint(5 << 3) + varint(n) for n in stored)
+    fields = {"raw": field(9, bytes(stored)), "int32_data": one_by_one, "int32_data, packed": packed(5, stored)}
+    source = opening(path, tensor("a", [3, 5], number, fields[place]))
+    assert source.catalog["a"].dtype == held and source.locate("a") is None
+    np.testing.assert_array_equal(source.read("a"), value.astype(held), strict=True)
+
+
 # Which field holds values of which dtypes, and as what.
 TYPED = [
     (4, "float32", "f4"),
@@ -130,8 +144,8 @@ def test_values_in_a_file_beside(path):
 
 
 def test_what_is_no_weight_and_what_is_not_read(path):
-    counter, nibbles = raw("bn.num_batches_tracked", np.int64(3)), tensor("q.w", [2], 22, field(9, b"\0"))
-    source = opening(path, raw("bn.weight", np.ones(2, "f4")), counter, nibbles)
+    counter, narrow = raw("bn.num_batches_tracked", np.int64(3)), tensor("q.w", [2], 23, field(9, b"\0"))
+    source = opening(path, raw("bn.weight", np.ones(2, "f4")), counter, narrow)
     assert [w.name for w in source.catalog] == ["bn/weight"]
     assert [w.name for w in source.others] == ["bn/num_batches_tracked"]
     assert source.details["not read"] == "q/w"

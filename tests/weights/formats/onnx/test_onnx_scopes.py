@@ -281,7 +281,7 @@ def test_a_file_without_weights_is_refused(nodes, tensors, message, path):
 
 
 def test_what_is_not_read_and_what_is_no_weight_are_counted(path):
-    four_bits = node("Constant", [], ["s"], attribute("value", TENSOR, tensor("", (4,), 22, field(9, b"ab"))))
+    four_bits = node("Constant", [], ["s"], attribute("value", TENSOR, tensor("", (4,), 23, field(9, b"ab"))))
     shape = [constant("shape", np.int64([3])), node("Reshape", ["x", "shape"], ["h"])]
     source = opening(path, model(four_bits, *shape, tensors=[raw("w", KERNELS["a"])]))
     assert (source.details["not read"], source.details["beside the weights"]) == (

@@ -132,7 +132,7 @@ def _unreadable(content: OnnxContent) -> Iterator[Unreadable]:
 
 def _source(content: OnnxContent) -> FileSource:
     tensors = {name: t for name, t in content.tensors.items() if t.is_readable}
-    dtypes = {name: t.dtype for name, t in tensors.items()}
+    dtypes = {name: t.declared for name, t in tensors.items()}
     uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers, dtypes)
     weights = {n: weight_of(t.shape, t.dtype, uses.get(n, ())) for n, t in tensors.items()}
     wanted = constants_used(content.nodes, uses, tensors)
@@ -170,8 +170,9 @@ def _source(content: OnnxContent) -> FileSource:
             raise FileError(Problem(f"{content.path}: {spec.where}", str(error), AGAIN)) from error
 
     def locate_entry(spec: WeightSpec) -> Segment | None:
-        place = tensors[spec.where].raw
-        return place.locate(spec) if place and not weights[spec.where].steps else None
+        tensor = tensors[spec.where]
+        is_plain = tensor.raw and not tensor.is_halved and not weights[spec.where].steps
+        return tensor.raw.locate(spec) if tensor.raw and is_plain else None
 
     return FileSource(
         path=content.path,

@@ -21,22 +21,23 @@ from transferpipe.files.stamp import Stamp, file_stamp
 from transferpipe.weights.formats.raw_value import Stretch
 from transferpipe.weights.spec import numpy_dtype
 
-# The numbers of TensorProto.DataType. Those of four bits and texts are left out.
+# The numbers of TensorProto.DataType that NumPy has a dtype for.
 _DTYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
     17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz", 24: "float8_e8m0fnu",
 }  # fmt: skip
+# Those of four bits, of which two share a byte, and what holds one of them alone.
+_HALVES = {21: ("uint4", "uint8"), 22: ("int4", "int8")}
 _OTHER_DTYPES = {
     8: "string",
-    21: "uint4",
-    22: "int4",
     23: "float4_e2m1",
     25: "uint2",
     26: "int2",
     27: "float6_e2m3",
     28: "float6_e3m2",
 }
+_NAMES = _DTYPES | _OTHER_DTYPES | {number: name for number, (name, _) in _HALVES.items()}
 _DIMS, _DATA_TYPE, _FLOATS, _INT32S, _INT64S, _NAME, _RAW, _DOUBLES, _UINT64S, _EXTERNAL, _LOCATION = (
     *(1, 2, 4, 5, 7, 8, 9, 10, 11, 13, 14),
 )
@@ -71,6 +72,7 @@ class OnnxTensor:
         chunks: otherwise, where the numbers lie in the file that stand for its values.
         is_readable: whether its values can be read.
         sparse: of a sparse tensor its values and their places; the rest is zero.
+        is_halved: whether two values share a byte in the file, since they have four bits.
     """
 
     name: str
@@ -80,6 +82,18 @@ class OnnxTensor:
     chunks: tuple[tuple[int, int], ...] = ()
     is_readable: bool = True
     sparse: tuple[OnnxTensor, OnnxTensor] | None = None
+    is_halved: bool = False
+
+    @property
+    def declared(self) -> str:
+        """The dtype that the file states, of which `dtype` holds the values."""
+        return next(name for name, held in _HALVES.values() if held == self.dtype) if self.is_halved else self.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that its values take in the file, as raw bytes."""
+        count = math.prod(self.shape)
+        return -(-count // 2) if self.is_halved else count * numpy_dtype(self.dtype).itemsize
 
     def dense(self, values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
         """Return the whole of a sparse tensor.
@@ -110,8 +124,8 @@ class OnnxTensor:
         Raises:
             ValueError: it is another number of values, or a number is too large for the dtype.
         """
-        dtype = numpy_dtype(self.dtype)
-        count = math.prod(self.shape)
+        dtype = numpy_dtype("uint8" if self.is_halved else self.dtype)
+        count = self.nbytes if self.is_halved else math.prod(self.shape)
         bits = np.fromiter(varints(data), np.uint64)
         if bits.size != count:
             raise ValueError(f"holds {bits.size:,} numbers, but shape {tuple(self.shape)} needs {count:,}")
@@ -122,8 +136,18 @@ class OnnxTensor:
         # What is too large for the dtype would be cut off in silence.
         if not np.array_equal(values.astype(np.uint64), bits):
             raise ValueError(f"holds numbers that are no {self.dtype}")
-        decoded: NDArray[Any] = values.view(dtype).reshape(self.shape)
+        decoded: NDArray[Any] = self.unpack(values) if self.is_halved else values.view(dtype).reshape(self.shape)
         return decoded
+
+    def unpack(self, stored: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the values of four bits that share bytes two by two, the first one in the lower half.
+
+        >>> OnnxTensor("w", (3,), "int8", None, is_halved=True).unpack(np.uint8([0x2F, 0x08]))
+        array([-1,  2, -8], dtype=int8)
+        """
+        halves = np.stack([stored & 0x0F, stored >> 4], axis=-1).reshape(-1)[: math.prod(self.shape)]
+        values: NDArray[Any] = (halves.astype(np.int8) ^ 8) - 8 if self.dtype == "int8" else halves
+        return values.reshape(self.shape)
 
 
 @dataclass
@@ -138,7 +162,7 @@ class _Found:
 
 def dtype_called(number: object) -> str:
     """Return the dtype that a number of ONNX stands for; empty if it stands for none."""
-    return (_DTYPES | _OTHER_DTYPES).get(number, "") if isinstance(number, int) else ""
+    return _NAMES.get(number, "") if isinstance(number, int) else ""
 
 
 def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: str = "") -> OnnxTensor:
@@ -157,11 +181,12 @@ def read_tensor(read: Read, message: Field, path: Path, stamp: Stamp, called: st
     number = found.single[_DATA_TYPE].value if _DATA_TYPE in found.single else 0
     if len(found.dims) > _MOST_AXES or not all(0 <= n < 1 << 63 for n in found.dims):
         raise ValueError(f"{name!r} has the impossible shape {found.dims[: _MOST_AXES + 1]}")
-    if number not in _DTYPES and number not in _OTHER_DTYPES:
+    if number not in _NAMES:
         raise ValueError(f"{name!r} has the dtype number {number}, which ONNX does not know")
-    tensor = OnnxTensor(name, tuple(found.dims), _DTYPES.get(number, ""), None)
-    if not tensor.dtype:
-        return OnnxTensor(name, tensor.shape, _OTHER_DTYPES[number], None, (), False)
+    if number in _OTHER_DTYPES:
+        return OnnxTensor(name, tuple(found.dims), _OTHER_DTYPES[number], None, (), False)
+    dtype = _HALVES[number][1] if number in _HALVES else _DTYPES[number]
+    tensor = OnnxTensor(name, tuple(found.dims), dtype, None, is_halved=number in _HALVES)
     try:
         return _place(tensor, found, path, stamp)
     except ValueError as error:
@@ -293,13 +318,13 @@ def _text(read: Read, each: Field, most: int) -> str:
 
 def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxTensor:
     """Return `tensor` with the place of its values, which must be one and of the right size."""
-    needed = math.prod(tensor.shape) * numpy_dtype(tensor.dtype).itemsize
+    needed = tensor.nbytes
     is_elsewhere = _LOCATION in found.single and found.single[_LOCATION].value == _ELSEWHERE
     places = [*(n for n in (_RAW,) if n in found.single), *found.chunks, *((_EXTERNAL,) if is_elsewhere else ())]
     if len(places) > 1:
         raise ValueError(f"keeps its values in several fields: {places}")
     if not places and needed:
-        raise ValueError(f"has no values, but shape {tuple(tensor.shape)} of {tensor.dtype} needs {needed:,} bytes")
+        raise ValueError(f"has no values, but shape {tuple(tensor.shape)} of {tensor.declared} needs {needed:,} bytes")
     if is_elsewhere:
         raw, size = _external(found.external, path)
     elif _RAW in places:
@@ -307,8 +332,8 @@ def _place(tensor: OnnxTensor, found: _Found, path: Path, stamp: Stamp) -> OnnxT
     else:
         return _type_values(tensor, found.chunks, path, stamp)
     if size != needed:
-        raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs {needed:,}")
-    return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, raw)
+        raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.declared} needs {needed:,}")
+    return replace(tensor, raw=raw)
 
 
 def _type_values(
@@ -317,10 +342,11 @@ def _type_values(
     """Return `tensor` with the numbers that stand for its values; floats lie there as they are in memory."""
     number, chunks = next(iter(found.items()), (_RAW, []))
     size, count = sum(end - begin for begin, end in chunks), math.prod(tensor.shape)
+    count = tensor.nbytes if tensor.is_halved else count
     # `int32_data` holds everything of up to 16 bits as well, floats by their bits (onnx.proto, TensorProto).
     narrow = numpy_dtype(tensor.dtype).itemsize <= 2 or tensor.dtype == "int32"
     if chunks and (tensor.dtype not in _NUMBERS[number] if number in _NUMBERS else not narrow):
-        raise ValueError(f"keeps values of {tensor.dtype} in field {number}")
+        raise ValueError(f"keeps values of {tensor.declared} in field {number}")
     if number in _FIXED and size != count * numpy_dtype(tensor.dtype).itemsize:
         raise ValueError(f"has {size:,} bytes, but shape {tuple(tensor.shape)} of {tensor.dtype} needs another number")
     # A varint has one to ten bytes.
@@ -328,8 +354,8 @@ def _type_values(
         raise ValueError(f"has {size:,} bytes for {count:,} numbers")
     if len(chunks) <= 1 and number not in _WHOLE:
         begin = chunks[0][0] if chunks else 0
-        return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, Stretch(path, stamp, begin))
-    return OnnxTensor(tensor.name, tensor.shape, tensor.dtype, None, tuple(chunks))
+        return replace(tensor, raw=Stretch(path, stamp, begin))
+    return replace(tensor, chunks=tuple(chunks))
 
 
 def _external(entry: Mapping[str, str], path: Path) -> tuple[Stretch, int]:
