@@ -98,6 +98,33 @@ def test_a_cast_that_is_asked_for_overflows_only_where_the_recipe_says_so(dtype,
     assert np.isfinite(found.value("a/kernel").astype("float32")).tolist() == [True, False]
 
 
+@pytest.mark.follows("_check_whole_range: give the target weight")
+@pytest.mark.parametrize(
+    ("dtype", "number"),
+    [("int8", -151), ("int4", 9.5), ("uint8", 300), ("uint8", -3), ("int32", 4e9), ("int32", 2.0**31)],
+)
+def test_a_float_beyond_the_range_of_integers_is_refused(dtype, number):
+    """NumPy leaves to the processor what becomes of it."""
+    found = one(array(0, 0, dtype=dtype), array(5, number), {"cast": dtype})
+    text = refused(found)
+    assert f"a/kernel: the cast from float32 to {dtype} loses 1 finite number: {number:g} becomes " in text
+    wider = re.search(r"give the target weight (\w+), and cast to that", text)[1]
+    kept = one(array(0, 0, dtype=wider), array(5, number), {"cast": wider})
+    assert kept.value("a/kernel").tolist() == [5, int(number)]
+    factor = re.search(r"scale it before the cast: \{scale: (\S+)\}", text)
+    assert bool(factor) != (dtype == "uint8" and number < 0)
+    if factor:
+        scaled = one(array(0, 0, dtype=dtype), array(5, number), {"scale": float(factor[1])}, {"cast": dtype})
+        np.testing.assert_allclose(
+            scaled.value("a/kernel").astype("float64"), np.multiply([5, number], float(factor[1])), 1e-6, 1
+        )
+
+
+@pytest.mark.follows("_check_whole_range: give the target weight")
+def test_a_float_beyond_all_integers_is_left_a_float():
+    assert "leave it a float" in refused(one(array(0, 0, dtype="uint8"), array(-1e30, 1), {"cast": "uint8"}))
+
+
 def test_a_cast_that_overflows_is_reported():
     found = one(array(0, 0, dtype="float16"), array(1, 1e5), {"cast": "float16"})
     found.verify = ALLOW

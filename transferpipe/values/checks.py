@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,8 @@ from transferpipe.planning.transforms.computing.values import Cast
 from transferpipe.text.collapse import counted
 from transferpipe.values.cast_errors import CastError, measure_cast
 from transferpipe.weights.spec import numpy_dtype
+
+_INTEGERS = ("int8", "int16", "int32", "int64")  # the narrowest first
 
 
 def check_finite(value: NDArray[Any], where: str) -> None:
@@ -56,6 +60,7 @@ def check_step(
     if isinstance(step, Cast):
         if not may_overflow:
             _check_range(before[0], after, where)
+        _check_whole_range(before[0], after, where)
         return _check_loss(before[0], after, where)
     # What was not finite before is the source's: that was refused there, or allowed.
     if step.computes and not np.isfinite(after).all() and all(np.isfinite(b).all() for b in before):
@@ -98,11 +103,52 @@ def _check_range(before: NDArray[Any], after: NDArray[Any], where: str) -> None:
         return
     lost = ~np.isfinite(after) & np.isfinite(before)
     if lost.any():
-        old, new = before[lost].flat[0], after[lost].flat[0]
-        count = counted(int(lost.sum()), "finite number")
-        what = f"the cast from {before.dtype.name} to {after.dtype.name} loses {count}: {old:g} becomes {new}"
         fix = f"cast to bfloat16, or leave it {before.dtype.name}; to have it so: verify.nonfinite=allow"
-        raise VerificationError(Problem(where, what, fix))
+        raise _lost_numbers(before, after, lost, where, fix)
+
+
+def _check_whole_range(before: NDArray[Any], after: NDArray[Any], where: str) -> None:
+    """Raise if a cast that a rule asks for takes floats beyond the range of an integer dtype.
+
+    What becomes of them NumPy leaves to the processor: -151 is 105 as int8 on one, and -128 on another. Integers wrap
+    around alike everywhere, which a rule may want.
+    """
+    if kind_of(before.dtype.name) != "float" or kind_of(after.dtype.name) != "integer":
+        return
+    whole = np.trunc(before.astype(np.float64))
+    least = float(ml_dtypes.iinfo(after.dtype).min)
+    lost = np.isfinite(before) & ((whole < least) | (whole >= _end_of(after.dtype.name)))
+    if lost.any():
+        raise _lost_numbers(before, after, lost, where, _fit_range(whole[lost], after.dtype.name))
+
+
+def _lost_numbers(
+    before: NDArray[Any], after: NDArray[Any], lost: NDArray[Any], where: str, fix: str
+) -> VerificationError:
+    old, new = before[lost].flat[0], after[lost].flat[0]
+    count = counted(int(lost.sum()), "finite number")
+    what = f"the cast from {before.dtype.name} to {after.dtype.name} loses {count}: {old:g} becomes {new}"
+    return VerificationError(Problem(where, what, fix))
+
+
+def _fit_range(beyond: NDArray[Any], dtype: str) -> str:
+    """Return what brings whole numbers into the range of an integer dtype, or into that of a wider one."""
+    limits = ml_dtypes.iinfo(numpy_dtype(dtype))
+    most = float(np.abs(beyond).max())
+    wider = next((d for d in _INTEGERS if most < _end_of(d)), None)
+    if wider is None:
+        return "leave it a float"
+    if limits.min == 0 and beyond.min() < 0:
+        return f"give the target weight {wider}, and cast to that"
+    # Rounded down to two digits, so that the largest number stays inside.
+    digits = 1 - math.floor(math.log10(limits.max / most))
+    factor = math.floor(limits.max / most * 10**digits) / 10**digits
+    return f"give the target weight {wider}, and cast to that; or scale it before the cast: {{scale: {factor:g}}}"
+
+
+def _end_of(dtype: str) -> float:
+    # One beyond the largest number, which as a float is exact: the largest of int64 is not.
+    return float(ml_dtypes.iinfo(numpy_dtype(dtype)).max + 1)
 
 
 def _check_loss(before: NDArray[Any], after: NDArray[Any], where: str) -> CastError:
