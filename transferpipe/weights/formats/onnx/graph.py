@@ -58,6 +58,10 @@ class GraphNode:
     references: Mapping[str, str] = field(default_factory=dict)
     module: str = ""
 
+    def beside(self, place: int) -> str:
+        """Return the other one of two inputs; empty where there are not two."""
+        return self.inputs[1 - place] if len(self.inputs) == 2 else ""
+
     @property
     def input(self) -> str:
         """The first tensor that it takes; empty if it takes none."""

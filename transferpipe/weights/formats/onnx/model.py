@@ -32,12 +32,13 @@ from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.flat_names import is_weight
 from transferpipe.weights.formats.onnx.content import AGAIN, OnnxContent
 from transferpipe.weights.formats.onnx.graph import GraphNode
-from transferpipe.weights.formats.onnx.integer_products import scales_of_activations
 from transferpipe.weights.formats.onnx.names import name_weights, says_nothing
 from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.operands import constants_used, initial_states_of, operands_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
-from transferpipe.weights.formats.onnx.uses import find_ones_of_groups, find_uses
+from transferpipe.weights.formats.onnx.uses.find import find_uses
+from transferpipe.weights.formats.onnx.uses.group_norms import find_ones_of_groups
+from transferpipe.weights.formats.onnx.uses.integer_products import scales_of_activations
 from transferpipe.weights.formats.onnx.weight import Weight, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.operands import RECURRENT
-from transferpipe.weights.formats.onnx.uses import Use
+from transferpipe.weights.formats.onnx.uses.use import Use
 from transferpipe.weights.spec import IN_OUT
 
 FindLayer = Callable[[GraphNode], str]

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transferpipe.weights.formats.onnx.content import OnnxContent
-from transferpipe.weights.formats.onnx.equation import find_equation
 from transferpipe.weights.formats.onnx.graph import GraphNode
 from transferpipe.weights.formats.onnx.operands import RECURRENT
 from transferpipe.weights.formats.onnx.patterns import OperatorPattern, PatternReader
-from transferpipe.weights.formats.onnx.uses import SHIFTS, GroupNorms, Use, is_product
+from transferpipe.weights.formats.onnx.uses.equation import find_equation
+from transferpipe.weights.formats.onnx.uses.group_norms import GroupNorms
+from transferpipe.weights.formats.onnx.uses.products import SHIFTS, is_product
+from transferpipe.weights.formats.onnx.uses.use import Use
 from transferpipe.weights.network import Network, Node, NodeOutput
 from transferpipe.weights.spec import WeightSpec
 

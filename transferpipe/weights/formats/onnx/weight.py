@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transferpipe.weights.formats.onnx.steps import Shape, TensorStep
-from transferpipe.weights.formats.onnx.uses import COMPUTED, Use
+from transferpipe.weights.formats.onnx.uses.use import COMPUTED, Use
 from transferpipe.weights.spec import IN_OUT, OUT_IN, Axes
 
 

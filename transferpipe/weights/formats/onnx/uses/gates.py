@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
-from transferpipe.weights.formats.onnx.cuts import Numbers, Shape, find_cuts
 from transferpipe.weights.formats.onnx.graph import GraphNode
+from transferpipe.weights.formats.onnx.uses.cuts import Numbers, Shape, find_cuts
 
 _PARAMETER = re.compile(r"(?:.*[./])?((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?)")
 # Where ONNX has torch's gates: i, f, g, o become i, o, f, c; r, z, n become z, r, h.

@@ -1,0 +1,1 @@
+"""How nodes of an ONNX graph take tensors of the file as weights."""
