@@ -16,10 +16,14 @@ def old_sequential(*layers):
 
 
 def old_graph(layers, inputs, outputs, class_name="Model"):
-    """Return a functional model; `layers` are pairs of a serialised layer and the names of the layers it is called on."""
+    """Return a functional model; `layers` are pairs of a serialised layer and the names of the layers it is called on.
+
+    Further arguments of a call stand in a pair with the name.
+    """
+    calls = [[[*n[:1], 0, 0, n[1]] if isinstance(n, tuple) else [n, 0, 0, {}] for n in before] for _, before in layers]
     listed = [
-        {**layer, "name": layer["config"]["name"], "inbound_nodes": [[[n, 0, 0, {}] for n in before]] if before else []}
-        for layer, before in layers
+        {**layer, "name": layer["config"]["name"], "inbound_nodes": [call] if call else []}
+        for (layer, _), call in zip(layers, calls, strict=True)
     ]
     ends = {key: [[name, 0, 0] for name in names] for key, names in (("input", inputs), ("output", outputs))}
     config = {"name": "m", "layers": listed, "input_layers": ends["input"], "output_layers": ends["output"]}

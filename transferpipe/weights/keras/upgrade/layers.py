@@ -53,6 +53,7 @@ class Findings:
         doubts: the same of what may compute something else.
         renamed: layers whose names Keras 3 does not allow, by their old names.
         data_format: the one order of axes that layers say, which those of Keras 1 have that say none.
+        masked: whether any layer masks what is padding.
     """
 
     label: str
@@ -63,6 +64,7 @@ class Findings:
     doubts: dict[str, list[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     data_format: str | None = None
+    masked: bool = False
 
     @property
     def is_old(self) -> bool:

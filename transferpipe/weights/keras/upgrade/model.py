@@ -22,6 +22,7 @@ from transferpipe.weights.keras.upgrade.layers import (
     upgrade_layer,
     versioned,
 )
+from transferpipe.weights.keras.upgrade.masks import has_masks, keep_masks
 from transferpipe.weights.keras.upgrade.operations import (
     NoSuchOperationError,
     function_of,
@@ -31,7 +32,7 @@ from transferpipe.weights.keras.upgrade.operations import (
     serialised_operation,
     upgrade_operation,
 )
-from transferpipe.weights.keras.upgrade.values import Config, serialised
+from transferpipe.weights.keras.upgrade.values import Config, serialised, serialised_tensor
 
 _DEEPEST = 40  # as in the reader of names: no real model nests deeper
 _CONSTANT = "_CONSTANT_VALUE"
@@ -80,6 +81,7 @@ def upgrade_model(config: Any, label: str, keras_version: str | None) -> Upgrade
     formats = set(_data_formats(root))
     # Keras 1 did not write that of a ZeroPadding, a Cropping or an UpSampling: it was the session's.
     found.data_format = formats.pop() if len(formats) == 1 else None
+    found.masked = has_masks(root)
     model = _upgrade(root, found)
     # After the whole model was gone through: a user learns of every layer at once.
     found.raise_refused()
@@ -235,6 +237,8 @@ class _Graph:
         taken: Config = {"name": name, "trainable": bool(config.get("trainable", True))}
         taken["layers"] = [self._upgrade(name, layer) for name, layer in self._layers.items()]
         taken["layers"] += self._before
+        if self._found.masked and self._found.is_old:
+            taken["layers"] += keep_masks(taken["layers"], self._found)
         taken["input_layers"] = self._ends(config.get("input_layers"))
         taken["output_layers"] = self._ends(config.get("output_layers"))
         return serialised("Functional", taken, "keras.src.models.functional")
@@ -364,10 +368,7 @@ class _Graph:
         return {key: self._tensors(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
     def _tensor(self, name: str, call: int, output: int) -> Config:
-        history = [self._name(name), call - self._shift.get(name, 0), output]
-        # Keras looks up the history alone (`convert_revived_tensor`); shape and dtype must be there, whatever they are.
-        config = {"shape": [None], "dtype": "float32", "keras_history": history}
-        return {"class_name": "__keras_tensor__", "config": config}
+        return serialised_tensor(self._name(name), call - self._shift.get(name, 0), output)
 
 
 def _is_reference(value: Any) -> bool:

@@ -56,6 +56,13 @@ def serialised(name: str, config: Config, module: str = "keras.layers") -> Confi
     return {"module": module, "class_name": name, "config": config, "registered_name": None}
 
 
+def serialised_tensor(name: str, call: int, output: int) -> Config:
+    """Return the output of a layer's call as Keras 3 writes it among the arguments of another's."""
+    # Keras looks up the history alone (`convert_revived_tensor`); shape and dtype must be there, whatever they are.
+    config = {"shape": [None], "dtype": "float32", "keras_history": [name, call, output]}
+    return {"class_name": "__keras_tensor__", "config": config}
+
+
 def old_hard_sigmoid() -> Config:
     """Return ``clip(0.2 x + 0.5, 0, 1)``, which Keras 1 and 2 called hard_sigmoid, as an object that Keras 3 calls.
 
