@@ -26,6 +26,7 @@ To add a kind:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -154,8 +155,8 @@ class PlugInPoint(Generic[Thing]):
 
 
 def _find_installed() -> tuple[PlugIn, ...]:
-    here = Path.cwd()
-    return _scan(tuple(place for place in sys.path if Path(place or ".").resolve() != here))
+    here = str(Path.cwd())
+    return _scan(tuple(place for place in sys.path if os.path.realpath(place or ".") != here))
 
 
 @lru_cache(maxsize=4)

@@ -255,6 +255,8 @@ def test_a_sweep_that_a_recipe_names(child, hint, here, cli):
 @follows("further_places: it should hold recipe/*.yaml")
 def test_a_folder_of_recipes_that_is_not_there(hint, here, taken):
     assert hint("plan", "--config-dir", "mine", "recipe=there") == "it should hold recipe/*.yaml"
+    (here / "circle").symlink_to("circle")
+    assert hint("plan", "--config-dir", "circle", "recipe=there") == "it should hold recipe/*.yaml"
     (here / "mine/recipe").mkdir(parents=True)
     (here / "mine/recipe/there.yaml").write_text("# @package _global_\n" + RECIPE)
     assert taken("plan", "--config-dir", "mine", "recipe=there") == BODY

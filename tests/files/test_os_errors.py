@@ -11,7 +11,14 @@ import pytest
 import transferpipe
 from transferpipe.errors import FileError, Problem
 from transferpipe.files.json_text import read_mapping
-from transferpipe.files.os_errors import cannot_be_read, cannot_be_written, explain_machine_error, refusals_said
+from transferpipe.files.os_errors import (
+    cannot_be_read,
+    cannot_be_written,
+    check_folder_readable,
+    close_file,
+    explain_machine_error,
+    refusals_said,
+)
 from transferpipe.files.publishing.atomic import new_folders, write_text
 from transferpipe.models.building.limits import memory_limited
 from transferpipe.weights.formats import open_source
@@ -79,12 +86,54 @@ def test_what_this_system_refuses(tmp_path):
         pass
     with pytest.raises(FileError, match=r"Not a directory -> choose another folder"), new_folders(taken / "in"):
         pass
+    (tmp_path / "lost").symlink_to("nowhere")
+    with pytest.raises(FileError, match=r"lost: cannot be written: it is a link that leads nowhere -> choose another"):
+        new_folders(tmp_path / "lost" / "in").__enter__()
     with pytest.raises(FileError, match=r"cannot be written: File name too long -> choose a shorter name"):
         write_text(tmp_path / long, "")
     with pytest.raises(FileError, match=r"cannot be read: File name too long -> check the path"):
         read_mapping(tmp_path / long)
     with pytest.raises(FileError, match=r"cannot be read: Is a directory -> check the path"):
         read_mapping(tmp_path)
+
+
+def test_thousands_of_folders_in_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deep = Path(*["a"] * 1200)
+    with pytest.raises(RuntimeError), new_folders(deep):
+        assert deep.is_dir()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_nobody_can_write_to_is_no_matter_of_permissions(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(FileError, match="no permission to write in it -> save elsewhere, or change who may write"):
+        new_folders(tmp_path).__enter__()
+    flags = os.statvfs_result([0] * 8 + [os.ST_RDONLY, 0])
+    monkeypatch.setattr(os, "statvfs", lambda _: flags)
+    with pytest.raises(FileError, match="Read-only file system -> save elsewhere: nothing can be written"):
+        new_folders(tmp_path).__enter__()
+    with pytest.raises(FileError, match="cannot be read: Permission denied -> check who may read it"):
+        check_folder_readable(tmp_path)
+
+
+def test_errors_of_descriptors_name_the_file():
+    with pytest.raises(OSError, match="some/where"):
+        close_file(1 << 20, Path("some/where"))
+
+
+@pytest.mark.follows("explain_machine_error: change to another folder")
+def test_a_working_directory_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        Path.cwd()
+    (problem,) = explain_machine_error(caught.value).problems
+    assert str(problem).startswith("the working directory: is not there any more: somebody removed it -> change to")
+    monkeypatch.chdir(tmp_path)
+    assert Path.cwd() == tmp_path
 
 
 def test_nobody_else_words_what_the_system_says():

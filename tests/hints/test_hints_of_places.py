@@ -70,6 +70,17 @@ def test_a_name_that_no_file_can_have(tmp_path):
     assert holds(tmp_path / "m.npz", w=BIAS)
 
 
+@follows("_check_path: make the link again,")
+def test_a_link_that_leads_nowhere(tmp_path):
+    np.savez(tmp_path / "m.npz", w=BIAS)
+    (tmp_path / "link.npz").symlink_to("gone.npz")
+    assert advised(arrays, tmp_path / "link.npz") == "make the link again, or name the file itself"
+    assert holds(tmp_path / "m.npz", w=BIAS)
+    (tmp_path / "link.npz").unlink()
+    (tmp_path / "link.npz").symlink_to("m.npz")
+    assert holds(tmp_path / "link.npz", w=BIAS)
+
+
 @follows("_check_path: download or save it")
 def test_a_file_of_no_bytes(tmp_path):
     path = tmp_path / "m.npz"

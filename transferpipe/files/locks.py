@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.os_errors import cannot_be_written, close_file
 
 _IN_A_FOLDER = ".lock"
 
@@ -66,7 +66,7 @@ def is_locked(path: Path) -> bool:
     try:
         return not _take(handle, wait=False)
     finally:
-        os.close(handle)
+        close_file(handle, path)
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         _take(handle, wait=True)
         yield
     finally:
-        os.close(handle)
+        close_file(handle, folder)
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def _open(path: Path) -> Iterator[int]:
         yield handle
     finally:
         # Closing releases the lock, as the end of the process does.
-        os.close(handle)
+        close_file(handle, path)
 
 
 def _take(handle: int, *, wait: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -137,7 +138,48 @@ def explain_machine_error(error: OSError | MemoryError) -> FileError | None:
     else:
         fix = _FIXES.get(code) or "check the paths and who may read and write them"
     where = str(error.filename or error.filename2 or "a file of this run")  # a call may have its number alone
+    if where == "a file of this run" and code == errno.ENOENT and _has_no_working_directory():
+        gone = "is not there any more: somebody removed it"
+        return FileError(Problem("the working directory", gone, "change to another folder (cd), and run again"))
     return FileError(Problem(where, f"cannot be read or written: {reason_of(error)}", fix))
+
+
+def _has_no_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def close_file(descriptor: int, path: Path) -> None:
+    """Close an open file; an error names it, as those of descriptors alone do not.
+
+    Raises:
+        OSError: with the path as its file name.
+    """
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def why_not_writable(folder: Path) -> OSError:
+    """Return why nothing can be written in a folder that is there: nobody can, or we may not."""
+    if hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return OSError(errno.EROFS, os.strerror(errno.EROFS))
+    return PermissionError(errno.EACCES, "no permission to write in it")
+
+
+def check_folder_readable(folder: Path) -> None:
+    """Refuse a folder whose names or files may not be read: what looks for one by name would find none.
+
+    Raises:
+        FileError: it is one.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise cannot_be_read(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def reason_of(error: OSError) -> str:

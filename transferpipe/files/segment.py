@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.os_errors import cannot_be_read
+from transferpipe.files.os_errors import cannot_be_read, close_file
 from transferpipe.files.stamp import checked_at_ends
 
 CHUNK = 1 << 20
@@ -119,7 +119,7 @@ def opened_anew(path: Path) -> Iterator[int]:
             raise FileError(Problem(str(path), "is not an ordinary file", "name a file"))
         yield descriptor
     finally:
-        os.close(descriptor)
+        close_file(descriptor, path)
 
 
 def read_into(descriptor: int, buffer: memoryview, offset: int, path: Path) -> None:

@@ -136,6 +136,10 @@ def test_missing_file_names_its_neighbours(path):
     (path.parent / "weight.bin").touch()
     with pytest.raises(FileError, match=r"weights.bin: there is no such file -> did you mean 'weight.bin'\?"):
         open_source(path)
+    path.symlink_to("far")
+    with pytest.raises(FileError, match=r"weights.bin: is a link to 'far', where there is nothing -> make the"):
+        open_source(path)
+    path.unlink()
     with pytest.raises(FileError, match=r"there is no such file -> check the path \(the folder holds 1 other files\)"):
         open_source(path.with_name("else"))
 

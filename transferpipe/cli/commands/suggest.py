@@ -17,7 +17,7 @@ from transferpipe.cli.terminal import width
 from transferpipe.cli.verbs import Arguments
 from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.execute.propose import SIDES, propose
-from transferpipe.files.publishing.atomic import write_text
+from transferpipe.files.publishing.atomic import new_folders, write_text
 from transferpipe.planning.suggest.suggestion import Suggestion
 from transferpipe.planning.suggest.text import recipe_lines, suggestion_text
 from transferpipe.recipe.calls import is_call, read_side
@@ -128,8 +128,8 @@ def _check_free(path: Path) -> None:
 
 def _write(found: Suggestion, path: Path) -> None:
     command = f"# transferpipe run recipe={path.stem}  <- proposed by `transferpipe suggest`; look at every rule"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Once more: proposing takes a while.
-    _check_free(path)
-    write_text(path, "\n".join([_HEADER, command, *recipe_lines(found), ""]))
+    with new_folders(path.parent):
+        # Once more: proposing takes a while.
+        _check_free(path)
+        write_text(path, "\n".join([_HEADER, command, *recipe_lines(found), ""]))
     print(f"wrote    {path}; `transferpipe plan recipe={path.stem}` shows what it does", file=sys.stderr)

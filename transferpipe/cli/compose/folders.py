@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from transferpipe.cli.compose.hydra_private import FileConfigSource, read_config
 from transferpipe.cli.compose.observed import note_path, note_time
 from transferpipe.cli.compose.recipe_file import check_recipe_file, shown, yaml_problem
 from transferpipe.errors import FileError, Problem, RecipeError, UnsafeError, did_you_mean
+from transferpipe.files.os_errors import check_folder_readable
 from transferpipe.recipe.locate import expand_home
 
 _GROUP, _RULES = "recipe", "mapping"
@@ -223,15 +225,17 @@ def further_places(config_dir: str | None, folders: Sequence[Path] = ()) -> list
 
     Raises:
         RecipeError: there is no folder `config_dir`.
+        FileError: the user's own folder cannot be read.
     """
     places = []
     note_path("is_folder", user_folder())
     if (folder := user_folder()).is_dir():
+        check_folder_readable(folder)  # else shipped recipes of the same names would be taken
         places.append(("transferpipe-user", f"{UserFolder.scheme()}://{folder}"))
     if config_dir is not None:
         given = expand_home(config_dir, "--config-dir")
         note_path("real", given)
-        further = given.resolve()
+        further = Path(os.path.realpath(given))  # links that lead in a circle are no folder either
         note_path("is_folder", further)
         if not further.is_dir():
             fix = "it should hold recipe/*.yaml"

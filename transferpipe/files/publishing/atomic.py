@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from transferpipe.errors import FileError, Problem
-from transferpipe.files.os_errors import cannot_be_written, reason_of
+from transferpipe.files.os_errors import cannot_be_written, close_file, reason_of, why_not_writable
 from transferpipe.recipe.outputs import suffix_of
 
 TEMPORARY = re.compile(
@@ -116,8 +116,11 @@ def flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
-        os.close(handle)
+        close_file(handle, path)
 
 
 def flush_names(folders: Iterable[Path]) -> None:
@@ -294,14 +297,17 @@ def new_folders(folder: Path) -> Iterator[None]:
         try:
             # The innermost first, so that each is empty when its turn to be removed comes.
             made += [p for p in (folder, *folder.parents) if not p.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
+            # One after the other: `parents=True` calls itself for each, and a path may have thousands.
+            for part in reversed(made or [folder]):
+                part.mkdir(exist_ok=True)
             flush_names(made)
             # Now rather than after hours of computing.
             if not os.access(folder, os.W_OK):
-                raise PermissionError(errno.EACCES, "no permission to write in it")
+                raise why_not_writable(folder)
         except FileExistsError as error:
-            reason = NotADirectoryError(errno.ENOTDIR, "it is a file, not a folder")
-            raise cannot_be_written(folder, reason) from error
+            there = Path(error.filename)
+            what = "it is a link that leads nowhere" if there.is_symlink() else "it is a file, not a folder"
+            raise cannot_be_written(there, NotADirectoryError(errno.ENOTDIR, what)) from error
         except OSError as error:
             raise cannot_be_written(folder, error) from error
         yield

@@ -217,6 +217,9 @@ def _check_path(path: Path) -> None:
     except FileNotFoundError as error:
         if is_basename(path):
             return
+        if path.is_symlink():
+            what = f"is a link to {str(path.readlink())!r}, where there is nothing"
+            raise FileError(Problem(str(path), what, "make the link again, or name the file itself")) from error
         raise FileError(Problem(str(path), "there is no such file", _near(path))) from error
     except OSError as error:
         raise cannot_be_read(path, error) from error
