@@ -60,6 +60,31 @@ DENSE = {
 }
 
 
+def test_layers_whose_weights_have_the_names_of_keras(tmp_path):
+    """The graph tells the axes, whatever the names."""
+    nodes = [
+        node("Conv", "x", "c.kernel", "c.bias", to="p"),
+        node(
+            "BatchNormalization", "p", "n.gamma", "n.beta", "n.moving_mean", "n.moving_variance", to="q", epsilon=1e-3
+        ),
+        node("GlobalAveragePool", "q", to="r"),
+        node("Flatten", "r", to="s"),
+        node("Gemm", "s", "d.kernel", "d.bias", transB=1),
+    ]
+    tensors = {"c.kernel": rand(4, 3, 3, 3), "c.bias": rand(4), "d.kernel": rand(4, 4), "d.bias": rand(4)}
+    tensors |= {f"n.{part}": rand(4) for part in ("gamma", "beta", "moving_mean")} | {"n.moving_variance": rand(4) ** 2}
+    path, x, y = write(tmp_path, nodes, tensors, (3, 6, 6), 2)
+    layers = [
+        kl.Conv2D(4, 3, name="c"),
+        kl.BatchNormalization(name="n"),
+        kl.GlobalAveragePooling2D(),
+        kl.Dense(4, name="d"),
+    ]
+    model = keras.Sequential([keras.Input((6, 6, 3)), *layers])
+    assert tp.transfer(path, model, mapping={"all": {"to": ".*"}}).plan.warnings == ()
+    np.testing.assert_allclose(model(x.transpose(0, 2, 3, 1), training=False), y, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("layout", [None, "onnx", "torch"])
 @pytest.mark.parametrize("units", [4, 3])
 @pytest.mark.parametrize("case", DENSE)

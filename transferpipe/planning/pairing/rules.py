@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.layouts import find_stored, joined
+from transferpipe.planning.layouts.layout import Counterpart
 from transferpipe.planning.learned_state import NORMALIZATION, lookups_of
 from transferpipe.planning.pairing.layouts import (
     find_source_name,
@@ -150,7 +151,7 @@ def take_layer(wanted: WantedUnit, pairing: Pairing) -> tuple[dict[str, Taken], 
         counterpart = pairing.counterpart(wanted.source, weight)
         if counterpart:
             taken = take_module(wanted.source, weight, counterpart, module_of(wanted, counterpart), pairing)
-            taken = taken or _take_stated(wanted, weight, pairing)
+            taken = taken or _take_keras_name(wanted, weight, counterpart, pairing)
             what = (
                 counterpart.layout.find_obstacle(weight, taken.names, wanted.catalog, pairing.structure)
                 if taken
@@ -190,10 +191,10 @@ def _is_stacked(wanted: WantedUnit, weight: str, pairing: Pairing) -> bool:
     return counterpart is not None and take_module(wanted.source, weight, counterpart, wanted.name, pairing) is not None
 
 
-def _take_stated(wanted: WantedUnit, weight: str, pairing: Pairing) -> Taken | None:
-    """Return the weight of Keras's name, where the rule states another layout for the axes."""
+def _take_keras_name(wanted: WantedUnit, weight: str, counterpart: Counterpart, pairing: Pairing) -> Taken | None:
+    """Return the weight of Keras's name, where the axes are known without it: the rule states them, or a graph does."""
     name = wanted.source_name(weight)
-    there = pairing.stated is not None and name in wanted.catalog
+    there = name in wanted.catalog and (pairing.stated is not None or counterpart.layout.has_graph)
     return take_named(wanted.source, weight, name, wanted.where, pairing) if there else None
 
 
