@@ -6,6 +6,7 @@ import os
 import stat
 import struct
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
@@ -27,6 +28,21 @@ _OF_KERAS = (b"metadata.json", b"config.json", b"model.weights.h5")
 # A tokenizer has a handful of assets; other archives have as many members as arrays.
 MOST_OF_KERAS = 10_000
 """Members that a Keras archive may have."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of an archive.
+
+    Attributes:
+        size: bytes of the archive.
+        tail: its last ones.
+        at: where in them the record of the end begins; -1 where there is none.
+    """
+
+    size: int
+    tail: bytes
+    at: int
 
 
 def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
@@ -64,8 +80,10 @@ def check_members(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     if unpacked > max(_MOST_UNPACKED, _MOST_GROWTH * size):
         what = f"has {size:,} bytes and would unpack to {unpacked:,}"
         raise UnsafeError(Problem(str(path), what, "save it again without compression"))
-    _check_end(path, size)
-    _check_directory(path, archive, size)
+    with path.open("rb") as file:
+        end = _read_end(file, size)
+        _check_end(path, end)
+        _check_directory(path, archive, file, end)
 
 
 def check_count(path: Path, head: bytes) -> None:
@@ -84,7 +102,7 @@ def check_count(path: Path, head: bytes) -> None:
     if name not in _OF_KERAS:
         return
     with path.open("rb") as file:
-        count = _count_at_end(file, path.stat().st_size)
+        count = _count_at_end(file, _read_end(file, path.stat().st_size))
     if count is not None and count > MOST_OF_KERAS:
         raise too_many(path, count)
 
@@ -115,7 +133,7 @@ def check_names(path: Path, archive: zipfile.ZipFile) -> None:
             raise UnsafeError(Problem(where, "is a link or a device, not a file", "save the file again"))
 
 
-def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
+def _check_directory(path: Path, archive: zipfile.ZipFile, file: BinaryIO, end: _End) -> None:
     """Compare the directory with the count at the end of the archive, and with what lies between the members.
 
     A directory whose lengths were damaged skips members without a word, and bytes that belong to no member are either
@@ -123,37 +141,36 @@ def _check_directory(path: Path, archive: zipfile.ZipFile, size: int) -> None:
     """
     # The directory may list them in any order.
     members = sorted(archive.infolist(), key=lambda m: m.header_offset)
-    with path.open("rb") as file:
-        # `zipfile` reads as many bytes of entries as the end says, and does not compare how many entries they were.
-        counted = _count_at_end(file, size)
-        if counted is not None and counted != len(members):
-            what = f"lists {len(members):,} members, and its end says {counted:,}"
-            raise FileError(Problem(str(path), what, _AGAIN))
-        at = room = 0
-        for member in members:
-            # Less is an overlap, more a gap; either lets one archive show different members to different readers.
-            if not 0 <= member.header_offset - at <= room:
-                what = f"lies at byte {member.header_offset:,}, and what is before it ends at {at:,}"
-                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
-            header = os.pread(file.fileno(), 30, member.header_offset)
-            if len(header) < 30 or header[:4] != b"PK\3\4":
-                raise FileError(Problem(f"{path}: {member.filename}", "has no header of its own", _AGAIN))
-            name, extra = struct.unpack_from("<HH", header, 26)
-            # Tools that read a stream go by these names, others by those of the directory.
-            own = os.pread(file.fileno(), name, member.header_offset + 30)
-            if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
-                what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
-                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
-            if differs := _differs(header, member):
-                what = f"has {differs} in its own header than in the directory"
-                raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
-            at = member.header_offset + 30 + name + extra + member.compress_size
-            # Behind a member that was streamed lie its checksum and sizes.
-            room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0
-        # The same for what lies behind the last member, before the directory.
-        if not 0 <= archive.start_dir - at <= room:
-            what = f"its members end at byte {at:,}, and their list begins at {archive.start_dir:,}"
-            raise FileError(Problem(str(path), what, _AGAIN))
+    # `zipfile` reads as many bytes of entries as the end says, and does not compare how many entries they were.
+    counted = _count_at_end(file, end)
+    if counted is not None and counted != len(members):
+        what = f"lists {len(members):,} members, and its end says {counted:,}"
+        raise FileError(Problem(str(path), what, _AGAIN))
+    at = room = 0
+    for member in members:
+        # Less is an overlap, more a gap; either lets one archive show different members to different readers.
+        if not 0 <= member.header_offset - at <= room:
+            what = f"lies at byte {member.header_offset:,}, and what is before it ends at {at:,}"
+            raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+        header = os.pread(file.fileno(), 30, member.header_offset)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise FileError(Problem(f"{path}: {member.filename}", "has no header of its own", _AGAIN))
+        name, extra = struct.unpack_from("<HH", header, 26)
+        # Tools that read a stream go by these names, others by those of the directory.
+        own = os.pread(file.fileno(), name, member.header_offset + 30)
+        if own != member.orig_filename.encode("utf-8" if member.flag_bits & _UTF8 else "cp437"):
+            what = f"is called {own.decode('utf-8', 'backslashreplace')!r} in its own header"
+            raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+        if differs := _differs(header, member):
+            what = f"has {differs} in its own header than in the directory"
+            raise FileError(Problem(f"{path}: {member.filename}", what, _AGAIN))
+        at = member.header_offset + 30 + name + extra + member.compress_size
+        # Behind a member that was streamed lie its checksum and sizes.
+        room = _DESCRIPTOR if member.flag_bits & _STREAMED else 0
+    # The same for what lies behind the last member, before the directory.
+    if not 0 <= archive.start_dir - at <= room:
+        what = f"its members end at byte {at:,}, and their list begins at {archive.start_dir:,}"
+        raise FileError(Problem(str(path), what, _AGAIN))
 
 
 def _differs(header: bytes, member: zipfile.ZipInfo) -> str:
@@ -175,22 +192,20 @@ def _differs(header: bytes, member: zipfile.ZipInfo) -> str:
     return "" if all(own in {listed, _WIDE, *unknown} for own, listed in sizes) else "other sizes"
 
 
-def _end_of(file: BinaryIO, size: int) -> tuple[bytes, int]:
-    """Return the last bytes of the archive, and where the record of its end begins in them; -1 where there is none."""
+def _read_end(file: BinaryIO, size: int) -> _End:
     begin = max(0, size - _LONGEST_END)
     tail = os.pread(file.fileno(), size - begin, begin)
     # Without a comment, as nearly always, the record is the last; only behind a comment is it searched for.
     at = len(tail) - 22 if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" else tail.rfind(b"PK\5\6")
-    return tail, at
+    return _End(size, tail, at)
 
 
-def _check_end(path: Path, size: int) -> None:
+def _check_end(path: Path, end: _End) -> None:
     """Refuse an archive whose last record says what cannot be true of one whole file.
 
     Some tools believe it, and look for the directory elsewhere or refuse the archive; `zipfile` compares neither.
     """
-    with path.open("rb") as file:
-        tail, at = _end_of(file, size)
+    tail, at = end.tail, end.at
     if at < 0 or len(tail) < at + 22:
         return
     comment, left = struct.unpack_from("<H", tail, at + 20)[0], len(tail) - at - 22
@@ -201,9 +216,9 @@ def _check_end(path: Path, size: int) -> None:
         raise FileError(Problem(str(path), f"says at its end that {wrong}", _AGAIN))
 
 
-def _count_at_end(file: BinaryIO, size: int) -> int | None:
+def _count_at_end(file: BinaryIO, end: _End) -> int | None:
     """Return how many members the end of the archive says there are; None where it does not."""
-    tail, at = _end_of(file, size)
+    tail, at = end.tail, end.at
     if at < 0 or len(tail) < at + 22:
         return None
     count: int = struct.unpack_from("<H", tail, at + 10)[0]
@@ -212,7 +227,7 @@ def _count_at_end(file: BinaryIO, size: int) -> int | None:
         return count
     (wide,) = struct.unpack_from("<Q", tail, at - 12)
     # What the locator points to is read only inside of the file; where no record is there, the short count stands.
-    record = os.pread(file.fileno(), 56, wide) if wide < size else b""
+    record = os.pread(file.fileno(), 56, wide) if wide < end.size else b""
     return int(struct.unpack_from("<Q", record, 32)[0]) if record[:4] == b"PK\6\6" and len(record) == 56 else count
 
 
