@@ -74,6 +74,23 @@ def test_looking_runs_no_filter_of_the_repository(repository, kind, included):
     assert not (folder / "pwned").exists()
 
 
+@pytest.mark.parametrize("url", ["{elsewhere}", "file://{elsewhere}", "ext::touch {pwned}"])
+def test_looking_fetches_nothing_that_the_repository_lacks(repository, url, tmp_path):
+    folder, git = repository
+    elsewhere, pwned = tmp_path / "elsewhere", folder / "pwned"
+    subprocess.run(["git", "clone", "--bare", folder, elsewhere], check=True, capture_output=True)
+    for key, value in {
+        "core.repositoryformatversion": "1", "extensions.partialClone": "origin", "remote.origin.promisor": "true",
+        "remote.origin.url": url.format(elsewhere=elsewhere, pwned=pwned), "protocol.ext.allow": "always",
+        "remote.origin.uploadpack": f"touch {pwned}; git-upload-pack",
+    }.items():  # fmt: skip
+        git("config", key, value)
+    for part in (folder / ".git" / "objects").glob("??"):
+        shutil.rmtree(part)
+    assert read_git(folder)["dirty"] is None
+    assert not pwned.exists()
+
+
 def test_filters_of_the_user_are_asked(repository, monkeypatch, tmp_path):
     folder, _ = repository
     (tmp_path / "global").write_text('[filter "x"]\n\tclean = sed s/two/one/\n')

@@ -62,6 +62,11 @@ def recipe_text(data: Mapping[str, Any]) -> str | None:
         return None
 
 
+# A repository may say that objects it lacks are fetched when they are asked for, from where and by which program
+# (gitrepository-layout(5), partialClone): git 2.44 and later can be told not to, all let no protocol be used.
+_NO_FETCHING = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+
+
 def read_git(folder: Path) -> dict[str, Any] | None:
     """Return the commit that is checked out where `folder` lies, and whether tracked files differ from it.
 
@@ -100,7 +105,7 @@ def _names_filters(program: str, folder: Path) -> bool:
 def _ask(program: str, folder: Path, *words: str) -> str | None:
     # Looking must change nothing, not even the index, and start no program that the repository names.
     command = [program, "-C", str(folder), "-c", "core.fsmonitor=false", *words]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", **_NO_FETCHING}
     try:
         done = subprocess.run(command, capture_output=True, timeout=_PATIENCE, env=environment, check=False)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError):
