@@ -26,6 +26,7 @@ FOLDERS = {
     "gpt2 with a prefix": ("hf_gpt2", "GPT2Backbone", lambda f: write_gpt2(f, "transformer.")),
     "llama": ("hf_llama", "Llama3Backbone", write_llama),
     "llama, tied": ("hf_llama", "Llama3Backbone", lambda f: write_llama(f, tied=True)),
+    "llama without a prefix": ("hf_llama", "Llama3Backbone", lambda f: write_llama(f, tied=True, prefix="")),
     "vit": ("hf_vit", "ViTBackbone", write_vit),
     "resnet": ("timm_resnet", "ResNetBackbone", write_resnet),
 }
@@ -39,7 +40,11 @@ def arrays(path):
     return found
 
 
-@pytest.mark.parametrize(("recipe", "backbone", "write"), FOLDERS.values(), ids=FOLDERS)
+# KerasHub's converter asks for the prefix.
+CONVERTED = {name: row for name, row in FOLDERS.items() if name != "llama without a prefix"}
+
+
+@pytest.mark.parametrize(("recipe", "backbone", "write"), CONVERTED.values(), ids=CONVERTED)
 def test_a_recipe_gives_what_kerashubs_own_converter_gives(recipe, backbone, write, tmp_path, monkeypatch, capsys):
     models = pytest.importorskip("keras_hub").models
     monkeypatch.chdir(tmp_path)
@@ -167,7 +172,7 @@ def test_the_rules_fill_a_backbone_and_use_all_of_the_folder(name, tmp_path):
     recipe, _, write = FOLDERS[name]
     source = open_source(write(tmp_path / "original"))
     text = BACKBONES[recipe]()
-    if name == "llama, tied":
+    if name in ("llama, tied", "llama without a prefix"):
         text = re.sub("token_embedding/reverse_embeddings .*\n", "", text)
     data = Composer().compose([f"recipe={recipe}", f"source.path={tmp_path / 'original'}", "unused=error"]).data
     kept = {key: data[key] for key in ("mapping", "ignore", "unused")}
@@ -178,20 +183,38 @@ def test_the_rules_fill_a_backbone_and_use_all_of_the_folder(name, tmp_path):
     assert {w.code for w in plan.warnings} <= {"settings-differ"}
 
 
-OTHERS = {
-    "hf_llama": (write_llama, {"model_type": "mistral"}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
-    "hf_bert": (write_bert, {"model_type": "roberta"}, {"position_embedding_type": "relative_key"}),
-    "hf_gpt2": (write_gpt2, {"model_type": "openai-gpt"}, {"scale_attn_by_inverse_layer_idx": True}),
-    "hf_vit": (write_vit, {"model_type": "deit"}, {"num_channels": 1}),
+WRITERS = {
+    "hf_llama": write_llama,
+    "hf_bert": write_bert,
+    "hf_gpt2": write_gpt2,
+    "hf_vit": write_vit,
+    "timm_resnet": write_resnet,
 }
+OTHERS = (
+    ("hf_llama", {"model_type": "mistral"}),
+    ("hf_llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+    ("hf_llama", {"head_dim": 8}),  # 8 values in 4 heads are 2 each
+    ("hf_bert", {"model_type": "roberta"}),
+    ("hf_bert", {"position_embedding_type": "relative_key"}),
+    ("hf_gpt2", {"model_type": "openai-gpt"}),
+    ("hf_gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+    ("hf_gpt2", {"tie_word_embeddings": False}),
+    ("hf_vit", {"model_type": "deit"}),
+    ("hf_vit", {"num_channels": 1}),
+    ("hf_vit", {"qkv_bias": False}),  # KerasHub then has no bias behind the heads either, and the file has one
+    ("timm_resnet", {"architecture": "resnext50_32x4d"}),
+)
 
 
-@pytest.mark.parametrize("which", [1, 2])
-@pytest.mark.parametrize("recipe", OTHERS)
-def test_a_recipe_refuses_the_same_names_of_another_architecture(recipe, which, tmp_path):
-    write, other = OTHERS[recipe][0], OTHERS[recipe][which]
-    config = write(folder := tmp_path / "original") / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), **other}))
+def change_config(folder, changes):
+    """Give keys of the config.json in a folder other values."""
+    config = folder / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(("recipe", "other"), OTHERS)
+def test_a_recipe_refuses_the_same_names_of_another_architecture(recipe, other, tmp_path):
+    change_config(folder := WRITERS[recipe](tmp_path / "original"), other)
     with pytest.raises(RecipeError, match=r"source\.requires\..*and the recipe is for "):
         Composer().compose([f"recipe={recipe}", f"source.path={folder}"])
 
@@ -211,3 +234,19 @@ def test_the_frequencies_of_llama_3_1_are_taken_wherever_they_stand(key, tmp_pat
         "rope_high_freq_factor": 4.0,
         "rope_pretraining_sequence_length": 16,
     }
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "sizes"),
+    [
+        ("hf_gpt2", {"n_inner": 20}, {"intermediate_dim": 20}),
+        ("hf_gpt2", {"n_inner": None}, {"intermediate_dim": 32}),
+        ("hf_gpt2", {}, {"intermediate_dim": 32}),
+        ("hf_bert", {"type_vocab_size": 3}, {"num_segments": 3}),
+        ("hf_bert", {}, {"num_segments": 2}),
+    ],
+)
+def test_sizes_that_a_configuration_may_leave_out(recipe, changes, sizes, tmp_path):
+    change_config(folder := WRITERS[recipe](tmp_path / "original"), changes)
+    target = Composer().compose([f"recipe={recipe}", f"source.path={folder}"]).data["target"]
+    assert {key: target[key] for key in sizes} == sizes

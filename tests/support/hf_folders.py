@@ -98,12 +98,12 @@ def write_gpt2(folder, prefix=""):
     return _write(folder, config, t, PT)
 
 
-def write_llama(folder, tied=False):
-    """Write a Llama 3 with four heads of queries, two of keys."""
+def write_llama(folder, tied=False, prefix="model."):
+    """Write a Llama 3 with four heads of queries, two of keys; as a LlamaModel it has no prefix, and no head."""
     t = _Tensors()
-    t.add("model.embed_tokens.weight", WORDS, D)
+    t.add(f"{prefix}embed_tokens.weight", WORDS, D)
     for i in range(LAYERS):
-        layer = f"model.layers.{i}"
+        layer = f"{prefix}layers.{i}"
         for name, outputs in (("q", D), ("k", D // 2), ("v", D // 2), ("o", D)):
             t.linear(f"{layer}.self_attn.{name}_proj", outputs, D, bias=False)
         t.linear(f"{layer}.mlp.gate_proj", INNER, D, bias=False)
@@ -111,7 +111,7 @@ def write_llama(folder, tied=False):
         t.linear(f"{layer}.mlp.down_proj", D, INNER, bias=False)
         t.add(f"{layer}.input_layernorm.weight", D)
         t.add(f"{layer}.post_attention_layernorm.weight", D)
-    t.add("model.norm.weight", D)
+    t.add(f"{prefix}norm.weight", D)
     if not tied:
         t.add("lm_head.weight", WORDS, D)
     config = {

@@ -71,7 +71,7 @@ def test_a_variant_has_the_plan_of_its_own_overrides(cli, variants, fixed, axis,
         ("${item:${vars.list},1}", 5), ("${item:${vars.list},-1}", 9), ("${number_in:ckpt/s0_e07.keras}", 7),
         ("${number_in:ckpt/s0_e07.keras,0}", 0), ("${number_in:lr1e-05.h5}", 1e-05), ("${number_in:a/v2/x1.5.keras}", 1.5),
         ("${number_in:ckpt/lr0.1}", 0.1), ("${number_in:model.ckpt-1000}", 1000), ("${number_in:e5.weights.h5}", 5),
-        ("${neg:${neg:${vars.a}}}", 0.1),
+        ("${neg:${neg:${vars.a}}}", 0.1), ("${coalesce:null,${vars.a}}", 0.1), ("${coalesce:0,1}", 0),
     ],
 )  # fmt: skip
 def test_values_computed_from_others(text, value):

@@ -88,7 +88,7 @@ def test_a_layer_that_is_not_there():
     ]
     assert problems_of(TARGET, SOURCE, rule(**{"from": "zzzz"})) == [
         "mapping.r.from: source.h5 has no layer 'zzzz' (for enc)"
-        " -> its layers begin with 'old'; see `transferpipe inspect`"
+        " -> its layers begin with 'old'; see `transferpipe inspect`; or keep it: from=null"
     ]
     assert problems_of(TARGET, "k", rule(**{"from": "zzzz"})) == [
         "mapping.r.from: source.h5 has no layer 'zzzz' (for enc) -> it has no layers"

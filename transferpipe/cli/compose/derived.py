@@ -85,6 +85,10 @@ def _item(values: Any, index: Any) -> Any:
     return values[place]
 
 
+def _coalesce(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
 def _number_in(path: Any, which: Any = -1) -> Number:
     name = _SUFFIX.sub("", PurePath(str(path)).name)
     found = _NUMBER.findall(name)
@@ -103,6 +107,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "neg": _negate,
     "round": _round,
     "item": _item,
+    "coalesce": _coalesce,
     "number_in": _number_in,
 }
 """By the name that stands in an interpolation."""

@@ -223,7 +223,10 @@ def _report_no_layer(wanted: WantedUnit, pairing: Pairing) -> None:
         if not fix and first and all(is_made_up(layer) for layer in catalog.layers if "/" not in layer):
             fix = f"its layers go by class and number, from {first!r} on: write those as `from`, or `pair: order` where"
             fix += " both have the same layers in one order"
-        fix = fix or (f"its layers begin with {first!r}; see `transferpipe inspect`" if first else "it has no layers")
+        if not fix and first:
+            fix = f"its layers begin with {first!r}; see `transferpipe inspect`"
+            fix += f"; or {advise_keeping(pairing.rule, list(wanted.unit.weights), pairing.target)}"
+        fix = fix or "it has no layers"
     pairing.problems.add(wanted.where, what, fix)
 
 
