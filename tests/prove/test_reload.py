@@ -195,3 +195,53 @@ def test_outputs_without_a_model(also, tmp_path):
     told = reloaded(named(d=kl.Dense(2)), tmp_path, save={"path": "m.weights.h5", "also": also})
     assert told["not-reloaded"].where == "verify.reload"
     assert "does nothing here: m.weights.h5" in told["not-reloaded"].text
+
+
+def in_both():
+    """Return a model of two Sequentials of which both have the layer `sh`."""
+    keras.utils.clear_session()
+    shared, inputs = kl.Dense(3, name="sh"), keras.Input((3,))
+    a, b = (keras.Sequential([keras.Input((3,)), shared, kl.Dense(3, name=f"{n}1")], name=n) for n in "ab")
+    return keras.Model(inputs, b(a(inputs)))
+
+
+def in_root(first):
+    """Return a model whose layer `sh` is one of its own and one of its Sequential's; Keras loads one order of them."""
+    keras.utils.clear_session()
+    shared, own = kl.Dense(3, name="sh"), kl.Dense(3, name="a1")
+    inner = keras.Sequential([keras.Input((3,)), own, shared], name="a")
+    return keras.Sequential([keras.Input((3,)), *((shared, inner) if first else (inner, shared))])
+
+
+def loads(path):
+    try:
+        keras.saving.load_model(path, compile=False)
+    except ValueError:
+        return False
+    return True
+
+
+ALL = {"all": {"to": "(.*)", "from": r"\1"}}
+
+
+@pytest.mark.parametrize("make", [in_both, lambda: in_root(False)])
+@pytest.mark.follows("_advise_sharing: call … in one")
+def test_a_layer_of_several_models_that_keras_cannot_load(make, tmp_path):
+    """Keras saves these models without a word, and makes two layers of the one on loading; nobody asked for a check."""
+    model, source, saved = make(), tmp_path / "s.weights.h5", tmp_path / "by_keras.keras"
+    model.save_weights(source)
+    model.save(saved)
+    assert not loads(saved)
+    for target in (model, saved):
+        given = {"mapping": ALL, "folder": tmp_path / type(target).__name__}
+        with pytest.raises(tp.VerificationError, match=r"refuses it.*call sh in one model alone, not in several"):
+            tp.transfer(source, target, save="m.keras", **given)
+        assert not (given["folder"] / "m.keras").exists()
+        assert tp.transfer(source, target, save="m.weights.h5", **given).verdict.weights == "pass"
+
+
+def test_a_layer_of_several_models_that_keras_loads(tmp_path):
+    model = in_root(True)
+    model.save_weights(tmp_path / "s.weights.h5")
+    tp.transfer(tmp_path / "s.weights.h5", model, save="m.keras", mapping=ALL, folder=tmp_path / "o")
+    assert loads(tmp_path / "o" / "m.keras")

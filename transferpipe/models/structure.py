@@ -50,6 +50,24 @@ def is_recorded(found: Config | None) -> bool:
     return found is not None and is_layer_config(found) and "name" in found["config"]
 
 
+def find_shared_layers(config: Any) -> tuple[str, ...]:
+    """Return the names of the layers that stand in several models of a configuration, and are one.
+
+    Keras marks them by a number. A Sequential copies what it records (`Sequential.get_config`, keras 3.15), so that the
+    first of two is not marked, and is made anew on loading; other orders lose the connections. Some can be loaded.
+    """
+    if isinstance(config, list):
+        return tuple(dict.fromkeys(name for each in config for name in find_shared_layers(each)))
+    if not isinstance(config, dict):
+        return ()
+    inner = config.get("config")
+    own: tuple[str, ...] = ()
+    # Policies of dtypes are marked as well; only layers have this flag.
+    if isinstance(inner, dict) and {"name", "trainable"} <= inner.keys() and "shared_object_id" in config:
+        own = (str(inner["name"]),)
+    return tuple(dict.fromkeys((*own, *find_shared_layers(list(config.values())))))
+
+
 def _trains(weight: WeightSpec, catalog: Catalog) -> bool:
     """Tell whether training changes a weight while its layer is trainable: no statistics, nothing quantised.
 

@@ -23,6 +23,7 @@ from transferpipe.models.structure import (
     SETTINGS,
     configs_by_layer,
     file_structure,
+    find_shared_layers,
     is_recorded,
     names_by_path,
     with_settings,
@@ -59,6 +60,10 @@ class Target(Protocol):
     @property
     def keras_version(self) -> str:
         """The version of Keras that the saved model will name."""
+
+    @property
+    def shared_layers(self) -> tuple[str, ...]:
+        """The names of layers that several of its models have."""
 
     def read(self, name: str) -> NDArray[Any]:
         """Return the value that a kept weight has."""
@@ -99,6 +104,11 @@ class FileTarget:
     def keras_version(self) -> str:
         """The version that wrote the file."""
         return self.source.details.get("keras_version", "3")
+
+    @cached_property
+    def shared_layers(self) -> tuple[str, ...]:
+        """The names of layers that several of its models have."""
+        return find_shared_layers(self.source.config)
 
     @cached_property
     def structure(self) -> TargetStructure:
@@ -163,8 +173,10 @@ def is_worth_loading(target: Target) -> bool:
     That is so where a variable stands in several places, where a class has hooks of its own, and where layers keep
     files beside their weights: lookups, whose vocabularies Keras checks only on loading. A configuration of other
     layers than its file's has never been built. That of a layer made of others, such as an attention, does not say that
-    these are quantized.
+    these are quantized; and that of a layer of several models is often made twice.
     """
+    if target.shared_layers:
+        return True
     if isinstance(target, FileTarget):
         is_deeper = bool(target.repeats and target.groups)
         return is_deeper or bool(target.source.catalog.doubles or target.source.assets or target.learned)
@@ -224,6 +236,11 @@ class ModelTarget:
     def lookups(self) -> tuple[Any, ...]:
         """The layers that have a vocabulary."""
         return tuple(layer for layer in self.walked.layers.values() if hasattr(layer, "get_vocabulary"))
+
+    @cached_property
+    def shared_layers(self) -> tuple[str, ...]:
+        """The names of layers that several of its models have."""
+        return find_shared_layers(self._recorded)
 
     @cached_property
     def walked(self) -> Walked:

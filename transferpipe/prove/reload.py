@@ -28,6 +28,7 @@ from transferpipe.planning.plan import Plan
 from transferpipe.planning.structure import TargetStructure
 from transferpipe.prove.compare import expect_weights, match_weights
 from transferpipe.recipe.outputs import output_of
+from transferpipe.text.listing import listed
 from transferpipe.values.compare import same_bits
 
 _SIZES = (4, 64)  # for dimensions that the model leaves open: some models need room, others allow little
@@ -124,13 +125,21 @@ def verify_loaded(
             if isinstance(target, ModelTarget) and target.is_quantized and not problem.fix:
                 fix = "save x.weights.h5 instead, and load it into the model behind model.quantize()"
                 problem = Problem(name, problem.what, fix)
-            raise VerificationError(problem) from error
+            raise VerificationError(problem if problem.fix else _advise_sharing(problem, target)) from error
         text = f"cannot be compared with what Keras loads: {type(error).__name__}: {_in_short(error)}"
         return [PlanWarning("not-loaded", name, text)]
     problems = Problems()
     _compare(walk(model, name), target.structure, expected, problems)
     problems.raise_as(VerificationError)
     return []
+
+
+def _advise_sharing(problem: Problem, target: Target) -> Problem:
+    """Return what is wrong with a file that does not load, with what helps where layers stand in several models."""
+    if not target.shared_layers:
+        return problem
+    fix = f"call {listed(target.shared_layers)} in one model alone, not in several, or save only .weights.h5"
+    return Problem(problem.where, f"{problem.what}; Keras makes a layer of several models twice", fix)
 
 
 def would_load(target: Target, own: Mapping[str, type]) -> bool:

@@ -132,6 +132,11 @@ class KeptTarget(ModelTarget):
         """Whether Keras quantized a layer: no such model is kept, but whoever has it may have done so."""
         return self.is_handed_out and self._built.is_quantized
 
+    @cached_property
+    def shared_layers(self) -> tuple[str, ...]:
+        """The names of layers that several of its models have: a model with one is not kept."""
+        return ()
+
     @property
     def lookups(self) -> tuple[Any, ...]:
         """The layers that have a vocabulary: a model with one is not kept."""
