@@ -195,7 +195,7 @@ def test_a_layer_whose_weights_are_numbered():
 
 
 @pytest.mark.parametrize("ignore", [[], ["enc/b"]])
-@follows("_account: add a rule for")
+@follows("_refuse_unused: add a rule for")
 def test_unused_weights_are_ignored(ignore):
     recipe = {"mapping": {"r": {"to": "head"}}, "unmatched": "keep", "unused": "error", "ignore": ignore}
     source = SOURCE + "x/y 3\n"

@@ -388,7 +388,7 @@ def test_a_vocabulary_that_keras_cannot_load_is_refused(tmp_path):
     words = keras.Input((1,), dtype="string")
     look = layers.StringLookup(max_tokens=6, name="look")
     model = keras.Model(words, layers.Dense(2)(layers.Flatten()(layers.Embedding(6, 3)(look(words)))))
-    with pytest.raises(tp.VerificationError, match=r"name=look.*adapt the layer, or give it a vocabulary"):
+    with pytest.raises(tp.RecipeError, match=r"StringLookup look has an empty vocabulary.*adapt the layer before"):
         tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
     look.adapt(np.array(["x", "y", "z"]))  # as it says
     tp.transfer(None, model, unmatched="keep", save="m.keras", folder=tmp_path)
