@@ -174,7 +174,7 @@ DAMAGES = {
         (lambda p: p.write_bytes(other_files.packed({"step": 3, "name": {"x": "y"}})), "open_flax: name a file that"),
         (
             lambda p: p.write_bytes(b"\x82" + 2 * (other_files.packed("a") + other_files.packed(KERNEL))),
-            "_Walk._map: save the file again",
+            "_Walk._key: save the file again",
         ),
     ],
     "GGUF": [

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transferpipe.errors import FileError, Problem, RecipeError, TransferError, did_you_mean
 from transferpipe.files.os_errors import cannot_be_read, refusals_said, say_refusal
 from transferpipe.files.segment import Segment
+from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.format import Format, outside
 from transferpipe.weights.formats.tensorflow.paths import has_checkpoint, is_basename, is_saved_model
@@ -86,6 +87,7 @@ FORMATS: Mapping[str, Format] = {
     "npy_folder": Format("numpy.npy:open_npy_folder", is_folder="signatures:is_npy_folder"),
 }
 OUTSIDE = outside(FORMATS)
+_MOST_LISTED = 10  # what cannot be read, in one message
 _MOST_NUMBERS = 1 << 59  # of 16 bytes each, which is all that NumPy counts
 
 
@@ -131,6 +133,7 @@ def _open_guarded(format: str, path: Path, *select: str) -> FileSource:
     with refusals_said(path):
         # Opening is guarded as reading is: the machine's refusals hide in what libraries make of them.
         source = _with_config(_opener(format)(path, *select))
+    _check_readable(source)
     _check_empty(source)
     read, locate = source.read_entry, source.locate_entry
 
@@ -146,6 +149,14 @@ def _open_guarded(format: str, path: Path, *select: str) -> FileSource:
             raise
 
     return dataclasses.replace(source, read_entry=read_entry, locate_entry=locate_entry)
+
+
+def _check_readable(source: FileSource) -> None:
+    """Refuse a file of which nothing can be read: its empty catalog would look like one whose weights were read."""
+    left = source.catalog.unreadable
+    if left and not source.catalog.weights:
+        reasons = listed([f"{u.name!r} {u.reason}" for u in left], _MOST_LISTED)
+        raise FileError(Problem(str(source.path), f"holds no weights that can be read: {reasons}", left[0].fix))
 
 
 def _check_empty(source: FileSource) -> None:

@@ -109,6 +109,14 @@ def test_a_key_that_is_there_twice(tmp_path):
         write(tmp_path / "m", data=b"\x82" + 2 * (packed("a") + packed(KERNEL)))
 
 
+def test_chunks_with_two_shapes(tmp_path):
+    """The second one was added to the first as more axes."""
+    shape, chunks = packed("shape") + packed({"0": 4}), packed("chunks") + packed({"0": np.zeros(4, "f4")})
+    mark = packed("__msgpack_chunked_array__") + packed(True)
+    with pytest.raises(UnsafeError, match="has the key 'shape' twice"):
+        write(tmp_path / "m", data=b"\x81" + packed("a") + b"\x84" + mark + 2 * shape + chunks)
+
+
 def test_opening_reads_no_values(tmp_path):
     path = tmp_path / "m"
     with path.open("wb") as file:  # four gigabytes of nothing

@@ -58,15 +58,14 @@ def test_places_that_cannot_be(tmp_path, change, error, message):
         held(open_source(folder))
 
 
-def test_a_packed_part_is_listed_with_a_way_out(tmp_path):
+def test_a_packed_part_is_named_with_a_way_out(tmp_path):
     def change(begin, place):
         return place | {"transform_descriptors": ["zstd"]}
 
     write_distributed(tmp_path, {"w": A}, {"w": 2}, change=change)
-    source = open_source(tmp_path)
-    (unreadable,) = source.catalog.unreadable
-    assert (unreadable.name, unreadable.reason) == ("w", "is packed by a stream extension")
-    assert "dcp_to_torch_save(folder, 'weights.pt')" in unreadable.fix
+    with pytest.raises(FileError, match="'w' is packed by a stream extension") as caught:
+        open_source(tmp_path)
+    assert "dcp_to_torch_save(folder, 'weights.pt')" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -181,22 +181,27 @@ class _Walk:
         at, seen = item.end, set[str]()
         for _ in range(item.count):
             name = self._item(at, end)
-            key = read_text(self._read, name, _MOST_KEY)
-            if key in seen:
-                raise UnsafeError(Problem(str(self._path), f"has the key {key!r:.120} twice", "save the file again"))
-            seen.add(key)
+            key = self._key(name, seen)
             # Flax writes the mark first; behind other keys it would be somebody's own.
             if key == _CHUNKED and len(seen) == 1:
                 return (yield from self._chunks(item, keys, end))
             at = yield from self._tree(self._item(name.end, end), (*keys, key), end)
         return at
 
+    def _key(self, item: Item, seen: set[str]) -> str:
+        """Return the next key of a map, which is none of those that were `seen`."""
+        key = read_text(self._read, item, _MOST_KEY)
+        if key in seen:
+            raise UnsafeError(Problem(str(self._path), f"has the key {key!r:.120} twice", "save the file again"))
+        seen.add(key)
+        return key
+
     def _chunks(self, item: Item, keys: Keys, end: int) -> _Found[int]:
         """Yield the array that a map with its shape and its flat chunks is; returns where it ends."""
-        at, shape, chunks = item.end, list[int](), list[_FlaxArray]()
+        at, shape, chunks, seen = item.end, list[int](), list[_FlaxArray](), set[str]()
         for _ in range(item.count):
             name = self._item(at, end)
-            key, value = read_text(self._read, name, _MOST_KEY), self._item(name.end, end)
+            key, value = self._key(name, seen), self._item(name.end, end)
             at = value.end
             if value.kind == "map":
                 for number in range(value.count):
