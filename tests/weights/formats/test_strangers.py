@@ -47,6 +47,7 @@ PADDLE = bytes(16) + struct.pack("<i", 6) + b"\x08\x05\x10\x03\x10\x04"
         (b"%PDF-1.7\n", "is a PDF document"),
         (b"PAR1" + bytes(9), "is a Parquet table"),
         (b"ARROW1\0\0", "is an Arrow table"),
+        (b"\xff\xff\xff\xff\x78\0\0\0\x10\0\0\0\0\0\x0a\0", "is a stream of Arrow tables"),
         (b"SQLite format 3\0", "is an SQLite database"),
         (b"MATLAB 5.0 MAT-file, Platform: X", "is a MATLAB file, which is not read -> save the arrays in it with numpy.savez"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "is a pointer of Git LFS, not the file itself"),
@@ -104,6 +105,8 @@ def test_weights_without_a_signature_are_known_by_their_network(tmp_path):
     ("names", "message"),
     [
         (["Manifest.json", "Data"], "is a package of Core ML"),
+        ([".zgroup", ".zattrs", "w"], "is a Zarr store, which is not read -> save the arrays in it with numpy.savez"),
+        (["zarr.json", "w"], "is a Zarr store"),
         (["coremldata.bin", "weights"], "is a compiled model of Core ML"),
         (["x.pdmodel", "x.pdiparams"], "is a model of PaddlePaddle"),
     ],

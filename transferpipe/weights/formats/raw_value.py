@@ -1,8 +1,13 @@
-"""A value that lies in a file as raw bytes: little endian, in C order, uncompressed."""
+"""A value that lies in a file as raw bytes: little endian, in C order, uncompressed.
+
+Numbers of four bits share bytes two by two, the first one in the lower half, in ONNX as in TensorFlow Lite.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +55,15 @@ class Stretch(NamedTuple):
         except (OSError, ValueError) as error:
             raise FileError(Problem(f"{self.path}: {spec.where}", f"cannot be read: {error}", _AGAIN)) from error
 
+    def read_halves(self, spec: WeightSpec) -> NDArray[Any]:
+        """Return the value of `spec`, which has numbers of four bits that its dtype holds one by one.
+
+        Raises:
+            FileError: the file changed, or ends early.
+        """
+        stored = WeightSpec(spec.name, (count_halves(spec.shape),), "uint8", None, spec.where)
+        return unpack_halves(self.read(stored), spec.shape, spec.dtype)
+
     def locate(self, spec: WeightSpec) -> Segment | None:
         """Return the segment of `spec`, which begins here, if its bytes are in the file as they are in memory.
 
@@ -64,3 +78,24 @@ class Stretch(NamedTuple):
 
 def _little_endian(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("<") if dtype.kind in "iufc" else dtype
+
+
+def count_halves(shape: Sequence[int]) -> int:
+    """Return the bytes that numbers of four bits take."""
+    return -(-math.prod(shape) // 2)
+
+
+def unpack_halves(stored: NDArray[np.uint8], shape: Sequence[int], dtype: str) -> NDArray[Any]:
+    """Return numbers of four bits, one by one.
+
+    Args:
+        stored: the bytes, of which the last one may hold a single number.
+        shape: the shape of the numbers.
+        dtype: ``int8`` of those with a sign, ``uint8`` of others.
+
+    >>> unpack_halves(np.uint8([0x2F, 0x08]), (3,), "int8")
+    array([-1,  2, -8], dtype=int8)
+    """
+    halves = np.stack([stored & 0x0F, stored >> 4], axis=-1).reshape(-1)[: math.prod(shape)]
+    values: NDArray[Any] = (halves.astype(np.int8) ^ 8) - 8 if dtype == "int8" else halves
+    return values.reshape(shape)

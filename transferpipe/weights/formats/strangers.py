@@ -88,6 +88,8 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     # Major, minor and revision of its version.
     (re.compile(rb"\x00{4}[\x01\x02]\x00{3}[\x00\x05]\x00{3}"), "holds the weights of Darknet, without their names",
      "name the model in a format that has names"),
+    # The length of a message, and where its table begins.
+    (re.compile(rb"\xff{4}..\x00\x00\x10\x00{3}", re.S), "is a stream of Arrow tables", _NO_WEIGHTS),
     # A version, and the name of what the model is, with its length.
     (re.compile(rb"[\x01-\x3f]\x00{3}.\x00\w{1,60}Spec\x00", re.S), "is a model of CTranslate2", _CONVERTED),
     (re.compile(rb"\d{1,9} \d{1,5}\r?\n\S"), "holds the vectors of words, as word2vec writes them", _AS_ARRAYS),
@@ -106,6 +108,8 @@ _KNOWN_SUFFIXES = (
     ".keras", ".h5", ".hdf5", ".safetensors", ".pt", ".pth", ".bin", ".onnx", ".tflite", ".npz", ".npy", ".msgpack",
     ".gguf", ".pb",
 )  # fmt: skip
+# What describes a group or an array of Zarr: https://zarr-specs.readthedocs.io, versions 2 and 3.
+_ZARR = frozenset([".zgroup", ".zarray", "zarr.json"])
 _HEAD = 512  # bytes: the longest beginning that a pattern looks at, with room for a comment
 _NETWORK, _WITHOUT = "is the network of ", ", without its weights"
 _MOST_LISTED = 3  # members of an archive, in the message that says so: they tell what was packed
@@ -171,6 +175,8 @@ def recognise_folder(names: Iterable[str]) -> Stranger | None:
         return Stranger("is a package of Core ML", _CONVERTED)
     if {"model.mil", "weights"} <= names or "coremldata.bin" in names:
         return Stranger("is a compiled model of Core ML", _CONVERTED)
+    if names & _ZARR:
+        return Stranger("is a Zarr store", _AS_ARRAYS)
     if "__model__" in names or any(name.endswith((".pdmodel", ".pdiparams")) for name in names):
         return Stranger("is a model of PaddlePaddle", "save its state_dict with paddle.save, and name that file")
     return None

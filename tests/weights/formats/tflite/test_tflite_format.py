@@ -46,6 +46,27 @@ def test_values_of_every_dtype(dtype, path):
     assert (source.locate("d/kernel") is None) == (dtype == "bool")
 
 
+@pytest.mark.parametrize(("number", "dtype"), [(17, "int8"), (20, "uint8")], ids=["int4", "uint4"])
+@pytest.mark.parametrize("shape", [(3, 5), (2, 4)])
+def test_numbers_of_four_bits_share_bytes(shape, number, dtype, path):
+    """The first of two is in the lower half; the last byte of an odd count has one."""
+    value = (np.arange(np.prod(shape)) - (8 if dtype == "int8" else 0)).reshape(shape).astype(dtype)
+    halves = np.append(value.reshape(-1).view("u1") & 15, np.uint8(0))
+    stored = halves[:-1:2] | halves[1::2] << 4 if value.size % 2 == 0 else halves[::2] | halves[1::2] << 4
+
+    def narrow(model):
+        tensor = model.subgraphs[0].tensors[1]
+        tensor.type, tensor.shape = number, list(shape)
+
+    scales = [0.5, 0.25, 2.0][: shape[0]]
+    source = dense(path, (stored, scales, [1] * shape[0], 0), change=narrow)
+    expected = (value.astype("f4") - 1) * np.float32(scales)[:, None]
+    np.testing.assert_array_equal(source.read("d/kernel"), expected, strict=True)
+    assert dense(path, stored, change=narrow).read("d/kernel").tobytes() == value.tobytes()
+    with pytest.raises(FileError, match=r"has \d+ bytes, but shape \(\d, \d\) of u?int8 needs"):
+        dense(path, stored[1:], change=narrow)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
 @pytest.mark.parametrize(
     ("scales", "zeros", "axis"),
@@ -105,11 +126,11 @@ def test_names_by_layer_and_role(path):
 
 def test_what_is_not_read_is_counted(path):
     def narrow(model):
-        model.subgraphs[0].tensors[2].type = 17
+        model.subgraphs[0].tensors[2].type = 19
 
     tensors = {"x": None, "d/MatMul": KERNEL, "n": np.uint8([1]), "y": None}
     source = open_source(write_tflite(path, tensors, [(FULLY_CONNECTED, [0, 1], [3])], narrow))
-    assert (source.details["not read"], [u.reason for u in source.catalog.unreadable]) == ("n", ["is int4"])
+    assert (source.details["not read"], [u.reason for u in source.catalog.unreadable]) == ("n", ["is int2"])
 
 
 def test_a_model_without_weights_is_refused(path):
@@ -155,6 +176,11 @@ def test_models_that_make_no_sense(change, message, path):
 def test_scales_that_do_not_go_with_the_shape(scales, zeros, axis, path):
     with pytest.raises(FileError, match=r"has [23] scales and [12] zero points for axis"):
         dense(path, (INT8, scales, zeros, axis))
+
+
+def test_a_zero_point_that_leads_out_of_whole_numbers(path):
+    with pytest.raises(FileError, match="has the zero point -9,223,372,036,854,775,808"):
+        dense(path, (INT8, [1.0], [-(1 << 63)], 0))
 
 
 def test_a_buffer_behind_the_tables(path):

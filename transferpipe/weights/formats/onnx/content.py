@@ -337,10 +337,9 @@ class OnnxContent:
                 return tensor.dense(values, places)
             except ValueError as error:
                 raise FileError(Problem(f"{self.path}: {tensor.name}", str(error), AGAIN)) from error
-        if tensor.raw and tensor.is_halved:
-            return tensor.unpack(tensor.raw.read(WeightSpec(tensor.name, (tensor.nbytes,), "uint8", None, tensor.name)))
         if tensor.raw:
-            return tensor.raw.read(WeightSpec(tensor.name, tensor.shape, tensor.dtype, None, tensor.name))
+            spec = WeightSpec(tensor.name, tensor.shape, tensor.dtype, None, tensor.name)
+            return tensor.raw.read_halves(spec) if tensor.is_halved else tensor.raw.read(spec)
         return _read_numbers(self.path, self.stamp, tensor)
 
 

@@ -18,7 +18,7 @@ from transferpipe.files.inside import file_inside
 from transferpipe.files.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Read, read_fields, varints
 from transferpipe.files.segment import CHUNK
 from transferpipe.files.stamp import Stamp, file_stamp
-from transferpipe.weights.formats.raw_value import Stretch
+from transferpipe.weights.formats.raw_value import Stretch, count_halves, unpack_halves
 from transferpipe.weights.spec import numpy_dtype
 
 # The numbers of TensorProto.DataType that NumPy has a dtype for.
@@ -92,8 +92,9 @@ class OnnxTensor:
     @property
     def nbytes(self) -> int:
         """The bytes that its values take in the file, as raw bytes."""
-        count = math.prod(self.shape)
-        return -(-count // 2) if self.is_halved else count * numpy_dtype(self.dtype).itemsize
+        if self.is_halved:
+            return count_halves(self.shape)
+        return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     def dense(self, values: NDArray[Any], places: NDArray[Any]) -> NDArray[Any]:
         """Return the whole of a sparse tensor.
@@ -136,18 +137,10 @@ class OnnxTensor:
         # What is too large for the dtype would be cut off in silence.
         if not np.array_equal(values.astype(np.uint64), bits):
             raise ValueError(f"holds numbers that are no {self.dtype}")
-        decoded: NDArray[Any] = self.unpack(values) if self.is_halved else values.view(dtype).reshape(self.shape)
+        if self.is_halved:
+            return unpack_halves(values, self.shape, self.dtype)
+        decoded: NDArray[Any] = values.view(dtype).reshape(self.shape)
         return decoded
-
-    def unpack(self, stored: NDArray[np.uint8]) -> NDArray[Any]:
-        """Return the values of four bits that share bytes two by two, the first one in the lower half.
-
-        >>> OnnxTensor("w", (3,), "int8", None, is_halved=True).unpack(np.uint8([0x2F, 0x08]))
-        array([-1,  2, -8], dtype=int8)
-        """
-        halves = np.stack([stored & 0x0F, stored >> 4], axis=-1).reshape(-1)[: math.prod(self.shape)]
-        values: NDArray[Any] = (halves.astype(np.int8) ^ 8) - 8 if self.dtype == "int8" else halves
-        return values.reshape(self.shape)
 
 
 @dataclass

@@ -45,6 +45,8 @@ _SEPARABLE, _POINTWISE = "separable_conv2d/depthwise", ("Conv2D", "_FusedConv2D"
 _STEPS = ("TensorListGetItem", "TensorArrayReadV3")
 # Between a product and the sum with its bias stand a Reshape and a Transpose; a graph may be made to cost time.
 _MOST_BETWEEN = 5
+# A product has two factors, and a sum that an optimizer made of a normalization's terms three.
+_MOST_FACTORS = 4
 
 
 @dataclass(frozen=True)

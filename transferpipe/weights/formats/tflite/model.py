@@ -30,7 +30,7 @@ from transferpipe.files.stamp import Stamp, file_stamp
 from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
-from transferpipe.weights.formats.raw_value import Stretch
+from transferpipe.weights.formats.raw_value import Stretch, count_halves
 from transferpipe.weights.formats.tflite.tables import Read, Table, read_root
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
@@ -48,7 +48,9 @@ _DTYPES = {
     0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 8: "complex64", 9: "int8",
     10: "float64", 11: "complex128", 12: "uint64", 15: "uint32", 16: "uint16", 18: "bfloat16",
 }  # fmt: skip
-_OTHER_DTYPES = {5: "text", 13: "a resource", 14: "a variant", 17: "int4", 19: "int2", 20: "uint4"}
+# Those of four bits, of which two share a byte, and what holds one of them alone.
+_HALVES = {17: "int8", 20: "uint8"}
+_OTHER_DTYPES = {5: "text", 13: "a resource", 14: "a variant", 19: "int2"}
 # BuiltinOperator of the schema: where each takes weights, and what these are there as Keras calls them.
 _DEQUANTIZE, _RESHAPE = 6, 22
 _HANDED_ON = (_DEQUANTIZE, _RESHAPE)
@@ -68,6 +70,8 @@ _PRODUCT = re.compile(
 )
 # NumPy before 2.0 knows 32 axes; names list all operations that were fused, which may be many.
 _MOST_AXES, _MOST_NAME, _MOST_LISTED = 32, 1 << 14, 10
+# Of the widest stored numbers, whose differences then fit int64.
+_MOST_ZERO = 1 << 31
 # Offsets may lead to one place again and again, so that a small file declares much; names and operands of a real model
 # take a few bytes each.
 _MOST_READ = 1 << 26
@@ -84,6 +88,7 @@ class _Tensor:
         dtype: what it is as it is stored.
         place: where its values lie.
         scales, zeros, axis: how whole numbers stand for real ones; no scales if they do not.
+        is_halved: whether two values share a byte, since they have four bits.
     """
 
     key: str
@@ -93,6 +98,7 @@ class _Tensor:
     scales: tuple[float, ...] = ()
     zeros: tuple[int, ...] = ()
     axis: int = 0
+    is_halved: bool = False
 
     @property
     def real_dtype(self) -> str:
@@ -208,17 +214,20 @@ def _add_tensor(
         return
     shape = tuple(table.numbers(_SHAPE, 4, _MOST_AXES))
     kind = table.number(_TYPE, 1)
-    if kind not in _DTYPES or table.table(_SPARSITY) is not None:
-        reason = "is sparse" if kind in _DTYPES else f"is {_OTHER_DTYPES.get(kind, f'of the dtype number {kind}')}"
+    dtype = _DTYPES.get(kind) or _HALVES.get(kind)
+    if dtype is None or table.table(_SPARSITY) is not None:
+        reason = "is sparse" if dtype else f"is {_OTHER_DTYPES.get(kind, f'of the dtype number {kind}')}"
         found.unread.append(Unreadable(key, reason, "convert it to float32", key))
         return
-    needed = math.prod(shape) * numpy_dtype(_DTYPES[kind]).itemsize
+    needed = count_halves(shape) if kind in _HALVES else math.prod(shape) * numpy_dtype(dtype).itemsize
     if min(shape, default=0) < 0 or needed != size:
-        raise ValueError(f"{key!r} has {size:,} bytes, but shape {shape} of {_DTYPES[kind]} needs {needed:,}")
+        raise ValueError(f"{key!r} has {size:,} bytes, but shape {shape} of {dtype} needs {needed:,}")
     scales, zeros, axis = _quantization(table.table(_QUANTIZATION), shape, key)
-    if scales and numpy_dtype(_DTYPES[kind]).kind not in "iu":
+    if scales and numpy_dtype(dtype).kind not in "iu":
         scales, zeros, axis = (), (), 0  # the converter leaves the ranges that it measured beside floats
-    found.tensors[key] = _Tensor(key, shape, _DTYPES[kind], Stretch(*file, begin), scales, zeros, axis)
+    if any(abs(zero) > _MOST_ZERO for zero in zeros):
+        raise ValueError(f"{key!r} has the zero point {max(zeros, key=abs):,}")
+    found.tensors[key] = _Tensor(key, shape, dtype, Stretch(*file, begin), scales, zeros, axis, kind in _HALVES)
 
 
 def _data(buffer: Table, size: int) -> tuple[int, int]:
@@ -296,7 +305,7 @@ def _names(kept: Mapping[str, _Tensor], roles: Mapping[str, str]) -> dict[str, s
 
 def _read(tensor: _Tensor, spec: WeightSpec) -> NDArray[Any]:
     stored = WeightSpec(spec.name, tensor.shape, tensor.dtype, None, spec.where)
-    value = tensor.place.read(stored)
+    value = tensor.place.read_halves(stored) if tensor.is_halved else tensor.place.read(stored)
     return dequantize(value, tensor.scales, tensor.zeros, tensor.axis) if tensor.scales else value
 
 
@@ -311,9 +320,11 @@ def dequantize(value: NDArray[Any], scales: Sequence[float], zeros: Sequence[int
     zero = np.asarray(zeros or [0], np.int64)
     zero = zero.reshape(shape) if zero.size > 1 else zero.reshape(())
     scale = np.asarray(scales, np.float64).reshape(shape)
-    real: NDArray[Any] = ((value.astype(np.int64) - zero).astype(np.float64) * scale).astype(np.float32)
+    # A scale that is no number, or too large, makes numbers that are none, which is found where values are checked.
+    with np.errstate(over="ignore", invalid="ignore"):
+        real: NDArray[Any] = ((value.astype(np.int64) - zero).astype(np.float64) * scale).astype(np.float32)
     return real
 
 
 def _locate(tensor: _Tensor, spec: WeightSpec) -> Segment | None:
-    return None if tensor.scales else tensor.place.locate(spec)
+    return None if tensor.scales or tensor.is_halved else tensor.place.locate(spec)
