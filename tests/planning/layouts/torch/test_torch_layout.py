@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -128,6 +129,20 @@ def test_otherwise_it_is_that_of_keras(layout, metadata, tmp_path):
     assert "x.safetensors, whose names look like PyTorch's, such as fc/bias" in problem.what
     assert problem.fix == "set source.layout=torch"
     assert plan(tmp_path, problem.fix.rpartition("=")[2], metadata).assignments[0].steps == ({"transpose": [1, 0]},)
+
+
+@pytest.mark.follows("_explain_names: set ….layout=…")
+def test_tensors_of_torch_in_an_hdf5_file(tmp_path):
+    """Saved one by one under their own names, the dots stand between modules as in all files of named tensors."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["net.0.weight"], file["net.0.bias"] = rand(2, 3), rand(2)
+    model = keras.Sequential([keras.Input((3,)), kl.Dense(2, name="d")])
+    source, mapping = str(tmp_path / "x.h5"), {"d": {"to": "d", "from": "net/0"}}
+    with pytest.raises(RecipeError, match="whose names look like PyTorch's, such as net/0/bias") as raised:
+        tp.plan(source, model, mapping=mapping)
+    layout = raised.value.problems[0].fix.rpartition("=")[2]
+    found = tp.plan({"path": source, "layout": layout}, model, mapping=mapping)
+    assert [a.steps for a in found.assignments] == [({"transpose": [1, 0]},), ()]
 
 
 def test_slashes_are_not_torchs(tmp_path):

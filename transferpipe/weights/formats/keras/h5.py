@@ -11,6 +11,7 @@ from transferpipe.files.segment import Segment
 from transferpipe.files.stamp import check_unchanged, file_stamp
 from transferpipe.text.numbers import is_number
 from transferpipe.weights.file_source import FileSource, SavedGroup
+from transferpipe.weights.formats.flat_names import flat_names
 from transferpipe.weights.formats.keras.groups import StoreGroup, Value, read_groups
 from transferpipe.weights.formats.keras.state import KeptObject, training_state
 from transferpipe.weights.formats.keras.store_file import StoreFile, open_store_file
@@ -206,7 +207,9 @@ def _own_names(group: StoreGroup, layer_class: str | None, config: Config | None
 
 def _specs(group: StoreGroup, layer: str, layer_class: str | None, own: Names | None) -> Iterator[WeightSpec]:
     """Yield the weights of one group; `layer` is its readable name, `own` the names of the weights if known."""
-    names = own or [v.key for v in group.values]
+    # At the root, where Keras writes none, lie tensors that somebody saved one by one: torch's under names with dots.
+    keys = [v.key for v in group.values]
+    names = own or (keys if layer else list(flat_names(keys).values()))
     for name, dtype, value in zip(names, group.dtypes, group.values, strict=True):
         full = f"{layer}/{name}" if layer else name
         yield WeightSpec(full, value.dataset.shape, dtype, layer_class, f"{group.place}/{value.key}")
