@@ -72,3 +72,21 @@ def test_whoever_asks_for_it_is_refused(keys, where):
 def test_under_keras_names():
     with pytest.raises(RecipeError, match="cannot be read: it is sparse"):
         planned("keras", Unreadable("fc/kernel", "is sparse", "save it dense"), mapping={"a": {"to": "fc"}})
+
+
+@pytest.mark.follows("_report_missing: …")
+def test_a_layer_whose_weights_lie_under_a_name_that_nobody_looks_for():
+    """A Linear that torch has quantised dynamically: its state_dict holds a tuple of the weight and the bias."""
+    packed = Unreadable("fc/packed/0", "is quantised", "save what its dequantize() gives")
+    with pytest.raises(RecipeError) as raised:
+        planned(left=packed, mapping={"a": {"to": "fc"}}, unmatched="keep")
+    (problem,) = raised.value.problems
+    assert problem.what.endswith("it holds 'bias'; fc/packed/0 cannot be read: it is quantised")
+    assert problem.fix.startswith("save what its dequantize() gives, or ")
+    # What dequantize() gives has the name that the layer's weight has.
+    dequantised = catalog(f"{SOURCE}\nfc/weight 3x4", "s")
+    recipe = read_recipe(
+        {"source": {"path": "s"}, "target": {"path": "t"}, "mapping": {"a": {"to": "fc"}}, "unmatched": "keep"}
+    )
+    labels, layouts = {"source": "s", "target": "t"}, {"source": "torch"}
+    assert len(make_plan(recipe, {"source": dequantised}, structure(TARGET), labels, layouts).assignments) == 2

@@ -244,16 +244,21 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     found = (unclear_names(ours, theirs, wanted.catalog) for ours, theirs in layers)
     unclear = next((what for what in found if what), None)
     apart = _advise_parts(wanted, lacking, pairing) or advise_projections(wanted, lacking, pairing)
+    # Such as the packed weights of a quantised layer, which have names of their own.
+    unread = next((u for u in wanted.catalog.unreadable if u.name.startswith(f"{wanted.name}/")), None)
     if apart:
         fix = apart
     elif unclear:
         fix = "; ".join(unclear)
+    elif unread:
+        fix = f"{unread.fix}, or {advise_keeping(pairing.rule, list(lacking), pairing.target)}"
     else:
         # With several missing, one near name would mend the first and hide that the layer is another one.
         fix = pairing.near(missing[0], wanted.held) if len(missing) == 1 else ""
         fix = fix or advise_keeping(pairing.rule, list(lacking), pairing.target)
     source = wanted.name or wanted.catalog.label
     held = f"it holds {quoted(wanted.held)}{and_more(kind.count - 1, 'layers are the same')}"
+    held += f"; {unread.name} cannot be read: it {unread.reason}" if unread else ""
     what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{kind.note}; {held}"
     pairing.problems.add(wanted.where, what, fix)
 
