@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from transferpipe.weights.keras.setting_values import version_of
 # Beside four times the bytes of the file, which may hold its weights in a narrower dtype than they are built in.
 _LITTLE = 1 << 26
 UPGRADED = "upgraded"
+# How Keras says which layer it could not make (`from_config` of keras/src/ops/operation.py).
+_OF_LAYER = re.compile(r"class '(\w+)' using config=\{'name': '([^']+)'")
 
 
 @dataclass
@@ -124,7 +127,9 @@ def _build(config: Mapping[str, Any], source: FileSource, seed: int) -> Any:
             why = "" if model.built else "it does not say the shapes of its inputs"
         except Exception as error:  # anything: the values of arguments are the file's
             reason = str(error).rpartition("Exception encountered: ")[2].partition("config={")[0].strip()
-            model, why = None, f"{type(error).__name__}: {reason}"
+            layers = _OF_LAYER.findall(str(error))  # the last is the innermost
+            of_layer = f"layer {layers[-1][1]!r}, a {layers[-1][0]}: " if layers else ""
+            model, why = None, f"{of_layer}{type(error).__name__}: {reason}"
     if why:
         fix = "give the Python function that builds the model as the target: target: {_target_: my_module.build}"
         raise RecipeError(Problem(source.label, f"Keras cannot build what its configuration describes: {why}", fix))

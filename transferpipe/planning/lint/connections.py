@@ -144,7 +144,7 @@ class _Feeds:
         for _ in range(_MOST_STEPS):
             node = network.by_name.get(origin.node)
             calls = network.taken_by(origin.node) if node is not None else ()
-            if node is None or not 0 <= origin.call < len(calls):
+            if node is None or not 0 <= origin.call < len(calls) or self._is_closed(node):
                 return None, 0
             if output := self._output(origin, is_path=is_path):
                 outputs.append(output)
@@ -158,6 +158,11 @@ class _Feeds:
                 return form, size
             origin = taken[0]
         return None, 0
+
+    def _is_closed(self, node: Node) -> bool:
+        """Tell whether a node is an operation between the layers of tf.keras of which it is not known what it does."""
+        is_operation = node.layer_class in ("TFOpLambda", "TensorFlowOpLayer")
+        return node.layer_class == "SlicingOpLambda" or (is_operation and not self.side.function(node.name).known)
 
     def _cuts(self, node: Node) -> bool:
         """Tell whether a node gives parts of a value, of which it is known which they are."""

@@ -28,6 +28,7 @@ _WIDTHS: Mapping[str, str | None] = {
     **dict.fromkeys(("EinsumDense", "BatchNormalization", "MultiHeadAttention", "Bidirectional")),
     "Embedding": "output_dim",
 }
+_HOLDING = ("Bidirectional", "SpectralNormalization")
 # Of int4 weights two lie in a byte; a factor of four leaves room for other ways of packing.
 _PACKED = 4
 _MOST_LISTED = 5
@@ -66,12 +67,13 @@ def check_filled(catalog: Catalog) -> None:
     # called counts: by its place, or by its own name where it is held in an attribute.
     called = {segment for holder in shapes for segment in holder.split("/")}
     called |= {_own_name(node) for name, node in by_name.items() if name in shapes}
-    # A Bidirectional calls what it holds by its own names in files, whatever the configuration says.
+    # A Bidirectional calls what it holds by its own names in files, whatever the configuration says, and what
+    # SpectralNormalization holds may have no weight but the one that it has itself.
     nodes = [
         node
         for node in catalog.network.nodes
         if node.layer_class in _WIDTHS
-        and not ((around := by_name.get(node.name.rpartition("/")[0])) and around.layer_class == "Bidirectional")
+        and not ((around := by_name.get(node.name.rpartition("/")[0])) and around.layer_class in _HOLDING)
     ]
     if empty := [n.name for n in nodes if called.isdisjoint({n.name.rpartition("/")[2], _own_name(n)})]:
         what = f"its configuration has layers of which the file holds no weights: {listed(empty, _MOST_LISTED)}"

@@ -10,6 +10,7 @@ from transferpipe.weights.formats.keras_legacy.tree import LegacyLayer, Scope
 from transferpipe.weights.keras.layer_classes import stem
 
 _CELL = re.compile(r"(conv_lstm|lstm|gru|simple_rnn)_cell(_\d+)?")
+_DIVIDED = ("kernel", "embeddings", "vector_u")
 RECURRENT = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -94,6 +95,9 @@ def _descend(owner: Owner, own_name: str, by_saved: Mapping[str, LegacyLayer]) -
     wrapped = by_saved.get(f"{layer.saved}/layer")
     # Keras 2 gives a wrapped layer's weights the wrapper's scope.
     if wrapped and not inside and layer.layer_class == "TimeDistributed" and not wrapped.has_layers:
+        return _descend(Owner(wrapped), own_name, by_saved)
+    # It holds what it divides as its own, and gives the rest its scope as well.
+    if wrapped and not inside and layer.layer_class == "SpectralNormalization" and own_name not in _DIVIDED:
         return _descend(Owner(wrapped), own_name, by_saved)
     cell = by_saved.get(f"{layer.saved}/cell")
     if cell and cell.layer_class != "StackedRNNCells":

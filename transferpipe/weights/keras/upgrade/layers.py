@@ -202,11 +202,28 @@ def _upgrade_argument(
         # Keras 1 and 2 noted an Embedding's input as its dtype; taken for that of its numbers, it would round them.
         is_whole = kind == "Embedding" and dtype is not None and "float" not in dtype  # that of its input
         return {} if dtype is None or kind in _LOOKUPS or is_whole else {key: dtype}
+    if key == "padding" and kind in _SIDES:
+        return {key: _pads(value, _SIDES[kind])}
     if key == "data_format":
         return {key: _DATA_FORMATS.get(value, value)} if isinstance(value, str) else {}
     if key == "output_mode":
         return {key: _MODES.get(value, value) if isinstance(value, str) else value}
     return {key: plain_number(value)}
+
+
+_SIDES = {
+    "ZeroPadding1D": ("left_pad", "right_pad"),
+    "ZeroPadding2D": ("top_pad", "bottom_pad", "left_pad", "right_pad"),
+}
+"""How Keras 1.2 called the sides that it padded (keras/layers/convolutional.py), in the order of its numbers."""
+
+
+def _pads(value: Any, sides: tuple[str, ...]) -> Any:
+    """Return how much is padded on each side as Keras 3 takes it, from what Keras 1.2 took beside that."""
+    if isinstance(value, Mapping) and value.keys() <= set(sides):
+        value = [value.get(side, 0) for side in sides]
+    is_flat = isinstance(value, list) and len(value) == len(_SIDES["ZeroPadding2D"])
+    return [value[:2], value[2:]] if is_flat else value
 
 
 _ENDINGS = ("initializer", "regularizer", "constraint")

@@ -31,6 +31,7 @@ from transferpipe.weights.keras.upgrade.operations import (
     is_operation,
     serialised_operation,
     upgrade_operation,
+    with_new_axis,
 )
 from transferpipe.weights.keras.upgrade.values import Config, serialised, serialised_tensor
 
@@ -292,8 +293,19 @@ class _Graph:
             return self._operation(name, layer, listed_calls)
         new = _upgrade(layer, self._found, self._depth + 1)
         new["name"] = self._name(name)
-        new["inbound_nodes"] = [self._call(name, layer, call) for call in listed_calls if call]
+        nodes = [self._call(name, layer, call) for call in listed_calls if call]
+        if class_of(layer) == "Merge" and layer["config"].get("mode") == "cos":
+            # `Merge.call` of Keras 1.2.2 gave the cosines an axis more than the products.
+            before, new = with_new_axis(new)
+            nodes = self._put_before(before, nodes)
+            new["name"] = self._name(name)
+        new["inbound_nodes"] = nodes
         return new
+
+    def _put_before(self, layer: Config, nodes: list[Config]) -> list[Config]:
+        """Add a layer that takes these calls, and return the calls of the one behind it."""
+        self._before.append({**layer, "inbound_nodes": nodes})
+        return [{"args": [serialised_tensor(layer["name"], i, 0)], "kwargs": {}} for i in range(len(nodes))]
 
     def _call(self, name: str, layer: Mapping[str, Any], call: Any) -> Config:
         if isinstance(call, Mapping) and {"args", "kwargs"} <= set(call):  # of Keras 3
@@ -337,8 +349,7 @@ class _Graph:
             self._found.refuse(name, what)
         if behind and made:
             before, made[0] = in_two_layers(made[0], behind)
-            self._before.append({**before, "inbound_nodes": nodes})
-            nodes = [{"args": [self._tensor(before["name"], i, 0)], "kwargs": {}} for i in range(len(nodes))]
+            nodes = self._put_before(before, nodes)
         return {**(made[0] if made else new), "name": self._name(name), "inbound_nodes": nodes}
 
     def _first(self, call: Any) -> Any:

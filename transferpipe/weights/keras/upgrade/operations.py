@@ -344,9 +344,14 @@ def serialised_operation(operation: Operation, name: str) -> Config:
     return serialised(operation.class_name, {"name": name, **operation.settings}, operation.module)
 
 
-def in_two_layers(made: Config, behind: tuple[str, str]) -> tuple[Config, Config]:
+def in_two_layers(made: Config, behind: tuple[str, str], **settings: Any) -> tuple[Config, Config]:
     """Return an operation, under another name, and the one behind it, which has its name and takes all its calls."""
     name = made["config"]["name"]
     before = {**made, "name": f"{name}_before", "config": {**made["config"], "name": f"{name}_before"}}
-    last = serialised(behind[1], {"name": name}, behind[0])
+    last = serialised(behind[1], {"name": name, **settings}, behind[0])
     return before, last
+
+
+def with_new_axis(made: Config) -> tuple[Config, Config]:
+    """Return a layer, under another name, and what gives its output an axis of 1 behind the samples."""
+    return in_two_layers(made, (_NUMPY, "ExpandDims"), axis=1)
