@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice.shapes import advise_dtype, advise_shape
@@ -83,24 +83,13 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
     where = rule.where if rule else UNMATCHED_RULE
     given = ((t.source, fates.sources[t.source][name]) for t in found for name in t.names)
     refs = tuple(SourceRef(source, w.name, w.shape, w.dtype) for source, w in given)
-    merge = rule.merge if rule else None
-    transforms = (*folded, *(rule.transforms_of(spec.own_name) if rule else ()))
-    adapter = _adapter(found)
-    froms = rule.froms if rule else ()
-    items: tuple[tuple[Any, ...], ...] = tuple(origin.transforms_of(spec.own_name) for origin in froms)
-    if any(t.own for t in found):  # only with as many entries
-        items = tuple((*t.own, *item) for t, item in zip(found, items, strict=True))
-    if len(found) == 1 and merge is None:  # all steps are those of the whole
-        transforms, items = (*chain.from_iterable(items), *transforms), ()
-    items = items if any(items) else ()
-    whole, goal = chain_of(merge, transforms), Goal(spec.shape, name, fates.seed)
+    steps = _steps_of(rule, spec, found, folded)
     if name in fates.target.closed and not fates.compares:
         what = f"{name} is saved by its layer in a way of its own and cannot be assigned"
         fates.problems.add(where, what, advise_keeping(rule, [name], fates.target.catalog))
         return
     try:
-        shapes, dtypes = _infer_entries(tuple(entries_of(refs, adapter, items)), goal_before(whole, goal))
-        shape, dtype = infer(whole, shapes, dtypes, goal)
+        shape, dtype = _infer(refs, steps, Goal(spec.shape, name, fates.seed))
     except TransformError as error:
         if not fates.compares:
             fates.problems.add(where, f"{name} from {_name_sources(refs)}: {error.what}", error.fix)
@@ -114,7 +103,7 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
             fates.keep([name], rule.name, "shape differs")
         else:
             what = f"{name} has shape {tuple(spec.shape)}, {_name_sources(refs)} gives {tuple(shape)}"
-            what += " after the transforms" * bool(transforms or items or any(a.transforms for a in adapter))
+            what += " after the transforms" * steps.may_reshape
             fates.problems.add(where, what, _advise_shape(rule, spec, shape, refs, found))
         return
     if kind_of(dtype) != kind_of(spec.dtype) and not fates.compares:
@@ -122,11 +111,61 @@ def assign(fates: Fates, rule: Rule | None, name: str, found: Sequence[Taken], f
         what = f"{name} is {spec.dtype}, {theirs}: a cast between kinds changes what a number means"
         fates.problems.add(where, what, advise_dtype(spec, dtype))
         return
-    rule_name = rule.name if rule else UNMATCHED_RULE
-    pair = rule.pair if rule else "same_name"
     fates.assignments[name] = Assignment(
-        name, rule_name, refs, spec.shape, spec.dtype, dtype, merge, transforms, adapter, pair, items
+        name,
+        rule.name if rule else UNMATCHED_RULE,
+        refs,
+        spec.shape,
+        spec.dtype,
+        dtype,
+        steps.merge,
+        steps.transforms,
+        steps.adapter,
+        rule.pair if rule else "same_name",
+        steps.items,
     )
+
+
+class _Steps(NamedTuple):
+    """What is done to the source weights that a target weight takes.
+
+    Attributes:
+        adapter: how each source's weights are put into Keras's layout first; empty where they are in it.
+        items: the steps of each entry of the rule's `from`; empty where none has its own.
+        merge: how entries become one; None of a single one.
+        transforms: the steps of the whole.
+    """
+
+    adapter: tuple[Adaptation, ...]
+    items: tuple[tuple[Any, ...], ...]
+    merge: Any
+    transforms: tuple[Any, ...]
+
+    @property
+    def may_reshape(self) -> bool:
+        return bool(self.transforms or self.items or any(a.transforms for a in self.adapter))
+
+
+def _steps_of(rule: Rule | None, spec: WeightSpec, found: Sequence[Taken], folded: tuple[Any, ...]) -> _Steps:
+    merge = rule.merge if rule else None
+    transforms = (*folded, *(rule.transforms_of(spec.own_name) if rule else ()))
+    items: tuple[tuple[Any, ...], ...] = tuple(o.transforms_of(spec.own_name) for o in (rule.froms if rule else ()))
+    if any(t.own for t in found):  # only with as many entries
+        items = tuple((*t.own, *item) for t, item in zip(found, items, strict=True))
+    if len(found) == 1 and merge is None:  # all steps are those of the whole
+        transforms, items = (*chain.from_iterable(items), *transforms), ()
+    return _Steps(_adapter(found), items if any(items) else (), merge, transforms)
+
+
+def _infer(refs: tuple[SourceRef, ...], steps: _Steps, goal: Goal) -> tuple[tuple[int, ...], str]:
+    """Return the shape and the dtype that the steps make of the source weights.
+
+    Raises:
+        TransformError: a step cannot be applied.
+    """
+    whole = chain_of(steps.merge, steps.transforms)
+    entries = tuple(entries_of(refs, steps.adapter, steps.items))
+    return infer(whole, *_infer_entries(entries, goal_before(whole, goal)), goal)
 
 
 def _assign_copy(fates: Fates, rule: Rule | None, spec: WeightSpec, name: str, taken: Taken) -> bool:
