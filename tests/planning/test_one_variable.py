@@ -153,9 +153,15 @@ def test_layers_that_are_saved_elsewhere_have_their_weights(tmp_path, name, make
     expected = model.get_weights()
     filled(model, 2)
     (model.save if name == "b.keras" else model.save_weights)(tmp_path / name)
-    saved = {"path": name.replace("b.", "o.")}
-    tp.transfer(tmp_path / "a.keras", tmp_path / name, unmatched="same_name", save=saved, folder=tmp_path)
-    model.load_weights(tmp_path / saved["path"])
+    saved = name.replace("b.", "o.")
+    given = {"unmatched": "same_name", "folder": tmp_path}
+    if name == "b.keras" and make in (NOTHING_OF_THEIR_OWN["shared"], NOTHING_OF_THEIR_OWN["attribute"]):
+        # Keras makes two layers of the shared one where it loads the whole model, of this file as of its own.
+        with pytest.raises(tp.VerificationError):
+            tp.transfer(tmp_path / "a.keras", tmp_path / name, save=saved, **given)
+        saved = "o.weights.h5"
+    tp.transfer(tmp_path / "a.keras", tmp_path / name, save=saved, **given)
+    model.load_weights(tmp_path / saved)
     assert all(np.array_equal(x, y) for x, y in zip(model.get_weights(), expected, strict=True))
 
 
