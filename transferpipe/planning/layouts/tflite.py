@@ -52,6 +52,9 @@ def _slope(sources: Sequence[Shape], target: Shape) -> tuple[Any, ...]:
 
 _BIAS = {"bias": (Adapted(("bias",), (), ((),)),)}
 
+# Loops of fully connected operators; the gates lie as in Keras.
+_CELL = {name: (permuted(name, 1, 0),) for name in ("kernel", "recurrent_kernel")} | _BIAS
+
 
 class Tflite(Layout):
     """The layout of TensorFlow Lite's operators."""
@@ -69,5 +72,11 @@ class Tflite(Layout):
         "Conv2DTranspose": {"kernel": (permuted("kernel", 1, 2, 0, 3),), **_BIAS},
         "DepthwiseConv1D": {"kernel": (Adapted(("kernel",), _depthwise_1d, (_depthwise_back,)),), **_BIAS},
         "DepthwiseConv2D": {"kernel": (Adapted(("kernel",), _depthwise, (_depthwise_back,)),), **_BIAS},
+        "SeparableConv2D": {
+            "depthwise_kernel": (Adapted(("depthwise_kernel",), _depthwise, (_depthwise_back,)),),
+            "pointwise_kernel": (permuted("pointwise_kernel", 1, 2, 3, 0),),
+            **_BIAS,
+        },
+        **dict.fromkeys(("LSTMCell", "GRUCell", "SimpleRNNCell"), _CELL),
         "PReLU": {"alpha": (Adapted(("alpha",), _slope, ((),)),)},
     }

@@ -54,6 +54,11 @@ CASES = {
         ],
         {"a/query/Add/ReadVariableOp": "a/query/bias", "a/query/Cast/ReadVariableOp": "a/query/kernel"},
     ),
+    "positions behind a product": (
+        {"p/table": (7, 4), "p/MatMul/ReadVariableOp": (3, 4)},
+        [("p/MatMul", "MatMul", "x p/MatMul/ReadVariableOp"), ("p/add", "AddV2", "p/MatMul p/table")],
+        {"p/table": "p/table", "p/MatMul/ReadVariableOp": "p/kernel"},
+    ),
     "a separable convolution": (
         {"s/separable_conv2d/ReadVariableOp": (3, 3, 4, 1), "s/separable_conv2d/ReadVariableOp_1": (1, 1, 4, 5)},
         [

@@ -175,19 +175,27 @@ class ConstantRoles:
             return "moving_mean"
         if o.op == "Sub" and kind == "Mul" and plain_input(o.inputs[0]) == name:
             return "beta"
-        if o.op in _ADDS and self._is_product(other):
+        if o.op in _ADDS and self._is_bias(self.shapes[self._origin[name]], other):
             return "bias"
         if o.op in _ADDS and kind in ("Mul", "AddN") and before is not None and self._has_root(before):
             return "beta"
         return ""
 
-    def _is_product(self, name: str) -> bool:
-        """Tell whether a value is a product, maybe with its axes moved, or the sum of two."""
+    def _is_bias(self, shape: Shape, name: str) -> bool:
+        """Tell whether a constant of this shape is a bias where `name` is a product, or the sum of two.
+
+        The axes of the product may have been moved and split, as those of attention; a table of positions, which is
+        added likewise, does not end as the kernel does.
+        """
         o = self._kinds.get(self._climb(name, dict.fromkeys((*_AS_IT_IS, "Transpose"), 0)))
         if o is not None and o.op in _ADDS:
             added = [self._kinds.get(plain_input(text)) for text in o.inputs]
-            return len(added) == 2 and all(a is not None and a.op in _PRODUCTS for a in added)
-        return o is not None and o.op in _PRODUCTS
+            o = added[0] if len(added) == 2 and all(a is not None and a.op in _PRODUCTS for a in added) else None
+        if o is None or o.op not in _PRODUCTS:
+            return False
+        own = tuple(n for n in shape if n > 1)
+        kernel = self.shapes.get(self._origin.get(plain_input(o.inputs[1]), ""), ()) if len(o.inputs) > 1 else ()
+        return len(own) < 2 or kernel[-len(own) :] == own
 
     def _is_slope(self, o: GraphOperation, name: str) -> bool:
         """Tell whether a node multiplies `name` by what a Relu gives."""

@@ -2,8 +2,7 @@
 
 Tables and fields: https://github.com/tensorflow/tensorflow/blob/master/tensorflow/compiler/mlir/lite/schema/schema.fbs.
 A weight is arranged as TensorFlow Lite's operators want it, (out, in) and (out, h, w, in): the layout ``tflite`` has
-the way to Keras's axes. The converter calls a tensor after all the operations that it made one of it
-(``net/d/Relu;net/d/BiasAdd``); a weight goes by the layer and by what the operator that takes it tells.
+the way to Keras's axes. A weight goes by the layer and by what the operator that takes it tells.
 
 Quantised numbers are real = scale * (q - zero point), one scale for all or one for each place along an axis:
 https://ai.google.dev/edge/litert/models/quantization_spec. The difference is exact, and the product is rounded once to
@@ -13,7 +12,6 @@ float32, as the interpreter's ``DEQUANTIZE`` does.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.raw_value import Stretch, count_halves
+from transferpipe.weights.formats.tflite.roles import Operation, find_roles
 from transferpipe.weights.formats.tflite.tables import Read, Table, read_root
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
@@ -51,23 +50,6 @@ _DTYPES = {
 # Those of four bits, of which two share a byte, and what holds one of them alone.
 _HALVES = {17: "int8", 20: "uint8"}
 _OTHER_DTYPES = {5: "text", 13: "a resource", 14: "a variant", 19: "int2"}
-# BuiltinOperator of the schema: where each takes weights, and what these are there as Keras calls them.
-_DEQUANTIZE, _RESHAPE = 6, 22
-_HANDED_ON = (_DEQUANTIZE, _RESHAPE)
-_PLACES: Mapping[int, Mapping[int, str]] = {
-    3: {1: "kernel", 2: "bias"},  # CONV_2D
-    4: {1: "kernel", 2: "bias"},  # DEPTHWISE_CONV_2D
-    9: {1: "kernel", 2: "bias"},  # FULLY_CONNECTED
-    132: {1: "kernel", 2: "bias"},  # CONV_3D
-    67: {1: "kernel", 3: "bias"},  # TRANSPOSE_CONV takes the size of what it gives first
-    7: {1: "embeddings"},  # EMBEDDING_LOOKUP
-    36: {0: "embeddings"},  # GATHER
-    54: {1: "alpha"},  # PRELU
-}
-_PRODUCT = re.compile(
-    r"(.+)/(MatMul|Conv[123]D|conv[123]d(_transpose)?|convolution|conv_transpose|depthwise|separable_conv2d"
-    r"|DepthwiseConv2dNative|Tensordot(/MatMul)?|embedding_lookup|GatherV2)(_\d+)?\d*"
-)
 # NumPy before 2.0 knows 32 axes; names list all operations that were fused, which may be many.
 _MOST_AXES, _MOST_NAME, _MOST_LISTED = 32, 1 << 14, 10
 # Of the widest stored numbers, whose differences then fit int64.
@@ -106,22 +88,13 @@ class _Tensor:
         return "float32" if self.scales else self.dtype
 
 
-@dataclass(frozen=True)
-class _Operation:
-    """One operator: the first tensor that it gives, its number, and the tensors that it takes; empty for none."""
-
-    name: str
-    op: int
-    inputs: tuple[str, ...]
-
-
 @dataclass
 class _TfliteContent:
     """What is found in a model: tensors with values, those that cannot be read, and the operations of all graphs."""
 
     tensors: dict[str, _Tensor]
     unread: list[Unreadable]
-    operations: list[_Operation]
+    operations: list[Operation]
     size: int = 0
 
     def count(self, size: int) -> None:
@@ -147,7 +120,7 @@ def open_tflite(path: Path) -> FileSource:
             found = _read_model(window_reader(descriptor), path, stamp)
     except (OSError, ValueError, OverflowError) as error:
         raise FileError(Problem(str(path), f"is not a readable TFLite model: {error}", _AGAIN)) from error
-    roles = _roles(found)
+    roles = find_roles({key: t.shape for key, t in found.tensors.items()}, found.operations)
     kept = {key: t for key, t in found.tensors.items() if key in roles or _may_be_weight(t)}
     if not kept:
         reasons = [f"{u.name!r} {u.reason}" for u in found.unread] or [counted(len(found.tensors), "stored tensor")]
@@ -197,7 +170,7 @@ def _read_model(read: Read, path: Path, stamp: Stamp) -> _TfliteContent:
             keys.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
             _add_tensor(found, table, keys[-1], buffers, (path, stamp))
         for operator in graph.tables(_OPERATORS):
-            found.operations.append(_operation(operator, codes, keys))
+            found.operations.append(_operation(operator, codes, keys, number > 0))
             found.count(100 + 8 * len(found.operations[-1].inputs))
     return found
 
@@ -261,38 +234,13 @@ def _quantization(
     return tuple(scales.tolist()), zeros, axis
 
 
-def _operation(operator: Table, codes: Sequence[int], keys: Sequence[str]) -> _Operation:
+def _operation(operator: Table, codes: Sequence[int], keys: Sequence[str], is_inner: bool) -> Operation:
     code = operator.number(_CODE, 4, signed=False)
     takes, gives = operator.numbers(_TAKES, 4), operator.numbers(_GIVES, 4)
     if code >= len(codes) or any(not -1 <= k < len(keys) for k in (*takes, *gives)):
         raise ValueError("an operator names a tensor or a code that is not in the model")
-    return _Operation(keys[gives[0]] if gives else "", codes[code], tuple(keys[k] if k >= 0 else "" for k in takes))
-
-
-def _roles(found: _TfliteContent) -> dict[str, str]:
-    """Return layer and role of the tensors that operators take as weights, if all that take one agree on both."""
-    origin = {key: key for key in found.tensors}
-    taken: dict[str, set[str]] = {}
-    for o in found.operations:
-        if o.op in _HANDED_ON and o.inputs and o.inputs[0] in origin:
-            origin[o.name] = origin[o.inputs[0]]
-            continue
-        places = _PLACES.get(o.op, {}).items()
-        weights = {role: origin[o.inputs[k]] for k, role in places if k < len(o.inputs) and o.inputs[k] in origin}
-        layer = _layer([*weights.values(), o.name])
-        for role, key in weights.items():
-            taken.setdefault(key, set()).add(f"{layer}/{role}" if layer else "")
-    return {key: uses.pop() for key, uses in taken.items() if len(uses) == 1}
-
-
-def _layer(keys: Sequence[str]) -> str:
-    """Return the layer that an operator belongs to, by the names of its weights and of what it gives.
-
-    Each is a list of the operations that became one: the layer's own first of all, such as ``net/d/MatMul``.
-    """
-    names = [name.partition("#")[0] for key in keys for name in key.split(";")]
-    products = (match[1] for name in names if (match := _PRODUCT.fullmatch(name)))
-    return next(products, "") or next((name.rpartition("/")[0] for name in names if "/" in name), "")
+    inputs = tuple(keys[k] if k >= 0 else "" for k in takes)
+    return Operation(keys[gives[0]] if gives else "", codes[code], inputs, is_inner)
 
 
 def _names(kept: Mapping[str, _Tensor], roles: Mapping[str, str]) -> dict[str, str]:
