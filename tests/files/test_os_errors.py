@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import zipfile
 from pathlib import Path
 
@@ -192,6 +193,35 @@ def test_what_nobody_has_said_anything_of(code, helps):
     assert refused.problems[0].what == f"cannot be read or written: {os.strerror(code)}"
     assert refused.problems[0].fix == helps
     assert explain_machine_error(OSError(code, "x")).problems[0].where == "a file of this run"
+
+
+@pytest.mark.follows("explain_machine_error: close other programs, run #2")
+def test_threads_that_the_system_refuses(monkeypatch):
+    """What it allows more of, it starts; refused as Python itself does."""
+    allowed = []
+    name = next(
+        n for n in ("_start_joinable_thread", "_start_new_thread") if hasattr(threading, n)
+    )  # since 3.13, before
+    start = getattr(threading, name)
+    monkeypatch.setattr(threading, name, lambda *given, **keys: start(*given, **keys) if allowed else refuse())
+
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    thread = threading.Thread(target=lambda: allowed.append(2))
+    with pytest.raises(RuntimeError) as caught:
+        thread.start()
+    (problem,) = explain_machine_error(caught.value).problems
+    assert (problem.what, problem.fix) == (
+        "the system lets no more threads be started",
+        "close other programs, run fewer at once, or allow more processes (`ulimit -u`)",
+    )
+    assert explain_machine_error(RuntimeError("something else")) is None
+    allowed.append(1)
+    thread = threading.Thread(target=lambda: allowed.append(2))
+    thread.start()
+    thread.join()
+    assert allowed == [1, 2]
 
 
 @pytest.mark.follows("explain_machine_error: close other programs, run")

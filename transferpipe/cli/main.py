@@ -71,7 +71,7 @@ def _guard(words: list[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt as error:
         return _end_interrupted(name, type(error))
-    except (OSError, MemoryError, TransferError, SystemExit) as failure:
+    except (OSError, MemoryError, RuntimeError, TransferError, SystemExit) as failure:
         said = _explain(failure)
         if said is None:
             return _internal(failure, words, name, bug)
@@ -88,7 +88,7 @@ def _guard(words: list[str]) -> int:
     return status
 
 
-def _explain(failure: OSError | MemoryError | TransferError | SystemExit) -> TransferError | None:
+def _explain(failure: Exception | SystemExit) -> TransferError | None:
     """Return the error to show for a failure that lies outside of this program; None where it may lie in it."""
     if isinstance(failure, SystemExit):  # of the user's code: nothing was finished, whatever status it names
         return RecipeError(Problem("the recipe's Python code", f"ended the program by SystemExit: {failure}"))

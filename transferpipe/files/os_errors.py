@@ -30,6 +30,9 @@ _OF_THE_MACHINE = frozenset(
     if hasattr(errno, name)
 )
 _MORE_MEMORY = "close other programs, run fewer at once, or use a machine with more memory"
+# What Python says where the system refuses one: for want of memory, or because the user or the container has too many.
+_NO_THREAD = "can't start new thread"
+_MORE_THREADS = "close other programs, run fewer at once, or allow more processes (`ulimit -u`)"
 _NO_ROOM = "make room, or save elsewhere"
 # What helps whatever is done with a file: nobody reads what no disk has room for, or lets be written.
 _FIXES: Mapping[int | None, str] = {
@@ -126,13 +129,15 @@ def say_refusal(path: Path, error: OSError | TransferError) -> None:
         raise cannot_be_read(part, refusal) from error
 
 
-def explain_machine_error(error: OSError | MemoryError) -> FileError | None:
+def explain_machine_error(error: BaseException) -> FileError | None:
     """Return what to say of an error that nobody has said anything of; None where it is not the machine's."""
     if isinstance(error, MemoryError):
         return FileError(Problem("", "there is not enough memory", _MORE_MEMORY))
-    code = error.errno
-    if code is None:
+    if isinstance(error, RuntimeError) and str(error) == _NO_THREAD:
+        return FileError(Problem("", "the system lets no more threads be started", _MORE_THREADS))
+    if not isinstance(error, OSError) or error.errno is None:
         return None
+    code = error.errno
     if code == errno.EIO:
         fix = "check the disk"
     else:

@@ -1,5 +1,6 @@
 """Results of variants, read again from their folders."""
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from transferpipe.errors import FileError
 from transferpipe.interruption import Terminated, interruption, interruptions
 from transferpipe.prove.manifest import with_seal
 from transferpipe.sweep.record import read_record
+from transferpipe.sweep.running import job
 from transferpipe.sweep.running.job import DONE, RESULT, is_finished, read_result, run_variant
 from transferpipe.sweep.variant import FORMAT_VERSION, Planned, Variant, read_variant, write_variant
 from transferpipe.sweep.variant import VARIANT as VARIANT_FILE
@@ -29,6 +31,26 @@ def test_a_result_with_names_is_read(tmp_path):
     result = {"format_version": FORMAT_VERSION, "status": DONE, "checksum": "p1", "artifacts": [{"path": "m.keras"}]}
     (tmp_path / RESULT).write_text(json.dumps(result))
     assert read_result(tmp_path)["artifacts"] == [{"path": "m.keras"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (MemoryError(), 4, "there is not enough memory -> close other programs"),
+        (OSError(errno.EMFILE, "Too many open files", "a/b"), 4, "a/b: cannot be read or written: Too many open files"),
+        (RuntimeError("can't start new thread"), 4, "the system lets no more threads be started"),
+        (RuntimeError("odd"), 1, "RuntimeError: odd"),
+    ],
+)
+def test_a_variant_says_of_the_machine_what_a_run_says(error, status, said, tmp_path, monkeypatch):
+    write_variant(tmp_path, Planned(Variant({"seed": 1}, {"seed": "1"}), "p1", "key", (1, 0)))
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(job, "_run", fail)
+    result = run_variant(tmp_path)
+    assert (result["exit"], result["problems"][0][: len(said)]) == (status, said)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
 from transferpipe.execute.score_run import score_run
 from transferpipe.files.locks import lock_file
-from transferpipe.files.os_errors import cannot_be_written
+from transferpipe.files.os_errors import cannot_be_written, explain_machine_error
 from transferpipe.files.publishing.atomic import write_text
 from transferpipe.interruption import held_back, raise_if_interrupted
 from transferpipe.models.settings import folder_and_logging_kept
@@ -225,6 +225,8 @@ def _attempt(folder: Path, trusted: Collection[str]) -> dict[str, Any]:
             return failed([f"{said}{problem}" for problem in error.problems], error.status)
         except (Exception, SystemExit) as error:  # a variant that meets a defect stops no other
             traceback.print_exc(file=log)
+            if refused := explain_machine_error(error):
+                return failed([str(problem) for problem in refused.problems], refused.status)
             return failed([f"{type(error).__name__}: {error}"], 1)
 
 
