@@ -80,6 +80,15 @@ def check_same_dtype(transform: Transform, dtypes: Sequence[str]) -> str:
     return dtypes[0]
 
 
+def dtype_of_computed(transform: Transform, dtype: str, fix: str = _CAST) -> str:
+    """Return the dtype of what is computed of floating-point numbers, or refuse others.
+
+    That of numbers of 16 bits is float32: what is made of two of them has more digits than they, and is rounded once
+    where the target has 16 bits as well.
+    """
+    return check_floating(transform, dtype, fix) if dtype not in ("float16", "bfloat16") else "float32"
+
+
 def check_floating(transform: Transform, dtype: str, fix: str = _CAST) -> str:
     """Return `dtype` if it is one of floating-point numbers (NumPy's or ml_dtypes'), or refuse."""
     if not dtype.startswith(("float", "bfloat")):

@@ -2,6 +2,7 @@
 
 import warnings
 
+import ml_dtypes  # noqa: F401 (bfloat16 is one of its)
 import numpy as np
 import pytest
 
@@ -13,6 +14,26 @@ def test_sum():
     chain = parse_transforms("sum")
     assert infer(chain, [(2,), (2,)], ["float32"] * 2) == ((2,), "float32")
     np.testing.assert_array_equal(apply_chain(chain, parts), parts[0] + parts[1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("step", "shapes", "compute"),
+    [
+        ("sum", [(5,), (5,)], np.add),  # the two biases of an LSTM
+        ({"sum": {"axis": 0}}, [(2, 5)], lambda a: a.sum(0)),
+        ("weight_norm", [(3, 1), (3, 4)], lambda g, v: g * v / np.sqrt((v * v).sum(1, keepdims=True))),
+        ("spectral_norm", [(3, 4), (3,), (4,)], lambda w, u, v: w / (u @ w @ v)),
+    ],
+)
+def test_what_is_computed_of_16_bit_numbers_is_not_rounded_to_them(step, shapes, compute, dtype):
+    random = np.random.default_rng(2)
+    parts = [random.uniform(0.5, 2, size=shape).astype(dtype) for shape in shapes]
+    chain = parse_transforms(step)
+    found = apply_chain(chain, parts)
+    expected = compute(*(part.astype("float64") for part in parts))
+    assert (found.dtype, infer(chain, shapes, [dtype] * len(parts))[1]) == ("float32", "float32")
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_sum_keeps_every_bit_beside_negative_zero():

@@ -1,6 +1,6 @@
 """Transforms that compute one weight from the parts in which another framework keeps it: the norms.
 
-They compute in float64 and round once to the parts' dtype.
+They compute in float64 and round once to the parts' dtype, or to float32 where that has 16 bits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from transferpipe.planning.transforms.arguments import parse_integer, parse_named
 from transferpipe.planning.transforms.checks import (
-    check_floating,
     check_same_dtype,
+    dtype_of_computed,
     find_axis,
 )
 from transferpipe.planning.transforms.protocol import PartialShape, Transform, TransformError
@@ -61,7 +61,7 @@ class WeightNorm(Transform):
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
-        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+        return dtype_of_computed(self, check_same_dtype(self, dtypes), _FLOATING)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
@@ -71,7 +71,7 @@ class WeightNorm(Transform):
             # g of size 1 along an axis means that the norm is over it; torch writes a norm over everything as a scalar
             # g.
             norm = np.sqrt(np.sum(v * v, axis=axes, keepdims=True))
-            return np.asarray(v * (g / norm)).astype(arrays[1].dtype, copy=False)
+            return np.asarray(v * (g / norm)).astype(self.dtype([a.dtype.name for a in arrays]), copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class SpectralNorm(Transform):
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
-        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+        return dtype_of_computed(self, check_same_dtype(self, dtypes), _FLOATING)
 
     def shape_before(self, after: PartialShape) -> PartialShape | None:
         """See `Transform`."""
@@ -138,7 +138,7 @@ class SpectralNorm(Transform):
             if self.otherwise is not None:
                 other, other_fit = _singular_value(weight, u, v, self.otherwise)
                 value = other if other_fit > max(_FITTING, fit) else value
-            return np.asarray(weight / value).astype(arrays[0].dtype, copy=False)
+            return np.asarray(weight / value).astype(self.dtype([a.dtype.name for a in arrays]), copy=False)
 
 
 # Every forward pass of a training sets u to W @ v / |W @ v|, and the step behind it moves W a little; of vectors that

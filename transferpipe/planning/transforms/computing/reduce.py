@@ -1,6 +1,6 @@
 """Transforms that make one number of several: sum, mean and max, of several inputs or along axes of one.
 
-Sums and means are computed in float64 and rounded once to the weight's dtype.
+Sums and means are computed in float64 and rounded once to the weight's dtype, sums of 16-bit numbers to float32.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transferpipe.planning.transforms.checks import (
     check_floating,
     check_same_dtype,
     check_same_shape,
+    dtype_of_computed,
     find_axis,
     insert_size,
     replace_size,
@@ -82,7 +83,7 @@ class Along(Transform):
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.asarray(self.reduce(arrays[0])).astype(arrays[0].dtype, copy=False)
+            return np.asarray(self.reduce(arrays[0])).astype(self.dtype([arrays[0].dtype.name]), copy=False)
 
     @abc.abstractmethod
     def reduce(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -97,7 +98,7 @@ class SumAlong(Along):
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
-        return check_floating(self, dtypes[0], _FLOATING)
+        return dtype_of_computed(self, dtypes[0], _FLOATING)
 
     def reduce(self, array: NDArray[Any]) -> NDArray[Any]:
         """See `Along`."""
@@ -108,7 +109,8 @@ class SumAlong(Along):
 class Sum(Transform):
     """Add the inputs, which have one shape, in their order; or, with an axis, what lies along it in the one input.
 
-    A first convolution for RGB takes grey images with the sum along its channels: each channel would see the same.
+    A first convolution for RGB takes grey images with the sum along its channels: each channel would see the same. Sums
+    of 16-bit numbers, such as both biases of a PyTorch LSTM in half precision, are float32.
 
     Source: `numpy.sum`.
 
@@ -134,7 +136,7 @@ class Sum(Transform):
 
     def dtype(self, dtypes: Sequence[str]) -> str:
         """See `Transform`."""
-        return check_floating(self, check_same_dtype(self, dtypes), _FLOATING)
+        return dtype_of_computed(self, check_same_dtype(self, dtypes), _FLOATING)
 
     def apply(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Transform`."""
@@ -142,7 +144,7 @@ class Sum(Transform):
         with np.errstate(over="ignore", invalid="ignore"):
             for array in arrays[1:]:
                 total += array
-            return total.astype(arrays[0].dtype, copy=False)
+            return total.astype(self.dtype([array.dtype.name for array in arrays]), copy=False)
 
 
 @dataclass(frozen=True, slots=True)
