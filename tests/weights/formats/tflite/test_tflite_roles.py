@@ -2,7 +2,7 @@
 
 import pytest
 
-from transferpipe.weights.formats.tflite.roles import Operation, find_roles
+from transferpipe.weights.formats.tflite.roles import TfliteOperation, find_roles
 
 ADD, DEPTHWISE, CONV, FULLY_CONNECTED, RESHAPE, GATHER, TRANSPOSE = 0, 4, 3, 9, 22, 36, 39
 
@@ -72,11 +72,11 @@ CASES = {
 def test_roles(case):
     shapes, operations, roles = CASES[case]
     inner = any("while" in name for name in shapes)
-    assert find_roles(shapes, [Operation(n, op, tuple(i), inner) for n, op, i in operations]) == roles
+    assert find_roles(shapes, [TfliteOperation(n, op, tuple(i), inner) for n, op, i in operations]) == roles
 
 
 def test_a_product_of_a_model_s_own_input_is_of_no_state():
-    assert find_roles(CELL, [Operation(n, op, tuple(i)) for n, op, i in IN_LOOP]) == {
+    assert find_roles(CELL, [TfliteOperation(n, op, tuple(i)) for n, op, i in IN_LOOP]) == {
         "m/l/while/cell/MatMul": "m/l/cell/kernel",
         "m/l/while/cell/MatMul_1": "m/l/cell/kernel",
         "m/l/while/cell/BiasAdd/ReadVariableOp": "m/l/cell/bias",

@@ -29,7 +29,7 @@ from transferpipe.text.collapse import counted
 from transferpipe.text.listing import listed
 from transferpipe.weights.file_source import FileSource
 from transferpipe.weights.formats.raw_value import Stretch, count_halves
-from transferpipe.weights.formats.tflite.roles import Operation, find_roles
+from transferpipe.weights.formats.tflite.roles import TfliteOperation, find_roles
 from transferpipe.weights.formats.tflite.tables import Read, Table, read_root
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec, numpy_dtype
 
@@ -94,7 +94,7 @@ class _TfliteContent:
 
     tensors: dict[str, _Tensor]
     unread: list[Unreadable]
-    operations: list[Operation]
+    operations: list[TfliteOperation]
     size: int = 0
 
     def count(self, size: int) -> None:
@@ -234,13 +234,13 @@ def _quantization(
     return tuple(scales.tolist()), zeros, axis
 
 
-def _operation(operator: Table, codes: Sequence[int], keys: Sequence[str], is_inner: bool) -> Operation:
+def _operation(operator: Table, codes: Sequence[int], keys: Sequence[str], is_inner: bool) -> TfliteOperation:
     code = operator.number(_CODE, 4, signed=False)
     takes, gives = operator.numbers(_TAKES, 4), operator.numbers(_GIVES, 4)
     if code >= len(codes) or any(not -1 <= k < len(keys) for k in (*takes, *gives)):
         raise ValueError("an operator names a tensor or a code that is not in the model")
     inputs = tuple(keys[k] if k >= 0 else "" for k in takes)
-    return Operation(keys[gives[0]] if gives else "", codes[code], inputs, is_inner)
+    return TfliteOperation(keys[gives[0]] if gives else "", codes[code], inputs, is_inner)
 
 
 def _names(kept: Mapping[str, _Tensor], roles: Mapping[str, str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ _MOST_BETWEEN = 5
 
 
 @dataclass(frozen=True)
-class Operation:
+class TfliteOperation:
     """One operator.
 
     Attributes:
@@ -58,7 +58,7 @@ class Operation:
     is_inner: bool = False
 
 
-def find_roles(shapes: Mapping[str, Shape], operations: Sequence[Operation]) -> dict[str, str]:
+def find_roles(shapes: Mapping[str, Shape], operations: Sequence[TfliteOperation]) -> dict[str, str]:
     """Return layer and role of the tensors that operators take as weights, if all that take one agree on both.
 
     Args:
@@ -67,7 +67,7 @@ def find_roles(shapes: Mapping[str, Shape], operations: Sequence[Operation]) -> 
     """
     origin = {key: key for key in shapes}
     taken: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    given: dict[str, Operation] = {}
+    given: dict[str, TfliteOperation] = {}
     layers: dict[str, str] = {}
     recurrent = _find_recurrent(shapes, operations)
     for o in operations:
@@ -87,7 +87,7 @@ def find_roles(shapes: Mapping[str, Shape], operations: Sequence[Operation]) -> 
     return _name_separable({key: strip_loops(f"{layer}/{role}") for key, (layer, role) in found.items() if layer})
 
 
-def _find_recurrent(shapes: Mapping[str, Shape], operations: Sequence[Operation]) -> set[str]:
+def _find_recurrent(shapes: Mapping[str, Shape], operations: Sequence[TfliteOperation]) -> set[str]:
     """Return the kernels that loops multiply by their state, beside one for what each step brings.
 
     The state comes into the body of a loop as one of its arguments; what a step brings is cut out there.
@@ -101,8 +101,8 @@ def _find_recurrent(shapes: Mapping[str, Shape], operations: Sequence[Operation]
 
 
 def _find_biases(
-    o: Operation, origin: Mapping[str, str], shapes: Mapping[str, Shape], given: Mapping[str, Operation]
-) -> list[tuple[str, Operation]]:
+    o: TfliteOperation, origin: Mapping[str, str], shapes: Mapping[str, Shape], given: Mapping[str, TfliteOperation]
+) -> list[tuple[str, TfliteOperation]]:
     """Return what a sum adds to a product as its bias, with the product; one that was added before is a sum itself."""
     found = []
     for name, other in (o.inputs, o.inputs[::-1]) if len(o.inputs) == 2 else ():
