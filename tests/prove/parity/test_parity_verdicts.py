@@ -9,6 +9,8 @@ from keras import layers
 from twins import filled
 
 import transferpipe as tp
+from transferpipe.prove.parity.inputs import draw_inputs
+from transferpipe.prove.parity.keras_trace import InputSpec
 from transferpipe.prove.parity.pairs import with_weightless
 
 RANDOM = np.random.default_rng(0)
@@ -338,6 +340,30 @@ def test_tokens_are_drawn_for_floats_too_and_below_what_both_models_take(rows, d
     weights[0][20:] += 1
     target.set_weights(weights)
     assert tp.parity(source, target).first == "words"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("bool", {False, True}), ("int64", {0, 1}), ("string", {"a", "b"}), ("float32", None)]
+)
+def test_what_is_drawn_is_not_the_same_for_all_samples(dtype, expected):
+    """Three of two values are one value in one draw of four, and then no output could depend on the input."""
+    for seed in range(20):
+        ((values,),) = draw_inputs([InputSpec("x", (None,), dtype)], None, seed)
+        assert len(set(values.tolist())) > 1
+        assert expected in (None, set(values.tolist()))
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_model_of_a_fixed_number_of_samples_is_compared_with_one_of_any(size):
+    """Such as a stateful RNN."""
+    source, twin = (
+        keras.Sequential([keras.Input((6,), batch_size=n), layers.Dense(4, name="body"), layers.Dense(3, name="head")])
+        for n in (size, None)
+    )
+    twin.set_weights(filled(source).get_weights())
+    assert tp.parity(source, twin).verdict == tp.parity(twin, source).verdict == "pass"
+    twin.layers[0].kernel.assign(-twin.layers[0].kernel)
+    assert (tp.parity(source, twin).verdict, tp.parity(source, twin).first) == ("fail", "body")
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

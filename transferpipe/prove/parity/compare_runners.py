@@ -34,6 +34,7 @@ from transferpipe.prove.parity.inputs import (
     draw_inputs,
     fill_tokens,
     make_extreme,
+    with_batch_of,
 )
 from transferpipe.prove.parity.judge import KeptWeights, Setup, judge
 from transferpipe.prove.parity.keras_trace import Call, InputSpec, KerasRunner, Trace, describe_error
@@ -110,8 +111,11 @@ def compare_runners(reference: Runner, target: Runner, pairs: Mapping[str, str],
 
 def _specs(reference: Runner, target: Runner, given: Given) -> Sequence[InputSpec]:
     """Return what the target takes, where one of the two says it; given inputs need not be what it was built for."""
-    found = target.inputs or reference.inputs
-    return found if found or given.inputs is not None or not isinstance(target, KerasRunner) else built_for(target)
+    found: Sequence[InputSpec] = target.inputs or reference.inputs
+    if given.inputs is not None:
+        return found
+    found = with_batch_of(found, reference.inputs)
+    return found if found or not isinstance(target, KerasRunner) else built_for(target)
 
 
 def _may_differ_elsewhere(reference: Runner, target: Runner) -> bool:

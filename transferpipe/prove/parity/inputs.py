@@ -39,6 +39,18 @@ def draw_inputs(specs: Sequence[InputSpec], runner: object, seed: int) -> Iterat
             return
 
 
+def with_batch_of(specs: Sequence[InputSpec], others: Sequence[InputSpec]) -> Sequence[InputSpec]:
+    """Return `specs` for as many samples as `others` take, where these take one number and theirs is open.
+
+    So a model with a batch of its own, as stateful RNNs have, can be compared with one that takes any.
+    """
+    sizes = {spec.shape[0] for spec in others if spec.shape}
+    if len(sizes) != 1 or None in sizes:
+        return specs
+    (size,) = sizes
+    return tuple(replace(s, shape=(size, *s.shape[1:])) if s.shape and s.shape[0] is None else s for s in specs)
+
+
 def _shape(spec: InputSpec, size: int) -> tuple[int, ...]:
     return tuple(n if n else (BATCH if i == 0 else size) for i, n in enumerate(spec.shape))
 
@@ -47,9 +59,10 @@ def _draw_input(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: t
     # A generator for each input: one input more does not change the others.
     random = np.random.default_rng(seed)
     if spec.dtype == "string":
-        return random.choice(np.array(_words(runner), dtype=object), shape)
+        words = _words(runner)
+        return np.take(np.array(words, dtype=object), _vary(random.integers(0, len(words), shape), 0, len(words)))
     if spec.dtype == "bool":
-        return random.random(shape) < 0.5
+        return _vary(random.integers(0, 2, shape), 0, 2).astype(bool)
     dtype = numpy_dtype(spec.dtype)
     if "float" in spec.dtype:
         scaled = _scales_images(runner)
@@ -58,7 +71,18 @@ def _draw_input(spec: InputSpec, shape: tuple[int, ...], runner: object, seed: t
     if "mask" in spec.name:
         return np.ones(shape, dtype)
     # 0 and 1, which nearly every embedding takes; `fill_tokens` draws them anew where it finds the embedding.
-    return random.integers(0, _BYTES if spec.dtype == "uint8" else 2, shape).astype(dtype)
+    end = _BYTES if spec.dtype == "uint8" else 2
+    return _vary(random.integers(0, end, shape), 0, end).astype(dtype)
+
+
+def _vary(drawn: NDArray[Any], low: int, end: int) -> NDArray[Any]:
+    """Return whole numbers from `low` up to `end`, which is left out, of which not all are alike if that can be.
+
+    One in four draws of three from two is constant, and then no output can be seen to depend on it.
+    """
+    if drawn.size > 1 and end - low > 1 and np.all(drawn == drawn.flat[0]):
+        drawn.flat[0] = low + (drawn.flat[0] - low + 1) % (end - low)
+    return drawn
 
 
 def fill_tokens(
@@ -86,7 +110,8 @@ def fill_tokens(
     filled = list(data)
     for i, limit in limits.items():
         low = 1 if limit > 2 else 0  # 0 often means that nothing stands there
-        filled[i] = np.random.default_rng((seed, i)).integers(low, max(limit, 1), data[i].shape).astype(data[i].dtype)
+        drawn = np.random.default_rng((seed, i)).integers(low, max(limit, 1), data[i].shape)
+        filled[i] = _vary(drawn, low, max(limit, 1)).astype(data[i].dtype)
     return filled
 
 
