@@ -155,7 +155,7 @@ def test_layers_that_are_saved_elsewhere_have_their_weights(tmp_path, name, make
     (model.save if name == "b.keras" else model.save_weights)(tmp_path / name)
     saved = name.replace("b.", "o.")
     given = {"unmatched": "same_name", "folder": tmp_path}
-    if name == "b.keras" and make in (NOTHING_OF_THEIR_OWN["shared"], NOTHING_OF_THEIR_OWN["attribute"]):
+    if (name, make) == ("b.keras", NOTHING_OF_THEIR_OWN["attribute"]):
         # Keras makes two layers of the shared one where it loads the whole model, of this file as of its own.
         with pytest.raises(tp.VerificationError):
             tp.transfer(tmp_path / "a.keras", tmp_path / name, save=saved, **given)
@@ -163,6 +163,18 @@ def test_layers_that_are_saved_elsewhere_have_their_weights(tmp_path, name, make
     tp.transfer(tmp_path / "a.keras", tmp_path / name, save=saved, **given)
     model.load_weights(tmp_path / saved)
     assert all(np.array_equal(x, y) for x, y in zip(model.get_weights(), expected, strict=True))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_normalized_layer_that_the_model_has_elsewhere_too(tmp_path, first):
+    """It is one layer, which is saved where it comes first."""
+    keras.utils.clear_session()
+    model = shared(layers.SpectralNormalization, layers.Dense(6, name="d"), first=first)
+    model.save(tmp_path / "m.keras")
+    ours, theirs = (tp.catalog(m) for m in (tmp_path / "m.keras", model))
+    assert [w.name for w in ours] == [w.name for w in theirs]
+    assert set(ours.expanded.by_name) == set(theirs.expanded.by_name)
+    assert sum(np.prod(w.shape) for w in ours) == model.count_params()
 
 
 # Rules by either name ------------------------------------------------------------------------------------------------

@@ -116,9 +116,15 @@ def _find_doubled(
     on, that layer saves the kernel with the factors merged into it, which is what Keras has after loading.
     """
     by_path = {group.path: group for group in groups}
+    shared = {c["shared_object_id"]: path for path, c in configs.items() if "shared_object_id" in c}
     for group in groups:
-        inner = by_path.get(f"{group.path}/layer")
-        if classes.get(group.path) != "SpectralNormalization" or inner is None or not group.values or not inner.values:
+        if classes.get(group.path) != "SpectralNormalization":
+            continue
+        # A layer that the model has elsewhere, too, is saved where it comes first.
+        wrapped = configs[group.path]["config"].get("layer") if group.path in configs else None
+        elsewhere = shared.get(wrapped.get("shared_object_id")) if isinstance(wrapped, dict) else None
+        inner = by_path.get(f"{group.path}/layer") or (by_path.get(elsewhere) if elsewhere else None)
+        if inner is None or not group.values or not inner.values:
             continue
         if inner.path not in classes and _are_kernel_and_bias(inner):
             own_names[inner.path] = ("kernel", "bias")
@@ -128,7 +134,9 @@ def _find_doubled(
                 own_names[group.path] = (theirs[0], *(own_names[group.path] or ())[1:])
             places = f"{inner.place}/{inner.values[0].key}", f"{group.place}/{group.values[0].key}"
             has_lora = _has_lora(configs.get(inner.path), group.values[0], inner.values[0])
-            yield places[::-1] if has_lora else places
+            is_first = inner.path == elsewhere
+            if not (is_first and has_lora):  # then the one is merged, the other is not, and Keras takes the other
+                yield places[::-1] if has_lora or is_first else places
 
 
 def _are_kernel_and_bias(group: StoreGroup) -> bool:
