@@ -1,12 +1,15 @@
 """Single layers of old files as targets, in what Keras 1 and 2 wrote and computed otherwise."""
 
+import json
+
+import h5py
 import keras
 import numpy as np
 import pytest
 from old_files import old_graph, old_layer, old_sequential, write_old_file
 
 import transferpipe as tp
-from transferpipe.errors import RecipeError
+from transferpipe.errors import FileError, RecipeError
 
 RNG = np.random.default_rng(16)
 
@@ -53,6 +56,25 @@ def test_the_cosine_of_keras_1_has_an_axis_more_than_the_product(tmp_path):
     given = one @ kernel + bias
     expected = (given * two).sum(1) / np.sqrt((given**2).sum(1) * (two**2).sum(1))
     np.testing.assert_allclose(model([one, two]), expected[:, None, None], atol=1e-5)
+
+
+def test_an_architecture_beside_its_weights_makes_a_whole_model_as_the_refusal_says(tmp_path):
+    kernel, bias, x = rand(4, 3), rand(3), rand(2, 4)
+    path = write_old_file(tmp_path / "whole.h5", old_sequential(), {"d": {"d_W:0": kernel, "d_b:0": bias}}, "1.2.2")
+    with h5py.File(path) as whole, h5py.File(tmp_path / "weights.h5", "w") as weights:
+        whole["model_weights"].copy("d", weights)
+        weights.attrs.update(whole["model_weights"].attrs)
+    layer = old_layer("Dense", "d", output_dim=3, activation="linear", batch_input_shape=[None, 4])
+    (architecture := tmp_path / "model.json").write_text(json.dumps(old_sequential(layer) | {"keras_version": "1.2.2"}))
+    with pytest.raises(FileError, match="is the architecture of a Keras model, without its weights") as refused:
+        tp.transfer({"path": str(architecture)}, {"path": str(architecture)}, unmatched="same_name")
+    assert ".attrs['model_config'] = open(THIS_FILE).read()" in refused.value.problems[0].fix
+    with h5py.File(tmp_path / "weights.h5", "a") as weights:
+        weights.attrs["model_config"] = architecture.read_text()
+    origin = {"path": str(tmp_path / "weights.h5")}
+    tp.transfer(origin, origin, unmatched="same_name", folder=tmp_path / "made")
+    found = keras.models.load_model(tmp_path / "made" / "model.keras")(x)
+    np.testing.assert_allclose(found, x @ kernel + bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("use_bias", [True, False])

@@ -20,6 +20,10 @@ _UNPACK = "unpack it, and name the file or folder inside of it"
 _CONVERTED = "name the model that it was converted from"
 _NO_WEIGHTS = "name the file or folder of the weights"
 _AS_ARRAYS = "save the arrays in it with numpy.savez, or as safetensors"
+_WHOLE_KERAS = (
+    "name the file of its weights, and as the target the function that builds it; or make both one file, as Keras does "
+    "for whole models: h5py.File(COPY_OF_THE_WEIGHTS, 'a').attrs['model_config'] = open(THIS_FILE).read()"
+)
 _THE_FILE = "download the file itself; on a page of a hub, that is what its download button leads to"
 _POINTER = "fetch the file itself: git lfs pull in its repository, or download it"
 _OF_RUNTIME = f"it holds what a runtime compiled, and weights changed for that: {_CONVERTED}"
@@ -93,6 +97,13 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     # A version, and the name of what the model is, with its length.
     (re.compile(rb"[\x01-\x3f]\x00{3}.\x00\w{1,60}Spec\x00", re.S), "is a model of CTranslate2", _CONVERTED),
     (re.compile(rb"\d{1,9} \d{1,5}\r?\n\S"), "holds the vectors of words, as word2vec writes them", _AS_ARRAYS),
+    (re.compile(rb"[^\s\d.+-]\S*( -?\d*\.\d+(e-?\d+)?){9}"), "holds the vectors of words, as GloVe writes them",
+     _AS_ARRAYS),
+    # What `to_json` and `to_yaml` of a model write.
+    (re.compile(rb'\s*\{[^{}\[\]]*"class_name"\s*:\s*"\w+"'), "is the architecture of a Keras model, without its "
+     "weights", _WHOLE_KERAS),
+    (re.compile(rb"(backend: \w+\r?\n)?class_name: \w+\r?\n"), "is the architecture of a Keras model as YAML, without "
+     "its weights", "name the file of its weights, and as the target the function that builds it"),
     # As JSON, and as UBJSON, where the length of a key stands before it.
     (re.compile(rb'\{\s*("learner"\s*:|L.{8}learner)\s*\{', re.S), "is a model of XGBoost, which has trees and no "
      "weights", _NO_WEIGHTS),
