@@ -1,9 +1,11 @@
 """``save.like``: names, order, axes and dtypes of a reference file, which must be filled."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import yaml
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -239,3 +241,15 @@ def test_two_values_for_one_tensor_are_refused(tied_models, here):
     torch.save({"embed.weight": one, "head.weight": -one}, "ref.pt")
     run(folder / "other.keras", names={}, like="ref.pt")
     same(load_file("out/m.safetensors"), {"embed.weight": table, "head.weight": -table})
+
+
+@pytest.mark.follows("_report_missing: …")
+def test_a_target_of_torch_s_names_is_answered_with_it(keras_file, here):
+    write_reference(wanted := torch_tensors())
+    rule = {"to": "model/(enc|sq)", "from": r"\1"}
+    with pytest.raises(RecipeError, match=r"ref\.safetensors has torch's names, and the source Keras's") as caught:
+        tp.transfer(str(keras_file), "ref.safetensors", mapping={"all": rule}, unmatched="keep", folder="no")
+    advised = yaml.safe_load(re.search(r"set save: (\{.*?\}\})", str(caught.value))[1])
+    both = {"source": str(keras_file), "target": str(keras_file), "mapping": {"all": {"to": ".*"}}}
+    tp.transfer(**both, save={**advised, "names": NAMES}, folder="out")
+    same(load_file("out/model.safetensors"), wanted)

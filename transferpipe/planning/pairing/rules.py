@@ -39,6 +39,9 @@ from transferpipe.weights.keras.layer_classes import is_made_up
 from transferpipe.weights.name import WeightName
 from transferpipe.weights.spec import Catalog
 
+# What tells weights of torch's from those of Keras's layers.
+_OF_TORCH = {"weight": ("kernel", "gamma", "embeddings"), "running_mean": ("moving_mean",)}
+
 
 def pair_rule(rule: Rule, units: Sequence[Unit], pairing: Pairing) -> dict[str, list[Taken]]:
     """Return the source weights for every target weight that `rule` claims; weights with problems are left out."""
@@ -248,6 +251,8 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     unread = next((u for u in wanted.catalog.unreadable if u.name.startswith(f"{wanted.name}/")), None)
     if apart:
         fix = apart
+    elif written := _advise_writing(wanted, missing, pairing):
+        fix = written
     elif unclear:
         fix = "; ".join(unclear)
     elif unread:
@@ -261,6 +266,23 @@ def _report_missing(kind: _Lacking, pairing: Pairing) -> None:
     held += f"; {unread.name} cannot be read: it {unread.reason}" if unread else ""
     what = f"{wanted.unit.name} takes {source}, which holds no {quoted(missing)}{kind.note}; {held}"
     pairing.problems.add(wanted.where, what, fix)
+
+
+def _advise_writing(wanted: WantedUnit, missing: Sequence[str], pairing: Pairing) -> str:
+    """Return how to write a Keras model as a file of torch's names has it, where that file is the target.
+
+    Layouts lead from the source's names to those of Keras's layers, and a file of names alone has no layers.
+    """
+    is_torch = {WeightName(name).own for name in missing} & _OF_TORCH.keys()
+    wants_keras = {own for name in is_torch for own in _OF_TORCH[name]}
+    has_layers = any(pairing.target[weight].layer_class for weight in wanted.unit.weights)
+    if has_layers or not wants_keras & {WeightName(name).own for name in wanted.held}:
+        return ""
+    file = pairing.structure.label
+    return (
+        f"{file} has torch's names, and the source Keras's: name the source's model as the target, too, and set save: "
+        f"{{path: model.safetensors, like: {{path: {file}}}}}, with save.names where layers are called otherwise"
+    )
 
 
 def _advise_parts(wanted: WantedUnit, lacking: Collection[str], pairing: Pairing) -> str:
