@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,46 +89,87 @@ def judge(setup: Setup) -> Parity:
     """Compare what both computed and give the verdict."""
     from transferpipe.prove.parity.causes.cause import find_cause
 
-    tainted: set[str] = set()
-    kept, lost, changed = (*setup.kept.by_rule, *setup.kept.without_rule), list[str](), set[str]()
-    if kept and isinstance(setup.target, KerasRunner):
-        run = (setup.target, setup.data, setup.trace)
-        # Weights that no rule mentions and that feed layers that take values are no head: what they change counts.
-        lost = kept_between(*run, setup.kept.without_rule, setup.kept.taking)
-        changed = dependent(*run, lost)
-        kept = tuple(name for name in kept if name not in lost)
-        tainted = dependent(*run, kept)
-    layers, ends = _layer_differences(setup), _output_differences(setup)
-    found = {**layers, **ends}
-    entries = tuple(_entry(key, diff, key[0] in tainted) for key, diff in found.items())
-    if setup.may_end_elsewhere and any(e.status != "not compared" for e in entries[: len(layers)]):
-        entries = tuple(_without_other_ends(e, setup) for e in entries)
-    counted = [(e, found[(e.name, e.reference)]) for e in entries if e.status != "not compared"]
-    outputs = [pair for pair in counted if pair[0].name in setup.trace.outputs]
+    kept = _follow_kept(setup)
+    entries, compared = _compare(setup, kept)
     parity = Parity(INCONCLUSIVE, setup.against, setup.inputs, entries)
-    if not counted or any(e.reason == BOTH and e.name in setup.trace.outputs for e in entries):
-        return replace(parity, reason=_nothing(entries, kept))
-    last = outputs or [counted[-1]]
-    weak = [e for e, d in last if e.status == "equal" and not d.conclusive]
-    differing = [e for e, _ in counted if e.status == "differs"]
-    decide = setup.asked_for.union(e.name for e, _ in last)
-    if any(e.name in decide for e in differing) or (weak and differing):
-        first = differing[0]
-        parity = replace(parity, verdict=FAIL, first=first.name, reason=_words(first))
-        if first.name in changed:
-            return replace(parity, cause=_of_kept(lost))
-        return replace(parity, cause=find_cause(setup, [e for e, _ in counted], first))
-    dead = next((e for e, _ in last if (v := _value(setup, e)) is not None and _is_dead(v)), None)
-    if dead is not None:
-        what = f"{dead.name} does not depend on the inputs: a constant output equals nothing but itself"
-        return replace(parity, reason=f"{what}; {FILE_ADVICE}" if setup.inputs.startswith("random") else what)
-    if weak:
-        return replace(
-            parity, reason=f"the inputs hardly change {weak[0].name}, so that its comparison says little; {FILE_ADVICE}"
-        )
-    if untested := _find_untested(setup, [e.name for e, _ in counted], (*tainted, *kept, *lost)):
+    if not compared or any(e.reason == BOTH and e.name in setup.trace.outputs for e in entries):
+        return replace(parity, reason=_nothing(entries, kept.heads))
+    ends = [pair for pair in compared if pair[0].name in setup.trace.outputs] or [compared[-1]]
+    if first := _find_deciding(setup, compared, ends):
+        by_kept = first.name in kept.changed
+        cause = _of_kept(kept.lost) if by_kept else find_cause(setup, [e for e, _ in compared], first)
+        return replace(parity, verdict=FAIL, first=first.name, reason=_words(first), cause=cause)
+    if reason := _find_doubt(setup, ends):
+        return replace(parity, reason=reason)
+    if untested := _find_untested(setup, [e.name for e, _ in compared], (*kept.tainted, *kept.heads, *kept.lost)):
         return replace(parity, reason=_of_untested(untested, setup.against))
     return replace(parity, verdict=PASS)
+
+
+_Comparisons = Sequence[tuple[Compared, Difference]]
+"""Layers and outputs that were compared, and how they differ, in the order in which the target computes them."""
+
+
+class _FollowedKept(NamedTuple):
+    """What the weights that were kept change.
+
+    Attributes:
+        heads: those that nothing behind them compares, such as a new head's.
+        tainted: what depends on these, by label: a difference there says nothing.
+        lost: those that no rule mentions and that feed layers that take values, so that what they change counts.
+        changed: what depends on these.
+    """
+
+    heads: tuple[str, ...]
+    tainted: Collection[str] = ()
+    lost: Sequence[str] = ()
+    changed: Collection[str] = ()
+
+
+def _follow_kept(setup: Setup) -> _FollowedKept:
+    kept = (*setup.kept.by_rule, *setup.kept.without_rule)
+    if not kept or not isinstance(setup.target, KerasRunner):
+        return _FollowedKept(kept)
+    run = (setup.target, setup.data, setup.trace)
+    lost = kept_between(*run, setup.kept.without_rule, setup.kept.taking)
+    changed = dependent(*run, lost)
+    heads = tuple(name for name in kept if name not in lost)
+    return _FollowedKept(heads, dependent(*run, heads), lost, changed)
+
+
+def _compare(setup: Setup, kept: _FollowedKept) -> tuple[tuple[Compared, ...], _Comparisons]:
+    """Return the entries of all layers and outputs, and those that were compared."""
+    layers = _layer_differences(setup)
+    found = {**layers, **_output_differences(setup)}
+    entries = tuple(_entry(key, diff, key[0] in kept.tainted) for key, diff in found.items())
+    if setup.may_end_elsewhere and any(e.status != "not compared" for e in entries[: len(layers)]):
+        entries = tuple(_without_other_ends(e, setup) for e in entries)
+    return entries, [(e, found[(e.name, e.reference)]) for e in entries if e.status != "not compared"]
+
+
+def _weak(ends: _Comparisons) -> list[Compared]:
+    """Return the ends that are equal and hardly change with the inputs."""
+    return [entry for entry, diff in ends if entry.status == "equal" and not diff.conclusive]
+
+
+def _find_deciding(setup: Setup, compared: _Comparisons, ends: _Comparisons) -> Compared | None:
+    """Return the first difference, where an end differs, or one that counts like an end, or an end says too little."""
+    differing = [entry for entry, _ in compared if entry.status == "differs"]
+    decide = setup.asked_for.union(entry.name for entry, _ in ends)
+    is_decided = any(entry.name in decide for entry in differing) or bool(_weak(ends))
+    return differing[0] if differing and is_decided else None
+
+
+def _find_doubt(setup: Setup, ends: _Comparisons) -> str:
+    """Return why ends that are equal say nothing; empty where they do."""
+    dead = next((e for e, _ in ends if (v := _value(setup, e)) is not None and _is_dead(v)), None)
+    if dead is not None:
+        what = f"{dead.name} does not depend on the inputs: a constant output equals nothing but itself"
+        return f"{what}; {FILE_ADVICE}" if setup.inputs.startswith("random") else what
+    weak = _weak(ends)
+    if weak:
+        return f"the inputs hardly change {weak[0].name}, so that its comparison says little; {FILE_ADVICE}"
+    return ""
 
 
 def _find_untested(setup: Setup, compared: Sequence[str], new: Collection[str]) -> list[str]:
