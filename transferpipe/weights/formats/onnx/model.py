@@ -6,16 +6,17 @@ wherever a file points; here values stay where they are, and every length is che
 Fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (``ModelProto``, ``GraphProto``). Weights are
 initialisers and the values of ``Constant`` nodes, also those of graphs inside of nodes and of functions. The nodes tell
 how their axes are arranged, what they are called where their own names say nothing, and what becomes of them on the way
-to the node that multiplies by them. Sparse ones are given whole. Tensors of less than a byte are not read: the
-catalog names them, and a file without any weight that can be read is refused.
+to the node that multiplies by them. Sparse ones are given whole. Floats and integers of two bits, and floats of four,
+are not read: the catalog names them, and a file without any weight that can be read is refused.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ from transferpipe.weights.formats.onnx.names import name_weights, says_nothing
 from transferpipe.weights.formats.onnx.network import network_of
 from transferpipe.weights.formats.onnx.operands import constants_used, initial_states_of, operands_of
 from transferpipe.weights.formats.onnx.steps import Levels, Operand, apply_steps
+from transferpipe.weights.formats.onnx.tensor import OnnxTensor
 from transferpipe.weights.formats.onnx.uses.find import find_uses
 from transferpipe.weights.formats.onnx.uses.group_norms import find_ones_of_groups
 from transferpipe.weights.formats.onnx.uses.integer_products import scales_of_activations
+from transferpipe.weights.formats.onnx.uses.use import Use
 from transferpipe.weights.formats.onnx.weight import Weight, weight_of
 from transferpipe.weights.spec import Catalog, Unreadable, WeightSpec
 
@@ -136,57 +139,74 @@ def _source(content: OnnxContent) -> FileSource:
     dtypes = {name: t.declared for name, t in tensors.items()}
     uses = find_uses(content.nodes, {name: t.shape for name, t in tensors.items()}, content.numbers, dtypes)
     weights = {n: weight_of(t.shape, t.dtype, uses.get(n, ())) for n, t in tensors.items()}
+    specs = _specs(content, tensors, uses, weights)
+    left = [s for s in specs if weights[s.where].unreadable]
+    # Scales and zero points are part of what they make.
+    parts = {operand.name for weight in weights.values() for operand in _operands(weight)}
+    parts |= scales_of_activations(content.nodes, content.tensors) | {s.where for s in left}
+    mine = [s for s in specs if is_weight(s.name) and s.where not in parts]
+    elsewhere = {s.where for s in (*mine, *left)}
+    places = (place.path for t in tensors.values() for place in t.places)
+    return FileSource(
+        path=content.path,
+        format="onnx",
+        catalog=_catalog(content, uses, weights, mine, left),
+        read_entry=partial(_read, content, weights),
+        locate_entry=partial(_locate, tensors, weights),
+        others=tuple(s for s in specs if s.where not in elsewhere),
+        parts=tuple(dict.fromkeys((content.path, *places))),
+    )
+
+
+def _specs(
+    content: OnnxContent,
+    tensors: Mapping[str, OnnxTensor],
+    uses: Mapping[str, Sequence[Use]],
+    weights: Mapping[str, Weight],
+) -> list[WeightSpec]:
+    """Return what the file holds, without the constants of its graph that no node takes as a weight."""
     wanted = constants_used(content.nodes, uses, tensors)
     # torch's newer exporter keeps the numbers that others have in Constant nodes as tensors of the file.
     numbers = {n for n, t in tensors.items() if n not in uses and math.prod(t.shape) == 1 and says_nothing(n)}
-    # Scales and zero points are part of what they make.
-    parts = {operand.name for weight in weights.values() for operand in _operands(weight)}
-    parts |= scales_of_activations(content.nodes, content.tensors)
-    ordinals = _ordinals(content.nodes)
     held = {n: w for n, w in weights.items() if n in wanted or n not in content.constants | numbers}
-    names = name_weights(held, uses, content.homes, ordinals)
-    specs = [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in held.items()]
-    left = {s.where: weights[s.where].unreadable for s in specs if weights[s.where].unreadable}
-    mine = [s for s in specs if is_weight(s.name) and s.where not in parts and s.where not in left]
-    places = {s.where for s in mine}
-    called = {s.where: s.name for s in mine if s.where != s.name}
+    names = name_weights(held, uses, content.homes, _ordinals(content.nodes))
+    return [WeightSpec(names[n], w.shape, w.dtype, None, n, w.axes) for n, w in held.items()]
+
+
+def _catalog(
+    content: OnnxContent,
+    uses: Mapping[str, Sequence[Use]],
+    weights: Mapping[str, Weight],
+    mine: Sequence[WeightSpec],
+    left: Sequence[WeightSpec],
+) -> Catalog:
+    """Return the catalog of the weights that are `mine`, with those `left` that cannot be read."""
     taken = {s.name for s in mine}
     operands = operands_of(content.nodes) - _find_learned_states(content) | find_ones_of_groups(content.nodes)
-    catalog = Catalog(
+    return Catalog(
         tuple(mine),
         str(content.path),
         network_of(content, uses, {s.where: s for s in mine}),
         operands=frozenset(s.name for s in mine if s.where in operands),
-        unreadable=tuple(Unreadable(names[n], reason, _ROUNDED, n) for n, reason in left.items()),
-        file_names={file: name for file, name in called.items() if file not in taken},
+        unreadable=tuple(Unreadable(s.name, weights[s.where].unreadable, _ROUNDED, s.where) for s in left),
+        file_names={s.where: s.name for s in mine if s.where != s.name and s.where not in taken},
         computed={s.name: text for s in mine if (text := weights[s.where].computed)},
     )
 
-    def read_entry(spec: WeightSpec) -> NDArray[Any]:
-        steps = weights[spec.where].steps
-        try:
-            value = content.value(spec.where)
-            return apply_steps(value, steps, content.value) if steps else value
-        except ValueError as error:
-            raise FileError(Problem(f"{content.path}: {spec.where}", str(error), AGAIN)) from error
 
-    def locate_entry(spec: WeightSpec) -> Segment | None:
-        tensor = tensors[spec.where]
-        is_plain = tensor.raw and not tensor.is_halved and not weights[spec.where].steps
-        return tensor.raw.locate(spec) if tensor.raw and is_plain else None
+def _read(content: OnnxContent, weights: Mapping[str, Weight], spec: WeightSpec) -> NDArray[Any]:
+    steps = weights[spec.where].steps
+    try:
+        value = content.value(spec.where)
+        return apply_steps(value, steps, content.value) if steps else value
+    except ValueError as error:
+        raise FileError(Problem(f"{content.path}: {spec.where}", str(error), AGAIN)) from error
 
-    return FileSource(
-        path=content.path,
-        format="onnx",
-        catalog=catalog,
-        read_entry=read_entry,
-        locate_entry=locate_entry,
-        others=tuple(s for s in specs if s.where not in places and s.where not in left),
-        parts=(
-            content.path,
-            *dict.fromkeys(place.path for t in tensors.values() for place in t.places if place.path != content.path),
-        ),
-    )
+
+def _locate(tensors: Mapping[str, OnnxTensor], weights: Mapping[str, Weight], spec: WeightSpec) -> Segment | None:
+    tensor = tensors[spec.where]
+    is_plain = tensor.raw and not tensor.is_halved and not weights[spec.where].steps
+    return tensor.raw.locate(spec) if tensor.raw and is_plain else None
 
 
 def _find_learned_states(content: OnnxContent) -> set[str]:
