@@ -11,8 +11,9 @@ KERNEL, MATRIX, TABLE = (RNG.integers(-127, 128, s).astype("i1") for s in ((4, 3
 BIAS = RNG.integers(-999, 999, 4).astype("i4")
 
 
-def node(op, inputs, outputs, *attributes, name=""):
+def node(op, inputs, outputs, *attributes, name="", domain=""):
     texts = [*(field(1, i) for i in inputs), *(field(2, o) for o in outputs), field(3, name), field(4, op)]
+    texts += [field(7, domain)] if domain else []
     return field(1, b"".join([*texts, *(field(5, a) for a in attributes)]))
 
 
@@ -162,6 +163,27 @@ def test_two_scales_of_the_file_are_told_apart_by_name_or_not_at_all(tmp_path):
     dtypes = {w.name: w.dtype for w in write(tmp_path, nodes, tensors).catalog}
     assert (dtypes["fc/weight"], dtypes["e/weight_quantized"]) == ("float32", "int8")
     assert "e/weight_scale" in dtypes  # the only way to the table's floats is a rule that names it
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize("by_gate", [False, True])
+def test_an_lstm_of_whole_numbers_has_floats_in_the_order_of_lstm(directions, by_gate, tmp_path):
+    tensors = {"b": RNG.normal(size=(directions, 16)).astype("f4")}
+    inputs = ["x", "w_quantized", "r_quantized", "b", *[""] * 4]
+    expected = {}
+    for name, count in (("w", 3), ("r", 2)):
+        stored = RNG.integers(-127, 128, (directions, count, 8)).astype("i1")
+        shape = (directions, 8) if by_gate else (directions,)
+        scale, zero = RNG.uniform(0.01, 0.1, shape).astype("f4"), RNG.integers(-5, 6, shape).astype("i1")
+        tensors |= {f"{name}_quantized": stored, f"{name}_scale": scale, f"{name}_zero_point": zero}
+        inputs += [f"{name}_scale", f"{name}_zero_point"]
+        each, none = (v.reshape(directions, 1, -1) for v in (scale, zero.astype("i4")))
+        expected[f"rnn/{name.upper()}"] = ((stored - none).astype("f4") * each).transpose(0, 2, 1)
+    lstm = node("DynamicQuantizeLSTM", inputs, ["y"], name="/rnn/LSTM_quant", domain="com.microsoft")
+    source = write(tmp_path, [lstm], tensors)
+    assert [w.name for w in source.catalog] == ["rnn/B", *expected]
+    for name, value in expected.items():
+        np.testing.assert_array_equal(source.read(name), value, strict=True)
 
 
 def test_the_float_beside_its_whole_numbers_keeps_its_name(tmp_path):

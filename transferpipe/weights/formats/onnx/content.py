@@ -36,6 +36,7 @@ from transferpipe.weights.formats.onnx.graph import (
     read_nodes,
     read_outputs,
 )
+from transferpipe.weights.formats.onnx.short_forms import write_out
 from transferpipe.weights.formats.onnx.tensor import OnnxTensor, read_literal, read_sparse, read_tensor
 from transferpipe.weights.spec import WeightSpec, numpy_dtype
 
@@ -134,6 +135,7 @@ class OnnxContent:
         self._read_graph(graph, _Scope())
         # Only now: whether a shorter name is free shows when all of them are known.
         self._shorten()
+        self.nodes = list(write_out(self.nodes, {name: t.shape for name, t in self.tensors.items()}))
         self.outputs = read_outputs(read, graph)
         self._add_copies()
         self.inputs |= {n: s for n, s in read_inputs(read, graph).items() if n not in self.tensors}

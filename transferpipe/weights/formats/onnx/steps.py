@@ -157,6 +157,8 @@ def _by_block(numbers: NDArray[Any], value: NDArray[Any], axis: int, block: int)
     length = value.shape[axis]
     each = min(block, max(1, length))  # a file may say any number
     blocks = [-(-n // each) if i == axis % rank else n for i, n in enumerate(value.shape)]
+    if numbers.ndim == rank - 1 and each == length:  # one block, whose axis ONNX Runtime's own operators leave out
+        numbers = np.expand_dims(numbers, axis)
     if list(numbers.shape) != blocks:
         where = f"blocks of {block} along axis {axis} of {value.shape}"
         raise ValueError(f"has scales of shape {numbers.shape} for {where}")
