@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transferpipe.errors import Problem, RecipeError
+from transferpipe.execute.required_config import check_required
 from transferpipe.execute.upgrade import (
     FileModelTarget,
     build_of_file,
@@ -215,6 +216,8 @@ def open_origin(origin: Origin, where: str, seed: int, trusted: Collection[str],
     """Open one source; `recipe` is the name of the recipe that a command can choose."""
     if origin.build:
         return ModelSource(_build_source(origin.build, seed, trusted, recipe))
+    assert origin.path is not None
+    check_required(origin.path, origin.requires, where)
     file = open_file(origin, f"{where}.path")
     _refuse_bare(file, origin, f"{where}.path")
     return file

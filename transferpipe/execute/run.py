@@ -42,7 +42,7 @@ from transferpipe.prove.parity.result import Parity
 from transferpipe.prove.provenance import Request, now
 from transferpipe.prove.source_hooks import check_sources
 from transferpipe.prove.verdict import Verdict, describe_compared, verdict_of, with_parity
-from transferpipe.recipe.model import Save
+from transferpipe.recipe.model import Origin, Save
 from transferpipe.recipe.outputs import output_of
 from transferpipe.save.artifacts import (
     artifact_name,
@@ -331,7 +331,8 @@ def _manifest(prepared: Prepared, made: _Made, verdict: Verdict) -> dict[str, An
         "verdict": verdict.to_data(),
         "target": plan.target,
         "sources": {
-            a: {"label": plan.sources[a], "format": s.format, **_place(s)} for a, s in prepared.opened.sources.items()
+            a: {"label": plan.sources[a], "format": s.format, **_place(s), **_required(prepared.recipe.sources[a])}
+            for a, s in prepared.opened.sources.items()
         },
         "target_file": (
             {"format": target.source.format, **_place(target.source), **_repeats(target)}
@@ -374,6 +375,11 @@ def _repeats(target: Target) -> dict[str, Any]:
     """Return which layers of the file follow one another in a target that is like it; nothing where it is the file."""
     repeats = target.repeats if isinstance(target, FileTarget) else ()
     return {"repeat": repeats_to_data(repeats)} if repeats else {}
+
+
+def _required(origin: Origin) -> dict[str, Any]:
+    """Return what the recipe required of the configuration beside a source; nothing where that is nothing."""
+    return {"requires": dict(origin.requires)} if origin.requires else {}
 
 
 def _place(source: Source) -> dict[str, str | None]:

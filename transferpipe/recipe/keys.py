@@ -215,7 +215,6 @@ _SOURCE = (
         "what the `config.json` beside the file must say where it says it, each a value or a list of those that may be",
         {"model_type": "llama", "hidden_act": ["silu", "swish"]},
         {},
-        composed=True,
     ),
 )
 

@@ -35,6 +35,7 @@ class OriginKeys(TypedDict, total=False):
     layout: str
     select: str | None
     sha256: str | None
+    requires: Mapping[str, Any]
 
 
 Origin = PathText | KerasModel | OriginKeys | Mapping[str, Any]

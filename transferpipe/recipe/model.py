@@ -84,6 +84,7 @@ class Origin:
         layout: how names and axes are arranged.
         select: keys on the way to the part of the file that is wanted.
         sha256: the digest that the file must have, in small letters.
+        requires: of a source, what the config.json beside it must say where it says it.
         repeat: of a target, which layers of the file it has one after the other; empty for those of the file.
     """
 
@@ -94,6 +95,7 @@ class Origin:
     select: str | None = None
     sha256: str | None = None
     repeat: tuple[RepeatedLayers, ...] = ()
+    requires: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_built(self) -> bool:

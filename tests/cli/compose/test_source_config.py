@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+import transferpipe as tp
 from transferpipe.cli.compose.composing import Composer
 from transferpipe.errors import FileError, RecipeError, UnsafeError
 
@@ -48,7 +50,7 @@ def test_the_path_may_be_a_file_or_come_from_the_command_line(compose, tmp_path)
     assert (data["target"]["classes"], data["sources"]) == (3, {"a": {"path": "model"}, "b": {"path": "x.npz"}})
 
 
-@pytest.mark.follows("_read: …: name a folder")
+@pytest.mark.follows("read_beside: …: name a folder")
 def test_a_missing_configuration_is_said(compose, tmp_path):
     config = {"classes": 3, "text": {"size": 1}}
     with pytest.raises(
@@ -107,10 +109,10 @@ def test_a_configuration_as_required_and_what_it_leaves_out_pass(compose):
         {"model_type": "llama", "act": None, "rope": None},
         {"rope": {"theta": 1.0}},
     ):
-        assert compose(REQUIRES, config)["source"] == {"path": "model"}
+        assert compose(REQUIRES, config)["source"]["path"] == "model"
 
 
-@pytest.mark.follows("_find_others: take a recipe for")
+@pytest.mark.follows("find_others: take a recipe for")
 def test_other_configurations_than_a_recipe_requires_are_refused(compose):
     config = {"model_type": "mistral", "act": "gelu", "rope": {"type": "linear"}}
     with pytest.raises(RecipeError) as caught:
@@ -121,10 +123,10 @@ def test_other_configurations_than_a_recipe_requires_are_refused(compose):
     said = "the config.json beside source.path has act 'gelu', and the recipe is for 'silu', 'swish'"
     assert caught.value.problems[1].what == said
     dropped = [f"~{problem.where}" for problem in caught.value.problems]
-    assert compose(REQUIRES, config, *dropped)["source"] == {"path": "model"}
+    assert compose(REQUIRES, config, *dropped)["source"] == {"path": "model", "requires": {"rope": {}}}
 
 
-@pytest.mark.follows("_find_others: name keys of the")
+@pytest.mark.follows("find_others: name keys of the")
 def test_what_is_required_is_a_mapping(compose):
     text = REQUIRES.replace("{model_type: llama, act: [silu, swish], rope: {type: [default]}}", "llama")
     with pytest.raises(RecipeError, match=r"source\.requires: must be a mapping, not 'llama'"):
@@ -140,3 +142,16 @@ def test_several_sources_and_builders_with_such_an_argument(compose):
         compose(text, {"model_type": "bert"})
     built = "source: {_target_: transferpipe.zoo.x, requires: 3}\ntarget: {path: x.npz}\n"
     assert compose(built, {})["source"]["requires"] == 3
+
+
+def test_what_is_required_stands_in_the_recipe_and_the_record_and_holds_from_python_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / "model").mkdir()
+    np.savez(folder / "w.npz", **{"d/kernel": np.ones((2, 2), "float32")})
+    (folder / "config.json").write_text('{"model_type": "llama", "heads": 4}')
+    source = {"path": str(folder / "w.npz"), "requires": {"model_type": "llama", "heads": [2, 4]}}
+    tp.transfer(source, str(folder / "w.npz"), unmatched="same_name", save="out.npz", folder="made")
+    manifest = json.loads((tmp_path / "made" / "manifest.json").read_text())
+    assert manifest["sources"]["source"]["requires"] == source["requires"]
+    with pytest.raises(RecipeError, match=r"source\.requires\.heads: .* has heads 4, and the recipe is for 8"):
+        tp.plan({**source, "requires": {"heads": 8}}, str(folder / "w.npz"), unmatched="same_name")

@@ -53,7 +53,9 @@ def parse_origin(value: Any, where: str, problems: Problems, section: str = "ori
     select = fields.text("select")
     if select == "":
         fields.note("select", "is empty", "name the keys on the way to the weights, such as model/state_dict")
-    origin = Origin(path, None, fields.text("format"), fields.choice("layout"), select, _digest(fields), repeat)
+    requires = fields.mapping("requires") if section == "source" else {}
+    layout = fields.choice("layout")
+    origin = Origin(path, None, fields.text("format"), layout, select, _digest(fields), repeat, requires)
     fields.finish()
     return origin if path else None
 

@@ -115,7 +115,7 @@ def verdict_schema() -> Schema:
 
 
 def _place(more: Mapping[str, Schema]) -> Schema:
-    kept = {"select": _or_null(_TEXT), "url": _TEXT, "sha256": _SHA256}
+    kept = {"select": _or_null(_TEXT), "url": _TEXT, "sha256": _SHA256, "requires": {"type": "object"}}
     return _object({**more, "format": _TEXT, "path": _or_null(_TEXT)}, kept)
 
 
