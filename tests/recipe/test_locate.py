@@ -99,5 +99,7 @@ def test_a_name_that_no_file_can_have(package):
 def test_a_text_that_no_path_is_as_long_as():
     with pytest.raises(FileError, match="has 40,000 characters, which no path has") as caught:
         locate("ab/c" * 10_000, "source.path")
+    with pytest.raises(FileError, match="has a lone surrogate of UTF-16, which no path has"):
+        locate("ab/\ud800", "source.path")
     assert caught.value.problems[0].fix == "check the path"
     assert locate("ab/c", "source.path") == Path("ab/c")

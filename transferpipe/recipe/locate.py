@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import os
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 
@@ -58,15 +59,25 @@ def _find(package: str) -> ModuleSpec | None:
         return None
 
 
+def _no_path(text: str) -> str:
+    """Return what a text has that no path has; empty if nothing."""
+    if len(text) > _LONGEST:
+        return f"... has {len(text):,} characters"
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return " has a lone surrogate of UTF-16"
+    return ""
+
+
 def expand_home(text: str, where: str) -> Path:
     """Return a path as somebody wrote it, with a home folder in place of its ``~``.
 
     Raises:
-        FileError: there is no such home folder, or the text is longer than any path.
+        FileError: there is no such home folder, or the text is none that a path could be.
     """
-    if len(text) > _LONGEST:  # before the system is asked for every part of it
-        what = f"{text[:80]!r}... has {len(text):,} characters, which no path has"
-        raise FileError(Problem(where or text[:80], what, "check the path"))
+    if refused := _no_path(text):  # before the system is asked for every part of it
+        raise FileError(Problem(where or text[:80], f"{text[:80]!r}{refused}, which no path has", "check the path"))
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
