@@ -1,6 +1,7 @@
 """What a notebook shows: text where `str` is asked for, tables, one line otherwise, and errors without our frames."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import transferpipe as tp
+from transferpipe.prove.parity.result import Compared, Parity
 
 CELLS = {
     "plan": "p = tp.plan('s.npz', 't.npz', mapping=RULES, save='o.npz'); p",
@@ -211,6 +213,29 @@ def test_html_of_a_diff_has_what_the_text_has(tmp_path):
         assert words in said
         assert words in " ".join(str(found).split())
     assert repr(found).startswith(f"<Diff {Path(tmp_path / 'a.npz')}, ")
+
+
+def test_html_of_a_parity_check_has_what_the_text_has():
+    rows = (
+        Compared("d", "<b>", 1e-7, 1e-5, 2.0, "equal"),
+        Compared("e", "e", 0.25, 1e-5, 2.0, "differs"),
+        Compared("f", "f", math.inf, 1e-5, 2.0, "differs", "shape (2, 3) is not (2, 4)"),
+        Compared("g", "g", 0.0, 0.0, 0.0, "not compared", "depends on weights that were kept"),
+    )
+    found = Parity("fail", "a.keras", "random inputs (seed 0)", rows, "e", "activation of e: relu", "e is the first")
+    said = " ".join(check_html(found._repr_html_()).split())
+    for words in ("a.keras", "d <- <b>", "0.25", "FIRST", "shapes differ", "not compared", "activation of e: relu"):
+        assert words in said
+        assert words in str(found)
+
+
+def test_html_of_a_verified_run_has_what_the_text_has(tmp_path):
+    np.savez(tmp_path / "a.npz", **WEIGHTS)
+    given = {"unmatched": "same_name", "folder": tmp_path / "run"}
+    tp.transfer(tmp_path / "a.npz", tmp_path / "a.npz", save="b.npz", **given)
+    proof = tp.verify(tmp_path / "run")
+    said = check_html(proof._repr_html_())
+    assert " ".join(str(proof).split()) in " ".join(said.split())
 
 
 def test_the_page_of_help_runs(tmp_path, monkeypatch, capsys):

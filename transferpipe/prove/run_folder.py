@@ -68,6 +68,11 @@ class RunProof:
     def __str__(self) -> str:
         return "\n".join([*self.verdict.lines(self.checked), *(f"note     {note}" for note in self.notes)])
 
+    def _repr_html_(self) -> str:
+        from transferpipe.text.notebook import html_fragment, html_lines
+
+        return html_fragment(html_lines(str(self).splitlines()))
+
 
 @dataclass
 class _Again:

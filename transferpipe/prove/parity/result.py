@@ -103,3 +103,8 @@ class Parity:
         from transferpipe.prove.parity.table import parity_text
 
         return parity_text(self)
+
+    def _repr_html_(self) -> str:
+        from transferpipe.prove.parity.table import parity_html
+
+        return parity_html(self)

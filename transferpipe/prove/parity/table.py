@@ -1,4 +1,4 @@
-"""A comparison of two models as text: one line a layer, the first difference, its likely cause."""
+"""A comparison of two models, a line a layer, the first difference, its likely cause: as text, and for a notebook."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from transferpipe.text.fold import hang
+from transferpipe.text.notebook import html_fragment, html_lines, html_table
 from transferpipe.text.visible import visible
 
 if TYPE_CHECKING:
@@ -47,17 +48,36 @@ def parity_text(parity: Parity, width: int = 80, every: bool = False) -> str:
     return "\n".join(lines)
 
 
+def parity_html(parity: Parity) -> str:
+    """Return the same for a notebook."""
+    lines = [f"parity against {parity.against}, {parity.inputs}"]
+    said = [f"function {parity.headline}", *([f"cause: {parity.cause}"] if parity.cause else [])]
+    rows = [(_label(e), *_numbers(e), _mark(e, first=e.name == parity.first)) for e in parity.entries]
+    table = html_table(("output of", "difference", "tolerance", ""), rows) if rows else ""
+    return html_fragment(html_lines(lines), table, html_lines(said))
+
+
 def _row(entry: Compared, wide: int, first: bool) -> str:
     name = visible(_label(entry))
     name = name if len(name) <= wide else f"{name[: wide - 3]}..."
     if entry.status == "not compared":
         return f"  {name:<{wide}}  not compared"
-    mark = "equal" if entry.status == "equal" else "FIRST" if first else "differs"
+    difference, tolerance = _numbers(entry)
+    numbers = f"{difference:>10}  {tolerance:>9}" if tolerance else difference
+    return f"  {name:<{wide}}  {numbers:>21}  {_mark(entry, first)}"
+
+
+def _numbers(entry: Compared) -> tuple[str, str]:
+    """Return the difference and the tolerance, or in words why there are none."""
+    if entry.status == "not compared":
+        return "", ""
     if math.isinf(entry.difference) and entry.reason:
-        numbers = "shapes differ" if entry.reason.startswith("shape") else "NaN or infinity"
-    else:
-        numbers = f"{entry.difference:>10.2g}  {entry.tolerance:>9.2g}"
-    return f"  {name:<{wide}}  {numbers:>21}  {mark}"
+        return "shapes differ" if entry.reason.startswith("shape") else "NaN or infinity", ""
+    return f"{entry.difference:.2g}", f"{entry.tolerance:.2g}"
+
+
+def _mark(entry: Compared, first: bool) -> str:
+    return "FIRST" if first and entry.status == "differs" else entry.status
 
 
 def _label(entry: Compared) -> str:
