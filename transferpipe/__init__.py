@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ParityKeys,
         RuleKeys,
         SaveKeys,
+        SourceKeys,
         VerifyKeys,
     )
     from transferpipe.show.inspection import Inspection
@@ -56,6 +57,7 @@ __all__ = [
     "RuleKeys",
     "RunProof",
     "SaveKeys",
+    "SourceKeys",
     "Suggestion",
     "SweepResults",
     "TransferError",
@@ -78,7 +80,9 @@ __version__ = "0.1.0"
 
 if not TYPE_CHECKING:  # to a type checker this would mean that there is every name
     _ERRORS = ("FileError", "RecipeError", "TransferError", "TransferWarning", "UnsafeError", "VerificationError")
-    _KEYWORDS = ("EditKeys", "KerasModel", "OriginKeys", "ParityKeys", "RuleKeys", "SaveKeys", "VerifyKeys")
+    _KEYWORDS = (
+        *("EditKeys", "KerasModel", "OriginKeys", "ParityKeys", "RuleKeys", "SaveKeys", "SourceKeys", "VerifyKeys"),
+    )
     _HOMES = {**dict.fromkeys(_ERRORS, "errors"), **dict.fromkeys(_KEYWORDS, "recipe.keywords")}
 
     def __getattr__(name):  # noqa: ANN001, ANN202 (nothing here is seen by a type checker)

@@ -32,6 +32,7 @@ FUNCTIONS = (
 NOT_FROM_PYTHON = {"defaults", "vars", "sweep", "score", "sources"}
 TYPES = {
     "origin": keywords.OriginKeys,
+    "source": keywords.SourceKeys,
     "rule": keywords.RuleKeys,
     "edit": keywords.EditKeys,
     "save": keywords.SaveKeys,

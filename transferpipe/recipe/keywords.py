@@ -35,10 +35,15 @@ class OriginKeys(TypedDict, total=False):
     layout: str
     select: str | None
     sha256: str | None
+
+
+class SourceKeys(OriginKeys, total=False):
+    """A source, and for which configurations a transfer from it is."""
+
     requires: Mapping[str, Any]
 
 
-Origin = PathText | KerasModel | OriginKeys | Mapping[str, Any]
+Origin = PathText | KerasModel | OriginKeys | SourceKeys | Mapping[str, Any]
 
 
 class EntryKeys(TypedDict, total=False):
