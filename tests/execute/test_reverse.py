@@ -1,6 +1,7 @@
 """``reverse=true``: a recipe run backwards gives the tensors that it takes, bit for bit."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_there_and_back_is_the_same_file(here, torch_file):
     assert found.keys() == torch_file.keys()
     assert all(found[name].tobytes() == value.tobytes() for name, value in torch_file.items())
     assert verify_run(here / "back").verdict.weights == "pass"
+
+
+@pytest.mark.follows("_refuse: leave its rule out:")
+def test_a_rule_without_a_reverse_may_be_left_out(here, torch_file, capsys):
+    mapping = {**MAPPING, "stem": {**MAPPING["stem"], "transform": [*MAPPING["stem"]["transform"], {"scale": 2.0}]}}
+    assert run(here, mapping, "reverse=true", "hydra.run.dir=out") == 2
+    advised = re.search(r"leave its rule out: (\S+), with (\S+)", capsys.readouterr().err)
+    assert run(here, mapping, "reverse=true", *advised.groups(), "hydra.run.dir=out") == 0
+    found = load_file(here / "out/model.safetensors")
+    assert found["conv1.weight"].tobytes() == torch_file["conv1.weight"].tobytes()
+    assert not found["head.0.weight"].any()
 
 
 @pytest.mark.parametrize(

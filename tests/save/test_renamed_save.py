@@ -189,6 +189,11 @@ def refused(names, **save):
     return str(problem), problem.fix
 
 
+def test_all_tensors_of_the_same_two_patterns_are_one_problem(here):
+    text, _ = refused({r"enc(\d)/kernel": r"a\1", "enc[12]/.*": "b"})
+    assert re.search(r"enc1/kernel, enc2/kernel are renamed by '.*' and 'enc\[12\]/\.\*' -> let one pattern", text)
+
+
 @pytest.mark.follows("_check_one_to_one: write templates that keep")
 def test_two_tensors_of_one_name_are_refused(here):
     text, fix = refused({r"enc\d/kernel": "k"})
@@ -201,7 +206,7 @@ def test_two_tensors_of_one_name_are_refused(here):
 def test_a_tensor_of_two_patterns_is_refused(here):
     text, fix = refused({r"enc(\d)": r"a\1", "enc2/kernel": "b"})
     assert r"enc2/kernel is renamed by 'enc(\\d)' and 'enc2/kernel'" in text
-    assert fix == "let one pattern match it"
+    assert fix == "let one pattern match each"
     plan(save={"path": "m.npz", "names": {"enc1": "a", "enc2/kernel": "b"}})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transferpipe.errors import Problems, RecipeError
-from transferpipe.planning.model import Assignment, place_of_rule
+from transferpipe.planning.model import UNMATCHED_RULE, Assignment, place_of_rule
 from transferpipe.planning.plan import Plan
 from transferpipe.planning.reading.read_recipe import chain_of
 from transferpipe.planning.transforms import Goal, Transform, fit_chain
@@ -46,7 +46,7 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
             for way in _ways_back(a):
                 taken.setdefault(way.name, []).append(way)
         except _NoReverseError as error:
-            problems.add(place_of_rule(a.rule), f"{a.target} cannot be turned back: {error}")
+            _refuse(a.rule, a.target, str(error), problems)
     for name, found in taken.items():
         if _are_tied(found):
             continue
@@ -55,9 +55,15 @@ def reverse_rules(plan: Plan) -> tuple[Rule, ...]:
             problems.add("reverse", f"{name} is taken by {targets}, so that it has no one value to get back")
         elif any(way.cut for way in found) and not _are_whole([way.cut for way in found if way.cut]):
             for way in found:
-                problems.add(place_of_rule(way.rule), f"{way.target} cannot be turned back: {way.cut} has no reverse")
+                _refuse(way.rule, way.target, f"{way.cut} has no reverse", problems)
     problems.raise_as(RecipeError)
     return tuple(_rule(name, found) for name, found in taken.items())
+
+
+def _refuse(rule: str, target: str, why: str, problems: Problems) -> None:
+    """Note that a weight has no way back, and how to go back without its rule."""
+    fix = f"leave its rule out: mapping.{rule}=null, with unmatched=keep" if rule != UNMATCHED_RULE else ""
+    problems.add(place_of_rule(rule), f"{target} cannot be turned back: {why}", fix)
 
 
 def _are_tied(ways: Sequence[_Way]) -> bool:

@@ -24,13 +24,18 @@ def keys_of(names: Iterable[str], renamings: Sequence[Renaming], separator: str,
     names = list(names)
     found: dict[str, str] = {}
     used: set[str] = set()
+    twice: dict[tuple[str, ...], list[str]] = {}
     for name in names:
         renamed = {r.pattern.text: new for r in renamings if (new := _rename(name, r, problems)) is not None}
         used |= renamed.keys()
         if len(renamed) > 1:
-            patterns = " and ".join(map(repr, renamed))
-            problems.add(NAMES, f"{name} is renamed by {patterns}", "let one pattern match it")
+            twice.setdefault(tuple(renamed), []).append(name)
         found[name] = next(iter(renamed.values()), name).replace("/", separator)
+    for patterns, both in twice.items():
+        what = (
+            f"{listed(both, _SOME)} {'are' if len(both) > 1 else 'is'} renamed by {' and '.join(map(repr, patterns))}"
+        )
+        problems.add(NAMES, what, "let one pattern match each")
     for renaming in renamings:
         if renaming.pattern.text not in used:
             what = f"{renaming.pattern.text!r} matches none of the names, such as {listed(names, _SOME)}"
