@@ -524,7 +524,7 @@ def test_the_scale_of_a_layer_normalization(tmp_path):
     np.testing.assert_allclose(model(x), y, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.follows("_source.read_entry: the file is damaged")
+@pytest.mark.follows("_read_weight: the file is damaged")
 def test_scales_that_are_too_few(tmp_path):
     nodes, tensors, expected = WAYS["dequantized by column"]
     nodes = [*nodes, node("MatMul", "x", "w")]

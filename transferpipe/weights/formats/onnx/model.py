@@ -151,7 +151,7 @@ def _source(content: OnnxContent) -> FileSource:
         path=content.path,
         format="onnx",
         catalog=_catalog(content, uses, weights, mine, left),
-        read_entry=partial(_read, content, weights),
+        read_entry=partial(_read_weight, content, weights),
         locate_entry=partial(_locate, tensors, weights),
         others=tuple(s for s in specs if s.where not in elsewhere),
         parts=tuple(dict.fromkeys((content.path, *places))),
@@ -194,7 +194,7 @@ def _catalog(
     )
 
 
-def _read(content: OnnxContent, weights: Mapping[str, Weight], spec: WeightSpec) -> NDArray[Any]:
+def _read_weight(content: OnnxContent, weights: Mapping[str, Weight], spec: WeightSpec) -> NDArray[Any]:
     steps = weights[spec.where].steps
     try:
         value = content.value(spec.where)
