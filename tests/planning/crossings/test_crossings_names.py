@@ -103,6 +103,11 @@ WRONG = {
         "s1_block/s1_main_conv1",
         "s0_block/s0_short_conv",
     ),
+    "stages and blocks in one word": (
+        {f"s{s}b{b}_last": f"layer{s}/{b}/norm_b" for s in (1, 2) for b in (0, 1)},
+        "s1b0_last",
+        "s1b1_last",
+    ),
     "parts of other words, of two stages": (
         {
             f"s{i}_{ours}": f"s{i}/{theirs}"
@@ -186,6 +191,12 @@ RIGHT = {
         )
     },
     "BERT": BERT,
+    "letters that count": {
+        "res4a": "block4/b",
+        "res4b": "block4/a",
+        "conv2d1_x": "conv1d2_y",
+        "conv1d1_x": "conv1d1_y",
+    },
     "a row and one layer more": {f"c{i}": f"net/c{i}" for i in range(3)} | {"top": "net/c3"},
     "words that both sides have, elsewhere": {"left_1": "upper_1", "right_2": "left_2", "mid_3": "right_3"},
     "an encoder for a decoder": {f"decoder/layer_{i}": f"encoder/layer_{i}" for i in range(4)},

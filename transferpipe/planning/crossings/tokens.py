@@ -34,9 +34,11 @@ def _tokens_of_segment(segment: str, counted: bool) -> Tokens:
         return (stem(segment), *((number,) if number and counted else ()))
     found: list[str] = []
     for word in re.split(r"[^0-9A-Za-z]+", segment):
-        # `conv2d` stays one word: a number inside of a word is not a count of layers.
-        match = re.fullmatch(r"([A-Za-z]+)(\d+)", word)
-        found.extend(match.groups() if match else [word] if word else [])
+        # `s1b0` is stage 1, block 0; a number that a letter ends, as in `conv2d` and `mixed4a`, is no count of layers.
+        counted_word = re.fullmatch(r"([A-Za-z]+\d+)+", word)
+        found.extend(
+            re.findall(r"[Cc]onv[123][Dd](?=\d)|[A-Za-z]+|\d+", word) if counted_word else [word] if word else []
+        )
     return tuple(str(int(t)) if is_number(t) else _WORDS.get(t.lower(), t.lower()) for t in found)
 
 
