@@ -155,6 +155,15 @@ def test_numbers_of_keras_say_nothing_where_connections_prove_the_pairs():
     [
         {"c0": "conv1", "n0": "bn1", "c1": "conv2", "n1": "bn2", "sc": "downsample/0", "scn": "downsample/1"},
         {"c0": "b/conv1", "n0": "b/norm1", "c1": "b/conv2", "n1": "b/norm2", "sc": "b/down/0", "scn": "b/down/1"},
+        {"c0": "conv_a", "n0": "norm_a", "c1": "conv_b", "n1": "norm_b", "sc": "proj", "scn": "proj_norm"},
+        {
+            "c0": "l/1/conv_a",
+            "n0": "l/1/norm_a",
+            "c1": "l/1/conv_b",
+            "n1": "l/1/norm_b",
+            "sc": "l/1/p",
+            "scn": "l/1/p_norm",
+        },
         {"c0": "residual/0", "n0": "residual/1", "c1": "residual/3", "n1": "residual/4", "sc": "sc/0", "scn": "sc/1"},
     ],
 )

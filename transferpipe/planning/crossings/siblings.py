@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from transferpipe.planning.crossings.pairs import Counterparts, Cycle, LayerPair, find_cycles, steps_of
 from transferpipe.planning.crossings.tokens import Tokens, numbers_of, skeleton_of, tokens_of
@@ -114,29 +115,38 @@ def _kind_of(target: str, source: str) -> tuple[Tokens, Tokens]:
 def _belonging(couples: Sequence[Couple], source: Catalog | None) -> Counterparts:
     """Return the pair that takes the normalization that belongs to what each convolution takes.
 
-    That is the next number in the same container (``down/0``, ``down/1``), or the name that other couples of such
-    names have (``conv1`` with ``bn1``: ``conv2`` with ``bn2``), or the only one of the same number in the same
-    container, or the next layer in the file where that holds for most couples.
+    That is the next number in the same container (``down/0``, ``down/1``), or the only one whose name is the same but
+    for the words of the kinds (``conv_b`` with ``norm_b``, ``proj`` with ``proj_norm``), or the name that other couples
+    of such names have (``fc1`` with ``scale1``: ``fc2`` with ``scale2``), or the only one of the same number in the
+    same container, or the next layer in the file where that holds for most couples.
     """
     norms = {second.source: second for _, second in couples}
     numbered = {first: norms.get(_step_number(first.source, 1) or "") for first, _ in couples if "/" in first.source}
     found = {first: norm for first, norm in numbered.items() if norm}
     claimed = {norm.source for norm in found.values()}  # whatever number its name shares with another
     words = _habits([(first, second) for first, second in couples if second.source not in claimed])
-    by_name = {tokens_of(name): pair for name, pair in norms.items() if name not in claimed}
-    beside: dict[tuple[str, tuple[int, ...]], LayerPair | None] = {}
-    for name, pair in norms.items():
-        if name not in claimed and "/" in name:
-            beside[_place_of(name)] = None if _place_of(name) in beside else pair
+    left = {name: pair for name, pair in norms.items() if name not in claimed}
+    by_name = {tokens_of(name): pair for name, pair in left.items()}
+    by_stem = _only_ones({name: _stem_of(name, _NORMALIZATION) for name in left})
+    beside = _only_ones({name: _place_of(name) for name in left if "/" in name})
     follows = _order_of(couples, source)
     for first in (first for first, _ in couples if first not in found):
         ours = tokens_of(first.source)
         named = [_renumber(skeleton, ours) for skeleton in words.get(skeleton_of(ours), ())]
-        fitting = next((by_name[name] for name in named if name in by_name), None)
-        fitting = fitting or beside.get(_place_of(first.source)) or norms.get(follows.get(first.source, ""))
+        # What the name itself says comes before habits, of which those of one block are a single, maybe crossed, vote.
+        stemmed = by_stem.get(_stem_of(first.source, frozenset())) or by_stem.get(_stem_of(first.source, _CONVOLUTION))
+        fitting = left.get(stemmed or "") or next((by_name[name] for name in named if name in by_name), None)
+        fitting = fitting or left.get(beside.get(_place_of(first.source)) or "")
+        fitting = fitting or norms.get(follows.get(first.source, ""))
         if fitting:
             found[first] = fitting
     return found
+
+
+def _only_ones(keys: Mapping[str, tuple[str, tuple[Any, ...]]]) -> dict[tuple[str, tuple[Any, ...]], str]:
+    """Return the name of each key that one name alone has."""
+    count = Counter(keys.values())
+    return {key: name for name, key in keys.items() if count[key] == 1}
 
 
 def _place_of(name: str) -> tuple[str, tuple[int, ...]]:
