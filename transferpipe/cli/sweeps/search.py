@@ -17,13 +17,18 @@ import numpy as np
 from omegaconf import DictConfig
 
 from transferpipe.cli.sweeps.space import Space, check_same_space
-from transferpipe.errors import Problem, Problems, RecipeError
+from transferpipe.errors import Problem, Problems, RecipeError, did_you_mean
 from transferpipe.interruption import raise_if_interrupted
 from transferpipe.packages import missing_package
 from transferpipe.sweep.running.job import RESULT
 
 TARGET = "transferpipe.cli.sweeps.search"
 """What `conf/hydra/sweeper/optuna.yaml` names in place of a class of Hydra's."""
+_KEYS = (
+    *("_target_", "n_trials", "sampler", "direction", "storage", "pruner", "startup_trials", "prune_after"),
+    "study_name",
+)
+"""The settings of `conf/hydra/sweeper/optuna.yaml`; Hydra lets others be added, and nothing would read them."""
 _PRUNERS = ("median", "halving")
 _DIRECTIONS = ("maximize", "minimize")
 # What a stored study keeps: of a trial the folder of its sweep, of the study the trials that were cut off.
@@ -203,6 +208,12 @@ def check_search(config: DictConfig, problems: Problems) -> None:
     settings = config.hydra.sweeper
     if not is_ours(config):
         return
+    for key in (str(key) for key in settings if key not in _KEYS):
+        known = f"the keys are {', '.join(k for k in _KEYS if k != '_target_')}"
+        fix = (
+            "its sampler begins with the recipe's seed: seed=N" if key == "seed" else did_you_mean(key, _KEYS) or known
+        )
+        problems.add(f"hydra.sweeper.{key}", "unknown key", fix)
     if settings.sampler not in _SAMPLERS:
         problems.add("hydra.sweeper.sampler", f"{settings.sampler!r} is none of {', '.join(_SAMPLERS)}")
     if settings.pruner and settings.pruner not in _PRUNERS:

@@ -115,3 +115,34 @@ def test_a_score_that_tells_nothing_of_its_epochs_is_named(cli, here, optuna):
 )
 def test_settings_of_the_pruner_are_checked(refuses, optuna, words, said):
     refuses(2, [*COMMAND, *words], said)
+
+
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("n_trial=4", "hydra.sweeper.n_trial: unknown key\n      -> did you mean 'n_trials'?"),
+        (
+            "zzz=1",
+            "hydra.sweeper.zzz: unknown key\n      -> the keys are n_trials, sampler, direction, storage, pruner,",
+        ),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(refuses, optuna, word, said):
+    """Hydra lets any key be added."""
+    refuses(2, [*COMMAND, f"+hydra.sweeper.{word}"], said)
+
+
+@pytest.mark.follows("check_search: its sampler begins with")
+def test_the_sampler_has_the_seed_of_the_recipe(refuses, cli, here, optuna):
+    said = refuses(2, [*COMMAND, "+hydra.sweeper.seed=4"], "hydra.sweeper.seed: unknown key").err
+    word = said.rpartition(": ")[2].strip()
+    assert word == "seed=N"
+    tried = []
+    for seed in (4, 5, 4):
+        out = f"out{len(tried)}"
+        assert (
+            cli(*COMMAND, word.replace("N", str(seed)), "hydra.sweeper.n_trials=2", f"hydra.sweep.dir={out}").status
+            == 0
+        )
+        tried.append([row["vars.x"] for row in rows(here / out)])
+    assert tried[0] == tried[2] != tried[1]
