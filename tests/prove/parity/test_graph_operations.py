@@ -134,6 +134,21 @@ def test_variables_are_restored_from_the_model_alone(place, tmp_path):
             graph.check(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["../words.txt", "/etc/hostname", "a/../../words.txt", "link.txt"])
+def test_assets_lie_in_the_model(name, tmp_path):
+    model = tmp_path / "model"
+    (model / "assets").mkdir(parents=True)
+    (tmp_path / "words.txt").write_text("a")
+    (model / "assets" / "own.txt").write_text("a")
+    (model / "assets" / "link.txt").symlink_to(tmp_path / "words.txt")
+    graph = Graph()
+    asset = graph.meta.asset_file_def.add(filename="own.txt")
+    graph.check(model)
+    asset.filename = name
+    with pytest.raises(tp.UnsafeError, match=r"names (the file )?'"):
+        graph.check(model)
+
+
 def test_no_operation_that_is_allowed_names_a_place():
     import tensorflow as tf
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from transferpipe.errors import FileError, Problem, UnsafeError
+from transferpipe.files.inside import file_inside
 from transferpipe.prove.parity.graphs.allowed_operations import FILLING, RESTORING, is_allowed
 from transferpipe.prove.parity.keras_trace import describe_error
 from transferpipe.prove.parity.runner import AGAIN, ELSEWHERE
@@ -29,8 +30,8 @@ def check_operations(path: Path) -> Any:
     """Return the message of a SavedModel; refuse a graph with operations that reach beyond it, to other files.
 
     Raises:
-        UnsafeError: there are such.
-        FileError: the file is damaged.
+        UnsafeError: there are such, or an asset lies outside of the model.
+        FileError: the file is damaged, or an asset is missing.
     """
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -44,6 +45,9 @@ def check_operations(path: Path) -> Any:
         if refused:
             what = f"its graph has the operation {refused[0]}, which may reach beyond the model: it is not run"
             raise UnsafeError(Problem(str(path), what, ELSEWHERE))
+        for asset in _assets_of(meta):
+            # TensorFlow joins them so: of an absolute name, nothing of the folder is left.
+            file_inside(path, str(PurePosixPath("assets", asset.filename)), str(path / "saved_model.pb"))
     return message
 
 
