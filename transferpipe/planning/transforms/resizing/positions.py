@@ -26,6 +26,8 @@ _SQUARE, _LINE = (-1, -1), (-1,)
 _NAMED_GRIDS = {"square": _SQUARE, "line": _LINE}
 # More tokens than any published model has before its patches: class, distillation, four or eight registers.
 _MOST_TOKENS = 16
+# Pictures of patches are no strips: spectrograms of audio models, such as AST's 12 by 101, are the longest in use.
+_MOST_STRETCHED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +182,25 @@ class ResizePositions(Transform):
 def _advise_grid(places: int, rank: int, key: str) -> str:
     """Return how to say which grid `places` positions lie on."""
     # The two sides nearest to each other: no more than a guess, shown as sizes so that it can be corrected.
-    side = next(n for n in range(math.isqrt(places), 0, -1) if places % n == 0)
-    sizes = [1] * (rank - 2) + [side, places // side]
+    sizes = [1] * (rank - 2) + _sides(places)
+    if rank != 2:
+        return f"give its sizes: {key}: {sizes}"
+    most = min(_MOST_TOKENS, places - 1)
+    if sizes[1] > _MOST_STRETCHED * sizes[0]:  # 61 is 1 by 61, and rather a token and a grid of 6 by 10
+        outside = next((t for t in range(1, most + 1) if _sides(places - t)[1] <= 2 * _sides(places - t)[0]), 0)
+        sizes = _sides(places - outside)
+        key = f"prefix: {outside}, {key}" if outside else key
     # Most often a class token was forgotten: a number that is one off a square says so.
-    tokens = next(
-        (t for t in range(1, min(_MOST_TOKENS, places - 1) + 1) if math.isqrt(places - t) ** 2 == places - t), None
-    )
-    if rank == 2 and tokens is not None:
+    tokens = next((t for t in range(1, most + 1) if math.isqrt(places - t) ** 2 == places - t), None)
+    if tokens is not None:
         return f"add prefix: {tokens} if that many tokens stand before the grid, or give its sizes: {key}: {sizes}"
     return f"give its sizes: {key}: {sizes}"
+
+
+def _sides(places: int) -> list[int]:
+    """Return the two whole sides of a grid of so many places that are nearest to each other, the shorter first."""
+    side = next(n for n in range(math.isqrt(places), 0, -1) if places % n == 0)
+    return [side, places // side]
 
 
 def _parse_grid(data: Any) -> tuple[int, ...]:
