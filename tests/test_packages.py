@@ -1,12 +1,16 @@
 """Packages that may be missing: every line that is advised installs the package, and one place words that."""
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import transferpipe
@@ -73,3 +77,15 @@ def test_nobody_else_says_how_to_install():
         if re.search("pip install (?!--upgrade)", path.read_text(encoding="utf-8"))
     }
     assert found <= {"packages.py", "models/building/build.py"}
+
+
+def test_what_lies_in_the_working_directory_stands_in_for_no_library(tmp_path):
+    """Python itself looks there first, with `python -m`."""
+    np.savez(tmp_path / "a.npz", w=np.ones(3))
+    for name in ("numpy", "re2", "rich", "yaml", "xxhash"):
+        (tmp_path / f"{name}.py").write_text(f"open('ran', 'w')\nraise ImportError('{name}')\n")
+    places = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    words = [sys.executable, "-m", "transferpipe", "inspect", "a.npz", "--json"]
+    done = subprocess.run(words, cwd=tmp_path, env=places, capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout)["weights"][0]["name"]) == (0, "w"), done.stderr
+    assert not (tmp_path / "ran").exists()

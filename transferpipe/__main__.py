@@ -21,4 +21,8 @@ def start() -> int:
 
 
 if __name__ == "__main__":
+    # `python -m` puts the working directory first, where a file called numpy.py would stand in for NumPy. Last it may
+    # be needed: a checkout is found by it, and builders of the user's own.
+    if not sys.flags.safe_path:
+        sys.path.append(sys.path.pop(0))
     sys.exit(start())

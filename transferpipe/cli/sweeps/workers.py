@@ -109,9 +109,13 @@ def run_steered(folder: Path, terms: Terms) -> Result:
 
 def run_in_own_process(folder: Path, terms: Terms) -> str:
     """Run the variant in a process of its own, and return how that ended; empty if the variant has a result."""
-    command = [sys.executable, "-m", __name__]
+    # -P: what lies in the working directory is not imported in place of a library. It is searched last, as here.
+    command = [sys.executable, "-P", "-m", __name__]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, terms.search))}
     task = json.dumps({"folder": str(folder), **asdict(terms)})
-    ended = subprocess.run(command, input=task, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    ended = subprocess.run(  # noqa: S603 - our own
+        command, input=task, capture_output=True, text=True, check=False, env=environment
+    )
     if read_result(folder) is not None:
         return ""
     if ended.returncode < 0:
