@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from transferpipe.collector import collect_rarely, end_uncollected
 
@@ -21,8 +22,8 @@ def start() -> int:
 
 
 if __name__ == "__main__":
-    # `python -m` puts the working directory first, where a file called numpy.py would stand in for NumPy. Last it may
-    # be needed: a checkout is found by it, and builders of the user's own.
-    if not sys.flags.safe_path:
+    # `python -m` puts the working directory first, where a file called numpy.py would stand in for NumPy; last, it is
+    # still there for builders of the user's own. In a checkout of ours it is what all of this is imported from.
+    if not sys.flags.safe_path and Path(sys.path[0]) != Path(__file__).parent.parent:
         sys.path.append(sys.path.pop(0))
     sys.exit(start())
