@@ -293,6 +293,38 @@ def test_what_cannot_be_transferred_is_refused(source, target, said, tmp_path):
     assert transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")[0].plan.optimizer.fate == "transferred"
 
 
+@follows("_unnamed: take that .h5 file,")
+def test_an_optimizer_that_keras_forgot_on_saving_h5_before(tmp_path):
+    """Keras 3.15 takes it out of what the model remembers of `compile`, and saves its arrays without its class."""
+    original, target = fit(make()), make()
+    original.save(tmp_path / "s.h5")
+    original.save(tmp_path / "s.keras")
+    with pytest.raises(RecipeError, match=r"s\.keras has an optimizer's arrays and does not name its class") as caught:
+        tp.plan(tmp_path / "s.keras", target, mapping=ALL, optimizer="transfer")
+    assert drop(caught.value.problems[0]) == {"optimizer": "drop"}
+    original.compile(original.optimizer, keras.losses.MeanSquaredError())
+    original.save(tmp_path / "again.keras")
+    for source in ("s.h5", "again.keras"):
+        assert tp.plan(tmp_path / source, target, mapping=ALL, optimizer="transfer").optimizer.fate == "transferred"
+
+
+@follows("_slots_of_target: load it with Keras")
+def test_a_whole_legacy_target_is_built_without_its_optimizer(tmp_path):
+    fit(make()).save(tmp_path / "s.keras")
+    fit(make(), 1).save(tmp_path / "t.h5")
+    keys = {"mapping": ALL, "save": "m.keras"}
+    dropped = tp.plan(tmp_path / "s.keras", tmp_path / "t.h5", **keys).optimizer
+    assert str(dropped).startswith(
+        "optimizer state dropped (18 arrays): the model is built of the file's configuration"
+    )
+    with pytest.raises(RecipeError, match=r"cannot be kept: the model is built of the file's configuration"):
+        tp.plan(tmp_path / "s.keras", tmp_path / "t.h5", **keys, optimizer="keep")
+    with pytest.raises(RecipeError, match="without the optimizer that the file has"):
+        tp.plan(tmp_path / "s.keras", tmp_path / "t.h5", **keys, optimizer="transfer")
+    keras.models.load_model(tmp_path / "t.h5").save(tmp_path / "t.keras")
+    assert transfer(tmp_path, tmp_path / "s.keras", tmp_path / "t.keras")[0].plan.optimizer.fate == "transferred"
+
+
 @follows("_unnamed: take the whole model,")
 def test_a_target_of_weights_alone_is_told_to_be_taken_whole(tmp_path):
     fit(make()).save(tmp_path / "s.keras")

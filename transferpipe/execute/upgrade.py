@@ -47,6 +47,11 @@ class FileModelTarget(ModelTarget):
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
+    @property
+    def origin(self) -> FileSource | None:
+        """The file."""
+        return self.source
+
 
 def is_to_build(source: FileSource, recipe: Recipe) -> bool:
     """Tell whether a target must be built of its configuration, and is not written as it stands in its file.

@@ -213,6 +213,11 @@ class ModelTarget:
         return not all(has_value(variable) for variable in self.model.variables)
 
     @property
+    def origin(self) -> FileSource | None:
+        """The file of whose configuration it was built; None where a builder made it."""
+        return None
+
+    @property
     def optimizer(self) -> Any:
         """The optimizer that it is compiled with; None if it is not."""
         return getattr(self.model, "optimizer", None)

@@ -78,6 +78,8 @@ def _count_of_target(target: Target) -> int:
     if isinstance(target, FileTarget):
         return len(optimizer_of(target.source))
     if isinstance(target, ModelTarget):
+        if target.origin is not None:
+            return len(optimizer_of(target.origin))
         # Before `build`, an optimizer has its settings but no variables of weights.
         optimizer = target.optimizer
         return len(optimizer.variables) if optimizer is not None and optimizer.built else 0
@@ -88,6 +90,8 @@ def _why_not(plan: Plan, target: Target) -> str:
     """Return why the state of the target's optimizer cannot be kept; empty where it can."""
     # In the order in which a user can do something about it.
     if not isinstance(target, FileTarget):
+        if isinstance(target, ModelTarget) and target.origin is not None:
+            return "the model is built of the file's configuration, without its optimizer"
         return "a model that is built and saved keeps its optimizer's settings alone"
     if target.source.format not in FORMATS:
         return f"a file of the format {target.source.format} is written without it"

@@ -173,6 +173,9 @@ def _slots_of_target(target: Target, plan: Plan) -> Slots:
         return slots_of_file(target.source, plan.freezing.layers)
     assert isinstance(target, ModelTarget)
     optimizer = getattr(target.model, "optimizer", None)
+    if optimizer is None and target.origin is not None and optimizer_of(target.origin):
+        what = f"{plan.target} is built of its configuration, without the optimizer that the file has"
+        raise _refuse(what, "load it with Keras and save it as .keras for the target, or set optimizer=drop")
     if optimizer is None:
         what = f"{plan.target} is not compiled: it has no optimizer"
         raise _refuse(what, "call model.compile in the builder, or set optimizer=drop")

@@ -280,6 +280,11 @@ def _unnamed(source: FileSource) -> Problem:
     if source.format in _WEIGHTS_ALONE:
         what = f"{source.label} holds weights alone: it names no optimizer"
         return Problem(WHERE, what, "take the whole model, saved as .keras, or set optimizer=drop")
+    if source.format == "keras" and (source.config or {}).get("compile_config") and optimizer_of(source):
+        # `model_metadata` of legacy/saving/saving_utils.py takes it out of what the live model remembers (keras 3.15).
+        what = f"{source.label} has an optimizer's arrays and does not name its class, as after a save as .h5"
+        fix = "take that .h5 file, or compile the model with its own optimizer, save it again, or set optimizer=drop"
+        return Problem(WHERE, what, fix)
     what = f"{source.label} is not compiled: it names no optimizer"
     return Problem(WHERE, what, "compile the model and save it again, or set optimizer=drop")
 
