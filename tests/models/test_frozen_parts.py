@@ -226,6 +226,40 @@ def test_a_frozen_model_of_a_class_of_its_own_is_judged_as_keras_loads_it(name, 
     assert kept == (report.manifest["artifacts"][0]["freezing"] == "verified")
 
 
+@keras.saving.register_keras_serializable("frozen_parts")
+class Quantizing(keras.Model):
+    """A model with a part that is off when it is built, and whose policies are all that it records, as KerasHub's do."""
+
+    def __init__(self, dtype=None, **options):
+        dtype, inputs = keras.dtype_policies.get(dtype or "float32"), keras.Input((4, 6))
+        x = layers.Dense(6, trainable=False, dtype=dtype, name="off")(inputs)
+        attended = layers.MultiHeadAttention(2, 3, dtype=dtype, name="mha")(x, x)
+        super().__init__(inputs, attended, dtype=dtype, **options)
+
+    def get_config(self):
+        policies = keras.dtype_policies.DTypePolicyMap()
+        for layer in self._flatten_layers():
+            if getattr(layer, "quantization_mode", None) is not None:
+                policies[layer.path] = layer.dtype_policy
+        return {"name": self.name, "dtype": keras.dtype_policies.serialize(policies)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`:UserWarning")
+def test_a_part_that_is_off_when_it_is_built_is_not_said_to_train_in_a_quantized_model(tmp_path):
+    keras.utils.clear_session()
+    model = Quantizing()
+    model.quantize("int8")
+    model.save(tmp_path / "q.keras")
+    assert not keras.saving.load_model(tmp_path / "q.keras").get_layer("off").trainable_variables
+    model.save_weights(tmp_path / "q.weights.h5")
+    plan = tp.plan(tmp_path / "q.weights.h5", model, mapping={"all": {"to": ".*"}})
+    assert not [w for w in plan.warnings if w.code == "freeze-not-saved"]
+
+
 def test_a_frozen_part_says_that_its_moving_statistics_are_updated(tmp_path):
     inputs = keras.Input((5,))
     model = keras.Model(inputs, layers.Dense(2, name="head")(Subclassed(name="m")(inputs)))

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from transferpipe.errors import RecipeError
 from transferpipe.models.building.build import import_keras
 from transferpipe.models.deferred.attempt import DeclaredTooMuchError, check_declared, draw_pending
@@ -22,7 +24,7 @@ from transferpipe.models.keras_private import get_global, set_global
 from transferpipe.models.patches import patched
 from transferpipe.models.settings import keras_settings_kept
 from transferpipe.models.target import FileTarget, Target
-from transferpipe.models.walk import Walked, walk
+from transferpipe.models.walk import Recorded, Walked, record, walk
 from transferpipe.packages import is_installed
 from transferpipe.planning.freezing import warn_of_loading
 from transferpipe.planning.plan import Plan
@@ -130,10 +132,22 @@ def walk_configured(config: Mapping[str, Any], own: Mapping[str, type] = Mapping
 def _walk_loaded(model: Any) -> Walked:
     """Return the walk over a model without values; they are drawn only where a class computes with them on saving."""
     try:
-        return walk(model, "")
+        return walk(model, "", _record_whole(model))
     except Exception:
         draw_pending(model)
-        return walk(model, "")
+        return walk(model, "", _record_whole(model))
+
+
+def _record_whole(model: Any) -> list[Recorded]:
+    """Return what Keras would save of a model, with a number in the place of what it hands over as nothing.
+
+    So it does with the scale of a quantized part of a layer made of others, once that is loaded: it asks the map of the
+    policies for the mode, and not the part's own (`Dense._get_kernel_with_merged_lora`, keras 3.15).
+    """
+    groups = record(model)
+    for group in groups:
+        group.entries[:] = [(key, np.zeros(()) if value.dtype == object else value) for key, value in group.entries]
+    return groups
 
 
 def _load_flags(config: Mapping[str, Any], target: Target) -> LoadedFlags | None:
