@@ -391,6 +391,20 @@ def test_an_empty_vocabulary_that_keras_could_not_load(tmp_path):
         tp.plan(source, tmp_path / "string.keras", mapping={"all": {"to": "in|e", "from": None}}, save="m.keras")
 
 
+@pytest.mark.parametrize("keys", [{"mapping": {"all": {"to": "l|e"}}}, {"mapping": {}, "unmatched": "same_name"}])
+def test_adapted_statistics_are_kept_as_all_that_is_learned(keys):
+    source, target = model(normal), model(normal, OTHERS)
+    before = learned(target)
+    assert before != learned(source)
+    report = tp.transfer(source, target, state="keep", **keys)
+    assert learned(target) == before
+    assert np.array_equal(target.get_layer("e").get_weights()[0], source.get_layer("e").get_weights()[0])
+    assert {(k.layer, k.reason) for k in report.plan.kept} == {("l", "state: keep")}
+    named = {"mean": {"to": "l/mean"}, "rest": {"to": "e|l/variance|l/count"}}
+    tp.transfer(source, target, state="keep", mapping=named)
+    assert learned(target) == learned(source)
+
+
 def kept(caught):
     """Return the key and the value that the hint says to set."""
     return dict([re.search(r"(state)=(\w+)", caught.value.problems[0].fix).groups()])

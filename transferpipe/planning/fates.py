@@ -28,7 +28,7 @@ from transferpipe.planning.transforms import Goal, TransformError, goal_before, 
 from transferpipe.recipe.model import Rule
 from transferpipe.weights.spec import Catalog, WeightSpec
 
-Reason = Literal["from: null", "no rule", "shape differs"]
+Reason = Literal["from: null", "no rule", "shape differs", "state: keep"]
 
 
 @dataclass

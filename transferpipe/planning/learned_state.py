@@ -7,9 +7,11 @@ Normalization that was adapted has its statistics in weights; one to which they 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from transferpipe.errors import Problems
 from transferpipe.planning.advice.taking_out import advise_choosing, advise_keeping
+from transferpipe.planning.claims import Unit
 from transferpipe.planning.model import UNMATCHED_RULE, StateMove
 from transferpipe.recipe.model import From, Recipe, Rule
 from transferpipe.recipe.patterns import NameMatch, Pattern
@@ -48,6 +50,24 @@ def _list_learning(catalog: Catalog) -> dict[str, Node]:
 
 def _has_weights(node: Node, catalog: Catalog) -> bool:
     return node.layer_class == NORMALIZATION and (node.settings.get("mean") is None or node.name in catalog.layers)
+
+
+def is_adapted(weight: str, catalog: Catalog) -> bool:
+    """Tell whether a weight is one of the statistics of a Normalization that was, or can be, adapted."""
+    return catalog[weight].layer_class == NORMALIZATION
+
+
+def split_statistics(units: Sequence[Unit], target: Catalog) -> tuple[list[Unit], list[str]]:
+    """Return the units without the adapted statistics that they bring with a layer, and the names of these.
+
+    ``state: keep`` leaves them as the target has them; a rule that names such a weight itself means it.
+    """
+    held = [w for unit in units if unit.is_layer for w in unit.weights if is_adapted(w, target)]
+    if not held:
+        return list(units), []
+    out = set(held)
+    rest = (replace(unit, weights=tuple(w for w in unit.weights if w not in out)) for unit in units)
+    return [unit for unit in rest if unit.weights], held
 
 
 def names_lookup(pattern: Pattern, catalog: Catalog) -> bool:

@@ -159,7 +159,7 @@ class Kept(_OfTarget):
 
     target: str
     rule: str
-    reason: Literal["from: null", "no rule", "shape differs"]
+    reason: Literal["from: null", "no rule", "shape differs", "state: keep"]
     shape: tuple[int, ...]
     dtype: str
 

@@ -11,7 +11,7 @@ from transferpipe.errors import Problems, did_you_mean
 from transferpipe.planning.advice.taking_out import advise_choosing
 from transferpipe.planning.claims import Unit, find_units
 from transferpipe.planning.fates import Fates, assign
-from transferpipe.planning.learned_state import names_lookup
+from transferpipe.planning.learned_state import names_lookup, split_statistics
 from transferpipe.planning.model import PlanWarning, UnitChoice
 from transferpipe.planning.one_variable import close_claims, find_unclaimed, put_together, settle_names
 from transferpipe.planning.pairing.folds import Folded, fold_rule
@@ -87,7 +87,12 @@ class Settling:
     def settle(self) -> None:
         """Give every weight its fate, or note why it has none."""
         for rule, units in self.claims:
-            _settle(rule, units, self.fates, self.pairing)
+            held: Sequence[str] = ()
+            if self.recipe.state == "keep" and not rule.keep:
+                units, held = split_statistics(units, self.target.expanded)
+            self.fates.keep(held, rule.name, "state: keep")
+            if units or not held:
+                _settle(rule, units, self.fates, self.pairing)
         settle_unmatched(self.recipe, self.fates, self.pairing, self.unclaimed)
 
     def settle_what_is_there(self) -> None:

@@ -8,6 +8,7 @@ from math import prod
 from transferpipe.planning.advice.taking_out import advise_keeping
 from transferpipe.planning.fates import Fates, assign
 from transferpipe.planning.layouts import find_stored
+from transferpipe.planning.learned_state import is_adapted
 from transferpipe.planning.model import UNMATCHED_RULE
 from transferpipe.planning.pairing.layouts import describe_named, names_wanted, take_module
 from transferpipe.planning.pairing.taken import Pairing, pair_numbered, pair_stored, take_as_keras, unclear_names
@@ -31,8 +32,11 @@ def settle_unmatched(recipe: Recipe, fates: Fates, pairing: Pairing, left: Seque
         if left:
             _refuse_unclaimed(fates, left)
     else:
+        held = {name for name in left if recipe.state == "keep" and is_adapted(name, fates.target.catalog)}
+        fates.keep((name for name in left if name in held), UNMATCHED_RULE, "state: keep")
         for name in left:
-            _settle_same_name(recipe, name, fates, pairing)
+            if name not in held:
+                _settle_same_name(recipe, name, fates, pairing)
 
 
 def has_same(pairing: Pairing, name: str) -> bool:
