@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from transferpipe.score import Score, Trained, finetune, linear_probe, trained_f
 from transferpipe.score.data.splits import make_splits
 from transferpipe.score.formulas import logistic
 from transferpipe.score.training.convergence import DOUBTS, convergence_note, still_falling
+from transferpipe.score.training.normalisation import estimate_fresh
 from transferpipe.score.training.seeded import seeded
 from transferpipe.score.training.train import Training, train
 
@@ -23,6 +25,11 @@ def curve(epochs, rate, floor=0.3, height=1.0, noise=0.0, seed=0):
     """An exponential fall to `floor`, of which ``height * exp(-rate * epochs)`` is left at the end."""
     steps = np.arange(1, epochs + 1)
     return tuple(floor + height * np.exp(-rate * steps) + noise * np.random.default_rng(seed).normal(size=epochs))
+
+
+def compiled_with(loss):
+    """The history of a model with that loss, as far as it is read."""
+    return SimpleNamespace(history={"loss": (0.3,)}, model=SimpleNamespace(loss=loss))
 
 
 @pytest.mark.parametrize("epochs", [8, 20, 100, 400])
@@ -51,6 +58,36 @@ def test_noise_around_a_floor_is_seldom_taken_for_a_fall(epochs, noise):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_fall_is_seen_through_noise(seed):
     assert still_falling(curve(60, 0.02, noise=0.02, seed=seed))
+
+
+@pytest.mark.parametrize("floor", [-1.0, -100.0])
+def test_a_loss_below_zero_is_measured_by_its_height(floor):
+    assert still_falling(curve(30, 0.05, floor=floor), cross_entropy=False)
+    assert not still_falling(curve(30, 0.5, floor=floor), cross_entropy=False)
+
+
+def test_a_squared_error_falls_in_its_own_unit():
+    errors = curve(30, 0.05, floor=4e-4, height=1e-3)
+    assert still_falling(errors, cross_entropy=False)
+    assert not still_falling(errors), "no accuracy shows so little of a cross-entropy"
+
+
+@pytest.mark.parametrize(
+    ("facts", "cross_entropy"),
+    [
+        ({"loss": (0.3,), "accuracy": (0.5,)}, True),
+        ({"loss": (0.3,), "val_sparse_categorical_accuracy": (0.5,)}, True),
+        ({"loss": (0.3,), "mae": (0.5,)}, False),
+        (compiled_with("sparse_categorical_crossentropy"), True),
+        (compiled_with(keras.losses.BinaryCrossentropy()), True),
+        (compiled_with(keras.losses.categorical_crossentropy), True),
+        (compiled_with("mse"), False),
+        (compiled_with(keras.losses.CosineSimilarity()), False),
+        (compiled_with(None), False),
+    ],
+)
+def test_a_history_tells_whether_its_losses_are_cross_entropies(facts, cross_entropy):
+    assert trained_from(facts).cross_entropy is cross_entropy
 
 
 def test_what_rises_is_not_falling():
@@ -91,6 +128,26 @@ def test_each_doubt_has_its_name(trained, doubts):
     note = convergence_note([trained])
     assert all(DOUBTS[name] in note for name in doubts)
     assert note.startswith("not converged" if doubts else "converged")
+
+
+LONG_WAY, FIRST = curve(20, 0.05), Trained(1, FLAT, FLAT)
+
+
+@pytest.mark.parametrize(
+    ("trainings", "cure"),
+    [
+        ([Trained(20, LONG_WAY, LONG_WAY)], "raise score.epochs"),
+        ([Trained(20, LONG_WAY, LONG_WAY, ended="patience")], "raise score.patience"),
+        (
+            [Trained(20, LONG_WAY, LONG_WAY), FIRST, Trained(20, LONG_WAY, LONG_WAY, ended="patience")],
+            "raise score.epochs and score.patience",
+        ),
+        ([FIRST], "lower score.learning_rate, or raise it where the curves are flat; or one epoch is enough"),
+        ([Trained(20, LONG_WAY, LONG_WAY), Trained(3, (*FLAT, math.nan), FLAT)], "lower score.learning_rate"),
+    ],
+)
+def test_what_helps_is_what_would_change_it(trainings, cure):
+    assert convergence_note(trainings).endswith(f"; {cure}")
 
 
 def test_a_score_knows_what_its_trainings_know():
@@ -243,6 +300,19 @@ def test_statistics_that_were_transferred_stay():
     model.get_layer("norm").moving_mean.assign(np.full(8, 0.5))
     facts = {"epochs": 2, "batch_size": 8, "metric": "loss"}
     assert finetune(model, FAR, **facts) == finetune(model, FAR, fresh_statistics="keep", **facts)
+
+
+def test_the_statistics_of_sorted_examples_are_those_of_all():
+    model = keras.Sequential([keras.Input((1,)), layers.BatchNormalization(trainable=False)])
+    inputs = np.repeat([-6.0, 0.0, 6.0], 2000).astype(np.float32)[:, None]
+    estimate_fresh(model, inputs)
+    assert abs(float(model.layers[0].moving_mean[0])) < 1
+    assert float(model.layers[0].moving_variance[0]) == pytest.approx(inputs.var(), rel=0.2)
+
+
+def test_a_whole_number_is_a_learning_rate():
+    whole, real = (finetune(mlp(), DATA, epochs=1, batch_size=8, learning_rate=rate) for rate in (1, 1.0))
+    assert whole == real
 
 
 def test_normalisations_one_after_the_other_are_estimated_in_the_order_of_running():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 Ended = Literal["patience", "limit"]
 
@@ -24,7 +25,7 @@ CURVES = ("loss", "val_loss", "val_accuracy")
 """The curves of a training, as `Trained.to_data` has them: a number an epoch."""
 
 # A cross-entropy that is lower by this raises the probability of the right class by half a percent (geometric mean
-# over examples), which no accuracy shows; for large losses, a hundredth of the loss.
+# over examples), which no accuracy shows; for large losses, and all that have another unit, a hundredth of the loss.
 _SLIGHT, _SLIGHT_PART = 0.005, 0.01
 # Less than a hundredth of curves of pure noise exceed it: their 99 % quantile is 2.95 for 6 epochs, 2.35 for 400.
 _OUT_OF_THE_NOISE = 3.0
@@ -46,6 +47,8 @@ class Trained:
         steps_per_epoch: optimizer steps in an epoch.
         settled: after which epoch the moving statistics of trained normalisations followed the data and no longer their
             first values; 0 where there are none, None where it was never reached.
+        cross_entropy: whether the losses are cross-entropies, of which is known how little no accuracy shows. Others,
+            such as a squared error, have a unit of their own.
     """
 
     best: int
@@ -56,6 +59,7 @@ class Trained:
     seed: int | None = None
     steps_per_epoch: int = 1
     settled: int | None = 0
+    cross_entropy: bool = True
 
     @property
     def epochs(self) -> int:
@@ -71,7 +75,7 @@ class Trained:
             "loss-not-finite": not all(map(math.isfinite, (*self.loss, *self.val_loss))),
             "best-epoch-first": bool(self.val_loss) and self.best == 1 < self.epochs,
             "best-epoch-last": self.ended == "limit" and (self.epochs == 1 or best_is_last),
-            "still-falling": still_falling(judged),
+            "still-falling": still_falling(judged, self.cross_entropy),
             "statistics-unsettled": self.settled is None or self.best < self.settled,
         }
         return tuple(name for name, present in found.items() if present)
@@ -115,7 +119,16 @@ def trained_from(history: Any, patience: bool = False) -> Trained:
     loss = tuple(map(float, curves["loss"]))
     best = 1 + int(np.nanargmin(val_loss)) if np.isfinite(val_loss).any() else len(loss)
     ended: Ended = "patience" if patience else "limit"
-    return Trained(best, loss, val_loss, tuple(map(float, accuracies)), ended)
+    return Trained(best, loss, val_loss, tuple(map(float, accuracies)), ended, cross_entropy=_of_a_classifier(history))
+
+
+def _of_a_classifier(history: Any) -> bool:
+    """Tell whether the losses of a training are cross-entropies: so the model was compiled, or an accuracy is known."""
+    loss = getattr(getattr(history, "model", None), "loss", None)
+    name = loss if isinstance(loss, str) else getattr(loss, "name", None) or getattr(loss, "__name__", "")
+    if "crossentropy" in str(name).replace("_", "").lower():
+        return True
+    return any(key.endswith("accuracy") or key in {"acc", "val_acc"} for key in getattr(history, "history", history))
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:
@@ -123,19 +136,25 @@ def _finite(values: Sequence[float]) -> list[float | None]:
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values]
 
 
-def still_falling(losses: Sequence[float]) -> bool:
+def still_falling(losses: Sequence[float], cross_entropy: bool = True) -> bool:
     """Tell whether a curve would have come down noticeably further.
 
     The last half of the epochs is cut into three blocks. If their means fall from block to block by d1, then d2, and go
     on in the same proportion, what is left is d2² / (d1 - d2), the sum of a geometric series (Aitken's delta-squared
     process); all of it is left if they do not slow down. It counts if the last fall stands out of the noise between
-    neighbouring epochs, and would take the curve more than slightly below its best.
+    neighbouring epochs, and would take the curve more than slightly below its best. A loss that falls below 0 has no
+    floor there, nor is its size one to measure by: of such a curve, slight is a hundredth of its height.
+
+    Args:
+        losses: one an epoch.
+        cross_entropy: whether they are cross-entropies.
     """
     curve = np.asarray(losses, np.float64)
     if len(curve) < 2 or not np.isfinite(curve).all():
         return False
+    slight = _slight(curve, cross_entropy)
     if len(curve) < _FEWEST:
-        return bool(curve[-2] - curve[-1] > _slight(curve[-1]))
+        return bool(curve[-2] - curve[-1] > slight)
     size = max(2, len(curve) // 6)
     before, middle, last = (curve[len(curve) - k * size :][:size].mean() for k in (3, 2, 1))
     first_fall, last_fall = before - middle, middle - last
@@ -147,12 +166,17 @@ def still_falling(losses: Sequence[float]) -> bool:
         left = last_fall**2 / (first_fall - last_fall)
     else:  # a steady fall has everything ahead; from what only just began, as much again may be expected
         left = math.inf if first_fall > _OUT_OF_THE_NOISE * error else last_fall
-    left = min(left, max(last, 0.0))  # no cross-entropy falls below 0
-    return bool(last - left < curve.min() - _slight(last))
+    if curve.min() >= 0:  # as cross-entropies and squared errors do, it ends there
+        left = min(left, last)
+    return bool(last - left < curve.min() - slight)
 
 
-def _slight(loss: float) -> float:
-    return max(_SLIGHT, _SLIGHT_PART * abs(loss))
+def _slight(curve: NDArray[np.float64], cross_entropy: bool) -> float:
+    """Return by how much a curve may still come down without being said to fall."""
+    if curve.min() < 0:
+        return _SLIGHT_PART * float(curve.max() - curve.min())
+    of_the_loss = _SLIGHT_PART * float(curve[-1])
+    return max(_SLIGHT, of_the_loss) if cross_entropy else of_the_loss
 
 
 def doubts_of(trainings: Sequence[Trained]) -> dict[str, int]:
@@ -161,13 +185,8 @@ def doubts_of(trainings: Sequence[Trained]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def convergence_note(trainings: Sequence[Trained], cure: str = "raise score.epochs") -> str:
-    """Return a sentence on whether the trainings converged.
-
-    Args:
-        trainings: at least one.
-        cure: what helps where more epochs would.
-    """
+def convergence_note(trainings: Sequence[Trained]) -> str:
+    """Return a sentence on whether the trainings, of which there is at least one, converged."""
     doubtful = [trained for trained in trainings if not trained.converged]
     if not doubtful:
         return "converged" if len(trainings) == 1 else f"all {len(trainings)} trainings converged"
@@ -175,13 +194,21 @@ def convergence_note(trainings: Sequence[Trained], cure: str = "raise score.epoc
     single = len(trainings) == 1
     reasons = [DOUBTS[name] + ("" if single else f" ({count})") for name, count in counts.items()]
     which = "not converged" if single else f"not converged in {len(doubtful)} of {len(trainings)} trainings"
-    return f"{which}: {', '.join(reasons)}; {cure_for(counts, cure)}"
+    return f"{which}: {', '.join(reasons)}; {cure_for([(t.doubts, t.ended) for t in doubtful])}"
 
 
-def cure_for(doubts: Mapping[str, int], longer: str = "raise score.epochs") -> str:
-    """Return what to change, by what was found."""
-    if "loss-not-finite" in doubts:
+def cure_for(doubtful: Iterable[tuple[Iterable[str], str]]) -> str:
+    """Return what to change, by what was found.
+
+    Args:
+        doubtful: of each training that did not converge, its doubts and how it ended.
+    """
+    found = [(set(doubts), ended) for doubts, ended in doubtful]
+    if any("loss-not-finite" in doubts for doubts, _ in found):
         return "lower score.learning_rate"
-    if set(doubts) == {"best-epoch-first"}:
-        return "lower score.learning_rate, or look at the curves whether one epoch is enough"
-    return longer
+    # One that patience ended would end there again, however many epochs were allowed.
+    cut = {ended for doubts, ended in found if doubts != {"best-epoch-first"}}
+    if not cut:
+        return "lower score.learning_rate, or raise it where the curves are flat; or one epoch is enough"
+    longer = {"limit": "score.epochs", "patience": "score.patience"}
+    return f"raise {' and '.join(key for ended, key in longer.items() if ended in cut) or longer['limit']}"

@@ -74,12 +74,14 @@ def estimate_fresh(model: keras.Model, inputs: NDArray[Any]) -> list[str]:
     """Give frozen batch normalizations with fresh statistics those of `inputs`, and return their names.
 
     One after the other, in the order in which the model runs them: what goes into one depends on those before it.
-    Layers that run several times are left as they are.
+    Layers that run several times are left as they are. Of many inputs some are drawn, the same in every run: the first
+    ones may be all of one class.
     """
     fresh = {layer.path or layer.name: layer for layer in fresh_frozen(model)}
     if not fresh:
         return []
-    examples, named = inputs[:_EXAMPLES], []
+    drawn = np.random.default_rng(0).permutation(len(inputs))[:_EXAMPLES]
+    examples, named = inputs[np.sort(drawn)], []
     with watched(fresh, "input") as seen:
         model(examples[:1], training=False)
     for name in [name for name, notes in seen.items() if len(notes) == 1]:

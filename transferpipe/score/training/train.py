@@ -173,7 +173,7 @@ class _Epoch:
         import tensorflow as tf
 
         variables, size = model.trainable_variables, setting.batch_size
-        optimizer = keras.optimizers.Adam(setting.learning_rate)
+        optimizer = keras.optimizers.Adam(float(setting.learning_rate))  # Keras takes no whole number
         optimizer.build(variables)
         self._fresh = OptimizerState(optimizer)
 

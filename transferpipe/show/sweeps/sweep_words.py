@@ -147,7 +147,9 @@ def cautions(board: Leaderboard) -> list[str]:
         counts = _doubts(open_ones)
         why = ", ".join(f"{DOUBTS.get(name, name)} ({count})" for name, count in counts.most_common())
         what = f"NOT CONVERGED: {len(open_ones)} of {counted(scored, 'variant')}"
-        lines.append(f"{what}: {why}; {cure_for(counts)}" if why else what)
+        trainings = [(t.get("doubts", ()), t.get("ended", "limit")) for e in open_ones for t in e.trainings]
+        cure = cure_for((doubts, ended) for doubts, ended in trainings if doubts)
+        lines.append(f"{what}: {why}; {cure}" if why else what)
     return lines
 
 
