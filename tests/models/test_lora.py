@@ -120,17 +120,18 @@ def test_a_legacy_file_that_does_not_record_alpha(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "lora"),
+    ("name", "kind", "mode", "lora"),
     [
-        ("a.h5", "int8", True),
-        ("a.h5", "int8", False),
-        ("a.keras", "int8", True),
-        ("live", "int4", True),
-        ("a.weights.h5", "int4", False),
+        ("a.h5", "dense", "int8", True),
+        ("a.h5", "einsum", "int4", True),
+        ("a.h5", "dense", "int8", False),
+        ("a.keras", "dense", "int8", True),
+        ("live", "dense", "int4", True),
+        ("a.weights.h5", "dense", "int4", False),
     ],
 )
-def test_quantized_layers_into_the_same(mode, lora, name, tmp_path):
-    source, target = (build("dense", seed, mode=mode, lora=lora) for seed in (0, 1))
+def test_quantized_layers_into_the_same(mode, kind, lora, name, tmp_path):
+    source, target = (build(kind, seed, mode=mode, lora=lora) for seed in (0, 1))
     given = saved(source, name, tmp_path)
     if lora and name == "a.h5":
         with pytest.raises(RecipeError, match="LoRA factors beside quantized values"):
@@ -138,9 +139,23 @@ def test_quantized_layers_into_the_same(mode, lora, name, tmp_path):
         return
     assert not tp.transfer(given, target, unmatched="same_name").warnings
     source.save(tmp_path / "own.keras")
-    like = build("dense", 1, mode=mode, lora=lora)
+    like = build(kind, 1, mode=mode, lora=lora)
     like.load_weights(tmp_path / "own.keras")
     assert all(np.array_equal(a, b) for a, b in zip(target.get_weights(), like.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("changed", ["lora", "int8"])
+def test_legacy_files_call_the_projections_of_an_attention_as_without_lora_or_quantizing(changed, tmp_path):
+    """Their weights are others, in another order; the names are those of the model all the same."""
+    inputs = keras.Input((3, 4))
+    attention = layers.MultiHeadAttention(2, 3, name="att")
+    model = keras.Model(inputs, attention(inputs, inputs))
+    if changed == "lora":
+        attention.query_dense.enable_lora(2)
+    else:
+        attention.query_dense.quantize(changed)
+    names = {w.name for w in tp.catalog(saved(model, "a.h5", tmp_path))}
+    assert names == {w.name for w in tp.catalog(model)} >= {"att/query/kernel", "att/attention_output/bias"}
 
 
 WRAPPED = {

@@ -199,7 +199,8 @@ def _layer_weights(
     layers = file.listed(file.group(file.top), "layer_names")
     found = [(layer, *entry) for layer in layers for entry in _entries(file, f"{file.top}{layer}")]
     try:
-        named, held = name_all([LegacyWeight(layer, stored, d.shape) for layer, stored, _, d in found], config)
+        listed = [LegacyWeight(layer, stored, d.shape, d.dtype) for layer, stored, _, d in found]
+        named, held = name_all(listed, config)
     except (ValueError, TypeError, RecursionError) as error:
         raise FileError(Problem(f"{file.label}: {_MODEL_CONFIG}", f"makes no sense: {error}", _AGAIN)) from error
     places = {layer: k for k, layer in enumerate(layers)}

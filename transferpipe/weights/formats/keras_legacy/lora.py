@@ -68,6 +68,16 @@ class Lora:
     assumed: tuple[str, ...] = ()
 
 
+def adapted_weight(own_name: str) -> str | None:
+    """Return the own name of the weight that a factor changes, None if the name is not that of a factor.
+
+    >>> adapted_weight("lora_kernel_a"), adapted_weight("kernel")
+    ('kernel', None)
+    """
+    found = _FACTOR.fullmatch(own_name)
+    return found[1] if found else None
+
+
 def find_lora(specs: Iterable[WeightSpec], configs: Mapping[str, Mapping[str, Any]]) -> Lora:
     """Return the weights as a layer with LoRA means them.
 
@@ -108,15 +118,15 @@ def _stem(kernel: WeightSpec) -> str:
 
 def _kernel_of(factor: WeightSpec, by_name: Mapping[str, WeightSpec]) -> WeightSpec | None:
     """Return the kernel that the first of two factors belongs to, None for any other weight."""
-    found = _FACTOR.fullmatch(factor.own_name)
-    kernel = by_name.get("/".join(filter(None, (factor.layer, found[1])))) if found else None
+    adapted = adapted_weight(factor.own_name)
+    kernel = by_name.get("/".join(filter(None, (factor.layer, adapted)))) if adapted else None
     if kernel is None or factor.name != f"{_stem(kernel)}_a":
         return None
     other = by_name.get(f"{_stem(kernel)}_b")
-    fits = other is not None and len(other.shape) == 2 and len(factor.shape) == len(kernel.shape)
-    if not fits or other is None or factor.shape[-1] != other.shape[0] or not other.shape[0]:
+    if other is None or len(other.shape) != 2 or factor.shape[-1:] != other.shape[:1] or not other.shape[0]:
         return None
-    is_packed = numpy_dtype(kernel.dtype).kind in "iu"  # int4 has two numbers in one
+    # int4 has two numbers in one, and a kernel of EinsumDense in other axes than its factors.
+    is_packed = numpy_dtype(kernel.dtype).kind in "iu"
     return kernel if is_packed or (*factor.shape[:-1], other.shape[1]) == kernel.shape else None
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from transferpipe.weights.formats.keras_legacy.keras_1 import modern_name, modern_shape
+from transferpipe.weights.formats.keras_legacy.lora import adapted_weight
 from transferpipe.weights.formats.keras_legacy.owners import RECURRENT, Owner, find_owners, is_cell
-from transferpipe.weights.formats.keras_legacy.tree import Config, Scope, layer_trees
+from transferpipe.weights.formats.keras_legacy.tree import Config, LegacyLayer, Scope, layer_trees
 from transferpipe.weights.keras.layer_classes import Shape, stem
 from transferpipe.weights.keras.naming import SavedLayer, readable_names
 
@@ -32,11 +33,12 @@ Place = tuple[str, Scope]
 
 @dataclass(frozen=True)
 class LegacyWeight:
-    """One weight as a legacy file lists it: the outermost layer, the name it is stored under, its shape."""
+    """One weight as a legacy file lists it: the outermost layer, the name it is stored under, its shape, its dtype."""
 
     group: str
     stored: str
     shape: Shape
+    dtype: str = ""
 
     @property
     def scope(self) -> Scope:
@@ -82,17 +84,33 @@ def name_all(weights: Sequence[LegacyWeight], config: Config | None) -> tuple[li
     for group, members in groups.items():
         found = find_owners(trees[group], group, [(weights[k].scope, weights[k].own_name) for k in members])
         owners.update(zip(members, found, strict=True))
-    shapes: dict[str, list[Shape]] = {}
-    for k, owner in sorted(owners.items()):
-        # Only weights whose owner is known say what shapes it has.
-        if not owner.inside:
-            shapes.setdefault(owner.layer.saved, []).append(modern_shape(weights[k].shape, owner.layer))
     layers = [layer for tree in trees.values() for layer in tree]
-    readable = readable_names(SavedLayer(la.saved, la.name, tuple(shapes.get(la.saved, ()))) for la in layers)
+    readable = readable_names(_as_keras_3_saves(layers, weights, owners))
     places = {layer.saved: i for i, layer in enumerate(layers)}
     stated = _find_stated_classes(weights)
     named = [_name_weight(w, owners[k], readable, places, stated) for k, w in enumerate(weights)]
     return named, {readable[layer.saved]: layer.serialised for layer in layers}
+
+
+def _as_keras_3_saves(
+    layers: Sequence[LegacyLayer], weights: Sequence[LegacyWeight], owners: Mapping[int, Owner]
+) -> Iterator[SavedLayer]:
+    """Yield every layer with what the formats of Keras 3 would hold of it.
+
+    LoRA's factors are in the kernel there, and the kernel is first: here it comes after the bias, for a layer with LoRA
+    does not train it, and legacy files list what is trained first.
+    """
+    own: dict[str, list[tuple[str, Shape, str]]] = {}
+    for k, owner in sorted(owners.items()):
+        # Only weights whose owner is known say what shapes it has.
+        if not owner.inside:
+            entry = weights[k].own_name, modern_shape(weights[k].shape, owner.layer), weights[k].dtype
+            own.setdefault(owner.layer.saved, []).append(entry)
+    for layer in layers:
+        held = own.get(layer.saved, [])
+        adapted = {adapted_weight(name) for name, _, _ in held} - {None}
+        kept = sorted((w for w in held if adapted_weight(w[0]) is None), key=lambda w: w[0] not in adapted)
+        yield SavedLayer(layer.saved, layer.name, tuple(w[1] for w in kept), tuple(w[2] for w in kept))
 
 
 def _find_stated_classes(weights: Sequence[LegacyWeight]) -> dict[Place, str]:
