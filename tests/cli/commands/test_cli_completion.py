@@ -69,7 +69,7 @@ def test_the_flags_of_a_verb_and_no_others(answers, verb):
         ("plan recipe=own +mapping.head.pair=", ["+mapping.head.pair=name", "+mapping.head.pair=order"]),
         ("plan recipe=own ~mapping.he", ["~mapping.head."]),
         ("plan recipe=own ~mapping.head.t", ["~mapping.head.to"]),
-        ("plan recipe=own +source.", [f"+source.{k}=" for k in SECTIONS["origin"] if k not in ("path", "_target_")]),
+        ("plan recipe=own +source.", [f"+source.{k}=" for k in SECTIONS["source"] if k not in ("path", "_target_")]),
         ("plan recipe=own +source.format=", [f"+source.format={name}" for name in FORMATS]),
         ("plan recipe=own source.path=wei", ["source.path=weights.safetensors"]),
         ("plan recipe=own source.path=rec", ["source.path=recipes/"]),
