@@ -72,22 +72,29 @@ class Row:
         return cls(**{k: Counter(v) if k in counted else v for k, v in data.items()})
 
 
-def make(kind, seed, number, root):
-    """Return the pair or case of one kind, its folder, and whatever it draws from."""
+def make(kind, seed, number, root, user="ours"):
+    """Return the pair or case of one kind, its folder, and whatever it draws from; the same for each `user`."""
     clear()
-    folder = folder_of(root, f"{zlib.crc32(kind.name.encode())}_{number}")
+    folder = folder_of(root, f"{zlib.crc32(kind.name.encode())}_{number}_{user}")
     return kind.make(Draw((seed, zlib.crc32(kind.name.encode()), number), folder)), folder
+
+
+def plain_case(kind, seed, number, root):
+    """Return the wrong case of a pair, for plain Keras, and its folder."""
+    pair, folder = make(kind, seed, number, root, "plain")
+    return pair.wrong, folder
 
 
 def measure(kind, seed, pairs, root, *, parity=0, plain=True):
     """Return the row of one kind of fault; a parity check is made of the first `parity` pairs."""
     row = Row(kind.name, kind.group, kind.seen)
     for number in range(pairs):
+        # Each on models of its own: a transfer gives a target more than its weights, such as what an adapted layer knows.
+        baseline = others(*plain_case(kind, seed, number, root)) if plain else None
         pair, folder = make(kind, seed, number, root)
         right = count_twin(row, pair.right) if pair.right else None
         said = transferred(pair.wrong)
-        if plain:
-            baseline = others(pair.wrong, folder)
+        if baseline:
             row.load_weights[baseline.load_weights] += 1
             row.loop[baseline.loop] += 1
             if said.right and "right" in (baseline.load_weights, baseline.loop):
