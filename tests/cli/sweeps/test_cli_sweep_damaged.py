@@ -47,9 +47,15 @@ def test_a_score_that_was_changed_by_hand_is_none(cli, here):
     assert [row["status"] for row in rows(here / OUT)] == ["open", "done"]
     assert "again    seed=0: result.json is damaged" in cli(*TWO).out
     assert results(here / OUT) == before
+    record = _first(here) / "score.json"
+    written = record.read_text()
+    for text in (json.dumps({**json.loads(written), "value": 1e9}), "{"):
+        record.write_text(text)
+        assert "again    seed=0: score.json is not what was written" in cli(*TWO).out
+        assert json.loads(record.read_text())["value"] == json.loads(written)["value"]
 
 
-@pytest.mark.parametrize("name", ["model.keras", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.keras", "manifest.json", "score.json"])
 def test_a_variant_whose_files_are_gone_runs_again(cli, here, name):
     cli(*TWO)
     (_first(here) / name).unlink()

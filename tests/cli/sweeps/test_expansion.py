@@ -144,12 +144,18 @@ def test_a_number_is_the_same_number_however_it_is_written(rule, values):
             "sweep.when.x: no variant has freeze=all or some; it is none in this sweep",
         ),
         ([{"x": 0.1}, {"x": 0.3, "seed": 1}], {}, "sweep.drop.1: no variant has x=0.3; it is 0.1, 0.2 in this sweep"),
+        (
+            [{"units": ["a"]}],
+            {},
+            "sweep.drop.0: no variant has units=a; it is [a], b in this sweep. A list stands for one of its values; "
+            "for the list, write [[a]]",
+        ),
         ([{"variant": "c"}], {}, "sweep.drop.0: no variant has variant=c; it is a, b in this sweep"),
     ],
 )
 def test_a_condition_that_nothing_meets_is_told(drop, when, said):
     """It is a slip, or a part of a larger sweep, so that nothing is refused."""
-    axes = Axes(("freeze=none",), {"seed": ("1", "2"), "x": ("0.1", "0.2")})
+    axes = Axes(("freeze=none",), {"seed": ("1", "2"), "x": ("0.1", "0.2"), "units": ("[a]", "b")})
     assert list(unmet(axes, {"a": {"y": 1}, "b": {"y": 2}}, drop, when)) == [said]
 
 

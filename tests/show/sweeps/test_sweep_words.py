@@ -34,6 +34,16 @@ def test_one_seed_has_no_interval_and_says_so():
     assert lines[0].startswith("one seed only: no interval")
 
 
+def test_what_failed_or_is_pending_is_counted_where_its_row_is_not_shown():
+    done, failed = (found([value], f=str(f)) for f, value in enumerate([0.5, None]))
+    assert said(leaderboard(done))[0].startswith("one seed only")
+    assert said(leaderboard([*done, *failed]))[0] == "of 2 variants, 1 failed"
+    pending = [Entry({"f": str(f), "seed": "0"}, None, "k", "p", None) for f in range(2, 40)]
+    entries = [*done, *failed, *pending]
+    shown = leaderboard_text(leaderboard(entries), width=80, lines=20)
+    assert "of 40 variants, 1 failed and 38 pending" in shown and len(shown.splitlines()) <= 20
+
+
 def test_what_is_measured_without_training_is_not_told_to_take_more_seeds():
     score = {"value": 0.5, "name": "test accuracy", "higher_is_better": True, "kind": "measured"}
     entries = [Entry({"f": f}, None, "k", "p", {"status": "done", "score": score}) for f in "ab"]

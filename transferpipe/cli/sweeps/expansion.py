@@ -258,7 +258,9 @@ def unmet(
             if key in have and not set(values) & {_meaning(value) for value in have[key]}:
                 wanted = " or ".join(as_override(value) for value in _as_list(rule[key]))
                 there = ", ".join(dict.fromkeys(have[key]))
-                yield f"{where}: no variant has {key}={wanted}; it is {there} in this sweep"
+                listed_once = _meaning(as_override(rule[key])) in map(_meaning, have[key])
+                fix = f". A list stands for one of its values; for the list, write [{as_override(rule[key])}]"
+                yield f"{where}: no variant has {key}={wanted}; it is {there} in this sweep{fix if listed_once else ''}"
 
 
 def read_axes(composer: Composer, axes: Mapping[str, Any]) -> Axes:

@@ -177,12 +177,13 @@ def reason(row: Row) -> str:
 
 def said(board: Leaderboard) -> list[str]:
     """Return what the numbers allow to be said of the rows."""
-    stale = sum(1 for row in board.rows if row.stale)
+    missing, stale = _of_the_missing(board), sum(1 for row in board.rows if row.stale)
     earlier = [f"without a rank, being of an earlier recipe, score or input: {counted(stale, 'row')}"] if stale else []
     if not board.comparable:
         what = "these scores do not measure the same: their order means nothing; make a sweep of each"
-        return [what, *earlier]
+        return [*missing, what, *earlier]
     return [
+        *missing,
         *_of_parts(board),
         *_of_seeds(board),
         *_of_the_best(board),
@@ -191,6 +192,15 @@ def said(board: Leaderboard) -> list[str]:
         *earlier,
         *(_of_a_reference(board, n) for n in board.against),
     ]
+
+
+def _of_the_missing(board: Leaderboard) -> list[str]:
+    """Return how many variants failed or are to be run yet: of many rows, those without a number are not shown."""
+    entries = [e for row in board.rows if not row.stale for e in row.entries]
+    states = {"failed": sum(row.failed for row in board.rows if not row.stale)}
+    states["pending"] = sum(e.result is None for e in entries)
+    told = [f"{count:,} {state}" for state, count in states.items() if count]
+    return [f"of {counted(len(entries), 'variant')}, {' and '.join(told)}"] if told else []
 
 
 def _of_silence(board: Leaderboard) -> list[str]:

@@ -15,7 +15,7 @@ from transferpipe.errors import FileError, ScoreError, TransferError
 from transferpipe.execute.epoch_reports import EpochReport, PrunedError, report_from_data, reports_heard
 from transferpipe.execute.prepare import prepare
 from transferpipe.execute.run import execute
-from transferpipe.execute.score_run import score_run
+from transferpipe.execute.score_run import SCORE, score_run
 from transferpipe.files.locks import lock_file
 from transferpipe.files.os_errors import cannot_be_written, explain_machine_error
 from transferpipe.files.publishing.atomic import write_text
@@ -175,14 +175,27 @@ def why_again(folder: Path) -> str:
 
 def _find_lost(folder: Path, result: Result) -> list[str]:
     """Return what is not there any more as it was written, each with what is wrong with it."""
+    scored = result["status"] == DONE and result.get("score") is not None
     names = [a["path"] for a in result.get("artifacts", ())] + [MANIFEST, PLAN] * (result["status"] == DONE)
+    names += [SCORE] * scored
     missing = [f"{name} is missing" for name in names if not (folder / name).exists()]
     written = {a["path"]: a.get("sha256") for a in result.get("artifacts", ())}
     # Compared by content, so that a model that was overwritten is not ranked under its old score.
     changed = [name for name, digest in written.items() if digest and _is_other(folder / name, digest)]
     if not missing and result["status"] == DONE:
         changed += _find_changed_records(folder)
+        changed += [SCORE] * (scored and _read_score(folder) != result["score"])
     return missing + [f"{name} is not what was written" for name in changed]
+
+
+def _read_score(folder: Path) -> dict[str, Any] | None:
+    """Return what the record of the score in `folder` says; None where it cannot be read."""
+    try:
+        score = read_json(folder / SCORE)
+    except FileError:
+        return None
+    score.pop("format_version", None)
+    return score
 
 
 def _find_changed_records(folder: Path) -> list[str]:
