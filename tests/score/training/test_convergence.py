@@ -10,6 +10,7 @@ import pytest
 from keras import layers
 from score_models import blobs, mlp
 
+from transferpipe.errors import ScoreError
 from transferpipe.score import Score, Trained, finetune, linear_probe, trained_from
 from transferpipe.score.data.splits import make_splits
 from transferpipe.score.formulas import logistic
@@ -166,6 +167,27 @@ def test_the_history_of_keras_is_read():
     assert trained.best == 1 + int(np.argmin(history.history["val_loss"]))
     assert trained.val_accuracy == tuple(history.history["val_accuracy"])
     assert (trained.epochs, trained.ended, trained.converged) == (3, "limit", False)
+
+
+@pytest.mark.parametrize(
+    ("val_loss", "best", "doubts"),
+    [
+        ((0.5, 0.3, 0.1), 6, {"best-epoch-last", "still-falling"}),
+        ((0.3, 0.1, 0.2), 4, set()),
+        ((0.1, 0.2, 0.3), 2, {"best-epoch-first"}),
+    ],
+)
+def test_what_is_validated_every_second_epoch_is_counted_in_epochs(val_loss, best, doubts):
+    trained = trained_from({"loss": curve(6, 3.0), "val_loss": val_loss, "val_accuracy": (0.5, 0.6, 0.7)})
+    assert (trained.best, set(trained.doubts)) == (best, doubts)
+
+
+@pytest.mark.follows("trained_from: give what `model.fit` returned,")
+@pytest.mark.parametrize("history", [{}, {"loss": ()}, {"accuracy": (0.5,)}])
+def test_a_history_without_an_epoch_is_refused(history):
+    with pytest.raises(ScoreError, match="give what `model.fit` returned"):
+        trained_from(history)
+    assert trained_from({"loss": (0.5, 0.4)}).epochs == 2
 
 
 def plain_curves(model, data, epochs, batch, rate):

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from transferpipe.errors import Problem, ScoreError
+
 Ended = Literal["patience", "limit"]
 
 DOUBTS: Mapping[str, str] = {
@@ -40,7 +42,8 @@ class Trained:
     Attributes:
         best: the epoch, from 1, whose weights were kept.
         loss: mean training loss of each epoch, as the weights moved.
-        val_loss: cross-entropy of the validation part after each epoch; empty where there is no such part.
+        val_loss: cross-entropy of the validation part after each epoch, or after each of as many equal shares of them as
+            there are values; empty where there is no such part.
         val_accuracy: accuracy of the validation part after each epoch; empty likewise.
         ended: ``patience`` if the validation loss had not fallen for long enough, ``limit`` if the epochs were used up.
         seed: of the repetition; None where nobody said.
@@ -71,10 +74,11 @@ class Trained:
         """Why it may not have converged, by the names in `DOUBTS`; empty if it has."""
         judged = self.val_loss or self.loss
         best_is_last = bool(self.val_loss) and self.best == self.epochs
+        first = self.epochs // max(len(self.val_loss), 1)  # the first epoch after which was validated
         found = {
             "loss-not-finite": not all(map(math.isfinite, (*self.loss, *self.val_loss))),
-            "best-epoch-first": bool(self.val_loss) and self.best == 1 < self.epochs,
-            "best-epoch-last": self.ended == "limit" and (self.epochs == 1 or best_is_last),
+            "best-epoch-first": bool(self.val_loss) and self.best <= first < self.epochs,
+            "best-epoch-last": self.ended == "limit" and (self.epochs <= 1 or best_is_last),
             "still-falling": still_falling(judged, self.cross_entropy),
             "statistics-unsettled": self.settled is None or self.best < self.settled,
         }
@@ -112,12 +116,20 @@ def trained_from(history: Any, patience: bool = False) -> Trained:
     Args:
         history: what ``model.fit`` returns, or the mapping in it, with ``loss`` and, if there is one, ``val_loss``.
         patience: whether an early stop ended the training, and not the number of epochs.
+
+    Raises:
+        ScoreError: there is no ``loss`` in it, as where no epoch was trained.
     """
     curves: Mapping[str, Sequence[float]] = getattr(history, "history", history)
+    if not len(curves.get("loss", ())):
+        what = f"the history has no epoch with a loss, only {', '.join(map(str, curves)) or 'nothing'}"
+        raise ScoreError(Problem("trained_from", what, "give what `model.fit` returned, after at least one epoch"))
     val_loss = tuple(map(float, curves.get("val_loss", ())))
     accuracies = next((v for k, v in curves.items() if k.startswith("val_") and k.endswith("accuracy")), ())
     loss = tuple(map(float, curves["loss"]))
-    best = 1 + int(np.nanargmin(val_loss)) if np.isfinite(val_loss).any() else len(loss)
+    best = len(loss)
+    if np.isfinite(val_loss).any():  # with `validation_freq`, only every so many epochs have a value
+        best = (1 + int(np.nanargmin(val_loss))) * max(len(loss) // len(val_loss), 1)
     ended: Ended = "patience" if patience else "limit"
     return Trained(best, loss, val_loss, tuple(map(float, accuracies)), ended, cross_entropy=_of_a_classifier(history))
 
