@@ -26,6 +26,7 @@ def sweep(folder, scores, better=True):
             (folder / entry.key / name).touch()
         for name in ("manifest.json", "plan.json"):
             (folder / entry.key / name).write_text("{}")
+        (folder / entry.key / "score.json").write_text(json.dumps(score))
         entries.append(entry)
     return entries
 

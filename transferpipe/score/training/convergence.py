@@ -42,8 +42,8 @@ class Trained:
     Attributes:
         best: the epoch, from 1, whose weights were kept.
         loss: mean training loss of each epoch, as the weights moved.
-        val_loss: cross-entropy of the validation part after each epoch, or after each of as many equal shares of them as
-            there are values; empty where there is no such part.
+        val_loss: cross-entropy of the validation part after each epoch, or after each of as many equal shares of the
+            epochs as there are values; empty where there is no such part.
         val_accuracy: accuracy of the validation part after each epoch; empty likewise.
         ended: ``patience`` if the validation loss had not fallen for long enough, ``limit`` if the epochs were used up.
         seed: of the repetition; None where nobody said.
