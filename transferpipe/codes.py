@@ -354,9 +354,10 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
         "reset-statistics": WarningKind(
             "A BatchNormalization gets the statistics that it has when it is built (mean 0, variance 1), while "
             "others of the same transfer are trained: its statistics were lost, or the layer never ran in "
-            "training.",
+            "training. Or a Normalization that was adapted gets those of one that never was.",
             "mapping.all: bn2 gets mean 0 and variance 1 from bn2, the initial values, while others are trained",
-            "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode.",
+            "Take the statistics from a checkpoint that has them, or run the finished model on data in training mode. "
+            "`state: keep` leaves a Normalization as the target has it.",
         ),
         "reversed-axes": WarningKind(
             "A rule reverses all axes of a convolution kernel. That moves the channels to where Keras has them, and "

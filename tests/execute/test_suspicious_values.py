@@ -143,6 +143,28 @@ def test_one_batch_normalization_as_built_among_trained_ones():
     assert found["reset-statistics"].startswith("n1 gets mean 0 and variance 1")
 
 
+@pytest.mark.parametrize(("given", "had"), [(False, True), (False, False), (True, True), (True, False)])
+def test_an_adapted_normalization_gets_the_statistics_of_one_that_never_was(given, had):
+    def build(adapted, seed):
+        statistics, head = layers.Normalization(name="stats"), layers.Dense(2, name="d")
+        if adapted:
+            statistics.adapt(np.random.default_rng(seed).normal(3, 2, (20, 6)).astype("float32"))
+        model = keras.Sequential([keras.Input((6,)), statistics, head])
+        head.bias.assign([0.1, 0.2])
+        return model
+
+    def found(**keys):
+        return warned(build(given, 0), lambda: build(had, 1), **keys)
+
+    lost = had and not given
+    assert found() == (
+        {"reset-statistics": "stats gets mean 0 and variance 1 from stats, which was never adapted, and the target's was"}
+        if lost
+        else {}
+    )
+    assert found(state="keep") == {}  # as the table of warnings advises
+
+
 def test_a_kernel_ten_thousand_times_less_wide():
     source = trained()
     source.get_layer("c2").kernel.assign(source.get_layer("c2").kernel / 1e4)

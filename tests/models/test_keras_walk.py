@@ -77,6 +77,18 @@ def test_a_weight_that_a_layer_computes_when_it_is_saved_is_fixed():
     assert walked.fixed == {"odd/doubled"}
 
 
+def test_a_layer_that_saves_what_no_weight_holds_is_named():
+    class Written(keras.layers.Layer):
+        def save_own_variables(self, store):
+            store["note"] = "a text"
+
+        def call(self, x):
+            return x
+
+    with pytest.raises(RecipeError, match=r"Written cannot save its weights: ValueError: Invalid dtype.*save_own_vari"):
+        walk(zoo.stack((3,), Written(name="odd")), "")
+
+
 def test_unnamed_weights_keep_their_numbers():
     assert [w.name for w in walk(zoo.stack((4,), zoo.Nameless(name="n")), "").catalog] == ["n/0", "n/1"]
 

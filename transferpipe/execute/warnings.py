@@ -43,6 +43,7 @@ def value_warnings(plan: Plan, values: Values, found: Noticed) -> Iterator[PlanW
         [
             *_already_equal(plan, values, found.digests),
             *_warn_of_untrained(plan, values, found.seen),
+            *_warn_of_unadapted(plan, values),
             *_other_vocabulary(plan, values),
             *_warn_of_casts(plan, found.felt),
             *suspicious_values(
@@ -137,6 +138,26 @@ def _warn_of_untrained(plan: Plan, values: Values, seen: Mapping[str, SeenNumber
             name = telling[0][0].sources[0].name
             found = f"{name}, the only bias or statistic taken from it, still has its initial value"
         yield PlanWarning("untrained-source", "source", f"looks untrained: {found}")
+
+
+def _warn_of_unadapted(plan: Plan, values: Values) -> Iterator[PlanWarning]:
+    """A Normalization that was never adapted has nothing to give to one that was.
+
+    It is known by the count that only it has beside a mean and a variance.
+    """
+    assigned = {a.target for a in plan.assignments}
+    for a in plan.assignments:
+        mean, variance = statistics = [f"{a.layer}/{own}" for own in ("mean", "variance")]
+        if a.own != "count" or not assigned.issuperset(statistics):
+            continue
+        if _as_built(values.before_edits, mean, variance) and not _as_built(values.kept.read, mean, variance):
+            ref = a.sources[0].layer
+            text = f"{a.layer} gets mean 0 and variance 1 from {ref}, which was never adapted, and the target's was"
+            yield PlanWarning("reset-statistics", where_of(a), text)
+
+
+def _as_built(read: Callable[[str], NDArray[Any]], mean: str, variance: str) -> bool:
+    return not np.any(read(mean)) and bool(np.all(read(variance) == 1))
 
 
 def _other_vocabulary(plan: Plan, values: Values) -> Iterator[PlanWarning]:

@@ -111,7 +111,9 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
 
     def add(key: str, value: Any) -> None:
         # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
-        groups[-1].entries.append((key, value if hasattr(value, "dtype") else np.asarray(value)))
+        held = value if hasattr(value, "dtype") else np.asarray(value)
+        _dtype(held)  # raises for texts and objects, which no weight holds
+        groups[-1].entries.append((key, held))
 
     try:
         with keras_settings_kept():
