@@ -305,10 +305,11 @@ WARNINGS: Mapping[str, WarningKind] = MappingProxyType(
             "Call what the warning names after loading the model, or write the key of the map as the warning does.",
         ),
         "other-role": WarningKind(
-            "A weight takes its value from one with a different role: gamma from beta, a mean from a variance. The "
-            "shapes are equal, the meaning is not.",
+            "A weight takes its value from one with a different role: gamma from beta, a mean from a variance, the "
+            "input's bias of a GRU from that of its state. The shapes are equal, the meaning is not.",
             "mapping.norm: bn/gamma takes bn/beta: gamma from beta",
-            "Pair the layers as wholes (`to: bn`, `from: bn`), so that their weights go by name.",
+            "Pair the layers as wholes (`to: bn`, `from: bn`), so that their weights go by name; list a GRU's biases "
+            "with that of the input first.",
         ),
         "other-vocabulary": WarningKind(
             "Rows of an embedding belong to words by their number. The target looks words up in another vocabulary "

@@ -158,7 +158,9 @@ def test_an_adapted_normalization_gets_the_statistics_of_one_that_never_was(give
 
     lost = had and not given
     assert found() == (
-        {"reset-statistics": "stats gets mean 0 and variance 1 from stats, which was never adapted, and the target's was"}
+        {
+            "reset-statistics": "stats gets mean 0 and variance 1 from stats, which was never adapted, and the target's was"
+        }
         if lost
         else {}
     )

@@ -95,6 +95,13 @@ def test_a_rule_may_list_the_parts_of_a_weight(case):
     assert not plan.unused
 
 
+@pytest.mark.parametrize(("sides", "more", "warned"), [("ih hh", STACK, 0), ("hh ih", STACK, 1), ("hh ih", {}, 0)])
+def test_rows_of_a_gru_that_the_rule_stacks_the_other_way_round(sides, more, warned):
+    rule = {"to": "n/l/cell/bias", "from": [f"a/bias_{side}_l0" for side in sides.split()], **more}
+    plan = torch_plan("n/l/cell/bias 2x9 float32 GRUCell", "a/bias_ih_l0 9\na/bias_hh_l0 9", {"r": rule})
+    assert [w.code for w in plan.warnings] == ["other-role"] * warned
+
+
 def test_gates_are_listed_in_any_order():
     names = [f"c/W_{s}{g}/bias" for s in "hi" for g in "goif"]
     rule = {"to": "lstm/cell/bias", "from": names}

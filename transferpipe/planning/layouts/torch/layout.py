@@ -215,6 +215,7 @@ class Torch(Layout):
         yield from torch_warnings.lint_normed_maps(plan)
         if self.resets_after:
             yield from torch_warnings.lint_reset_after(plan, target)
+            yield from torch_warnings.lint_stacked_biases(plan)
             yield from torch_warnings.lint_cells(plan, target)
             yield from torch_warnings.lint_parameters(plan)
             yield from lint_unflatten(plan, target)

@@ -60,6 +60,20 @@ def lint_reset_after(plan: Plan, target: TargetStructure) -> Iterator[PlanWarnin
             yield PlanWarning("reset-after", where_of(a), f"{text}: build it with reset_after=True")
 
 
+def lint_stacked_biases(plan: Plan) -> Iterator[PlanWarning]:
+    """Yield a warning of a GRU whose biases a rule stacks the other way round: the rows have equal shapes.
+
+    The input's row is first in Keras; only in the new gate's part does it matter which is which.
+    """
+    for a in plan.assignments:
+        roles = [WeightName(ref.name).own[: len("bias_ih")] for ref in a.sources]
+        if a.adapter and a.transforms == ({"stack": 0},) and roles == ["bias_hh", "bias_ih"]:
+            text = (
+                f"{a.target} takes {listed([ref.name for ref in a.sources], 2)} as its rows: the input's is the first"
+            )
+            yield PlanWarning("other-role", where_of(a), f"{text} in Keras; list them the other way round")
+
+
 def lint_directions(plan: Plan, target: TargetStructure, sources: Mapping[str, Catalog]) -> Iterator[PlanWarning]:
     """Yield a warning of recurrent layers that run the other way than the direction whose weights they take.
 
