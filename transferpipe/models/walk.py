@@ -112,7 +112,8 @@ def record(saved: Any, path: str = "") -> list[Recorded]:
     def add(key: str, value: Any) -> None:
         # A layer of a user's own may hand over a plain number or a list, which Keras turns into an array.
         held = value if hasattr(value, "dtype") else np.asarray(value)
-        _dtype(held)  # raises for texts and objects, which no weight holds
+        if value is not None:  # which parts of a quantized layer hand over once they are loaded; see `loaded_flags`
+            _dtype(held)  # raises for texts and objects, which no weight holds
         groups[-1].entries.append((key, held))
 
     try:
