@@ -238,7 +238,7 @@ def test_a_file_of_rules(hint, planned, here):
     assert moved(planned(*OWN, re.search("mapping=none", text)[0])) == BODY
 
 
-@follows("_recipe_of: write the rules themselves,")
+@follows("recipe_of: write the rules themselves,")
 def test_rules_that_are_only_named(hint, planned, recipe, here):
     rest = (here / "recipes/own.yaml").read_text().partition("mapping:")[0]
     override = recipe(f"{rest}mapping: other\nunmatched: keep\n")

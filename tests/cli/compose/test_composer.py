@@ -19,6 +19,7 @@ from omegaconf.basecontainer import BaseContainer
 from transferpipe.cli.compose.composing import Composer, without_hydra
 from transferpipe.cli.compose.hydra_private import source_types
 from transferpipe.cli.compose.resolving import resolve, yaml_text
+from transferpipe.cli.sweeps.composed_variants import Variants
 from transferpipe.errors import RecipeError, UnsafeError
 from transferpipe.models.building.build import import_keras
 
@@ -57,7 +58,7 @@ def test_an_application_on_hydra_keeps_all_of_its_own(notebook, here, cli):
     before = state()
     composer = Composer()
     composer.compose(["recipe=own", "seed=3"])
-    composer.variants(["recipe=own"]).compose(["seed=4"])
+    Variants(composer, ["recipe=own"]).compose(["seed=4"])
     for bad in (
         ["recipe=onw"],
         ["recipe=own", "sed=1"],
@@ -92,7 +93,7 @@ def test_variants_that_set_values_compose_files_once(fixed, choices, here, monke
     counted = []
     whole = Composer.configuration
     monkeypatch.setattr(Composer, "configuration", lambda *a: counted.append(a) or whole(*a))
-    variants = composer.variants(["recipe=own", *fixed])
+    variants = Variants(composer, ["recipe=own", *fixed])
     for words, by_itself in zip(choices, alone, strict=True):
         found = _composed(variants, words, whole=False)
         assert by_itself.startswith(found) if isinstance(by_itself, str) else found == by_itself

@@ -9,6 +9,7 @@ from command_line import weights
 from safetensors.numpy import save_file
 
 from transferpipe.cli.compose.composing import Composer
+from transferpipe.cli.sweeps.composed_variants import Variants
 
 follows = pytest.mark.follows
 LONG = {
@@ -37,7 +38,7 @@ def compose(here):
         (here / "recipes" / "own.yaml").write_text("# @package _global_\n" + yaml.safe_dump(recipe))
         composer, words = Composer.of(["recipe=own", *overrides])
         direct = composer.compose(words).data
-        varied = composer.variants(["recipe=own"]).compose(list(overrides)).recipe
+        varied = Variants(composer, ["recipe=own"]).compose(list(overrides)).recipe
         assert {k: direct[k] for k in LONG if k in direct} == {k: varied[k] for k in LONG if k in varied}
         return direct
 

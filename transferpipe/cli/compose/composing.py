@@ -33,7 +33,7 @@ from transferpipe.cli.compose.process_state import hydra_lent, recipe_read
 from transferpipe.cli.compose.recipe_file import find_hydra, find_unreadable
 from transferpipe.cli.compose.resolving import find_cause, hide_copied, resolve, yaml_text
 from transferpipe.cli.compose.shorthand import changes_part_of_text, write_out
-from transferpipe.errors import Problem, RecipeError, TransferError, UnsafeError
+from transferpipe.errors import Problem, RecipeError, UnsafeError
 from transferpipe.recent import Recent
 from transferpipe.recipe.model import UNMATCHED
 from transferpipe.recipe.parsing.origins import OF_A_FILE
@@ -45,7 +45,7 @@ RUN_FOLDER = "hydra.run.dir="
 """How the override begins that names the run folder, in which the time may stand."""
 _RULES_WRITTEN_OUT = ("mapping={", "+mapping={", "++mapping={")
 _PLAIN_CHOICE = re.compile(r"[\w.+-]+")
-_MOST_BASES = 32  # choices of files of which is kept what they compose, and which files they are
+MOST_CHOICES = 32  # choices of files of which is kept what they compose, and which files they are
 _NO_SCORE = (f"~{SCORE}", f"{SCORE}=null", f"{SCORE}=")
 _NO_RULES = (f"{MAPPING}=null", f"{MAPPING}=")  # beside those of the recipe
 _OF_THE_COMPOSITION = ("hydra.runtime", "hydra.overrides", "hydra.job.override_dirname")
@@ -138,8 +138,8 @@ class Composer:
             self._loader = loader_of(str(conf_folder()), places)
         self._options = cache(self._loader.get_group_options)
         self._words: list[str] | None = None  # of the last composition
-        self._parts: Recent[Sequence[ResultDefault]] = Recent(_MOST_BASES)
-        self._chosen: Recent[DictConfig] = Recent(_MOST_BASES)
+        self._parts: Recent[Sequence[ResultDefault]] = Recent(MOST_CHOICES)
+        self._chosen: Recent[DictConfig] = Recent(MOST_CHOICES)
         self.loaded = Loaded()
 
     @classmethod
@@ -222,7 +222,7 @@ class Composer:
             fix += f"{sweep}.yaml: sweep={sweep}"
             raise RecipeError(Problem("sweep", f"there is no sweep called {sweep!r}", fix))
         settings, own = (part if isinstance(part, dict) else {} for part in (sweep, data.get("vars")))
-        return Composed(_recipe_of(data, overrides), config, tuple(overrides), self, settings, own)
+        return Composed(recipe_of(data, overrides), config, tuple(overrides), self, settings, own)
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Return overrides as Hydra reads them, which may name the files of a group by a pattern.
@@ -234,10 +234,6 @@ class Composer:
             return OverridesParser.create(config_loader=self._loader).parse_overrides([*overrides])
         except Exception as error:
             raise explain(error, overrides, self) from error
-
-    def variants(self, fixed: Sequence[str]) -> Variants:
-        """Return what composes many variants of what `fixed` selects and changes."""
-        return Variants(self, fixed)
 
     def load(self, words: Sequence[str]) -> DictConfig:
         """Return what Hydra composes of `words`, without any check, as a configuration with Hydra's own part."""
@@ -352,68 +348,6 @@ class Composer:
             raise UnsafeError(Problem("recipe", what, f"set it on the command line: {changed[0]}=...", place))
 
 
-@dataclass(frozen=True)
-class ComposedVariant:
-    """A composed recipe of many, as plain data.
-
-    Attributes:
-        recipe: the recipe.
-        sweep: the settings of its sweep.
-        variables: what stands under `vars`, computed.
-    """
-
-    recipe: dict[str, Any]
-    sweep: Mapping[str, Any]
-    variables: Mapping[str, Any]
-
-    def value_of(self, key: str) -> Any:
-        """Return what stands under a key with dots; None if nothing does."""
-        here: Any = {**self.recipe, "vars": self.variables}
-        for part in key.lstrip("+").split("."):
-            here = here.get(part) if isinstance(here, Mapping) else None
-        return here
-
-
-class Variants:
-    """Composes many variants of one recipe.
-
-    Hydra composes every choice of files once; what only sets values is set in a copy of that, as Hydra itself does it
-    after composing, at a twentieth of the cost.
-    """
-
-    def __init__(self, composer: Composer, fixed: Sequence[str]) -> None:
-        self._composer, self._fixed = composer, tuple(fixed)
-        # With Hydra's own part, which is most of it, and without: that alone is copied for each variant.
-        self._bases: Recent[tuple[DictConfig, DictConfig]] = Recent(_MOST_BASES)
-
-    def compose(self, choices: Sequence[str]) -> ComposedVariant:
-        """Return the recipe that `choices` make of what is fixed.
-
-        Raises:
-            RecipeError: as `Composer.compose`.
-        """
-        words = [*self._fixed, *choices]
-        try:
-            parsed = OverridesParser.create().parse_overrides([*choices])
-            values = [override for override in parsed if self._composer.sets_value(override)]
-            files = tuple(str(override.input_line) for override in parsed if not self._composer.sets_value(override))
-            known = self._bases.get(files)
-            if known is None:
-                composed = self._composer.configuration([*self._fixed, *files])
-                known = self._bases.keep(files, (composed, without_hydra(composed)))
-            base, job = known[0], known[1].copy()
-            written_out = write_out([str(override.input_line) for override in values], job)
-            apply_overrides(OverridesParser.create().parse_overrides(written_out), job)
-        except TransferError:
-            raise
-        except Exception as error:
-            raise explain(error, words, self._composer) from error
-        data = dict(resolve(job, base))
-        sweep, own = data.pop("sweep", None), data.get("vars")
-        recipe = _recipe_of(data, words)
-        return ComposedVariant(recipe, *(part if isinstance(part, dict) else {} for part in (sweep, own)))
-
-
 def without_hydra(config: DictConfig) -> DictConfig:
     """Return a copy of a composed configuration without Hydra's own part, which is most of it and is not copied."""
     keys = [key for key in config if key != "hydra"]  # numbers too, so that they are refused by name
@@ -422,7 +356,7 @@ def without_hydra(config: DictConfig) -> DictConfig:
     return job
 
 
-def _recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def recipe_of(data: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return what of the resolved configuration is the recipe's.
 
     A file that the command line gives for a source or the target takes the place of the recipe's builder, a builder

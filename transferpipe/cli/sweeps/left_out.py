@@ -6,7 +6,8 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from transferpipe.cli.compose.composing import Composer, Variants
+from transferpipe.cli.compose.composing import Composer
+from transferpipe.cli.sweeps.composed_variants import Variants
 from transferpipe.cli.sweeps.expansion import as_override
 from transferpipe.errors import Problem, Problems, TransferError
 from transferpipe.show.sweeps.sweep_words import some
@@ -85,7 +86,7 @@ def with_stale(
         variants: the named variants of the present command.
         written: texts in recipes that name files which scores write.
     """
-    again = composer.variants(())
+    again = Variants(composer, ())
     found = []
     for entry in entries:
         known = entry.key in fresh or not entry.words

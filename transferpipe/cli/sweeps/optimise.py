@@ -19,6 +19,7 @@ from transferpipe.cli.compose.composing import Composed
 from transferpipe.cli.compose.errors import explain
 from transferpipe.cli.compose.hydra_private import context_of
 from transferpipe.cli.compose.resolving import find_cause, resolve
+from transferpipe.cli.sweeps.composed_variants import Variants
 from transferpipe.cli.sweeps.engines import QUIET
 from transferpipe.cli.sweeps.expansion import Axes, as_override, values_by_key
 from transferpipe.cli.sweeps.plan import check_saves_inside
@@ -87,7 +88,7 @@ def optimise(base: Composed, space: Space, folder: Path, terms: Terms) -> None:
 
 def _search(base: Composed, space: Space, config: DictConfig, trials: _Trials) -> None:
     said = space.axes.fixed
-    variants, fixed = base.composer.variants(said), values_by_key(said)
+    variants, fixed = Variants(base.composer, said), values_by_key(said)
     steering, folder, shown = trials.terms.steering, Path(trials.folder), space.axes.shown
 
     def attempt(number: int, values: Mapping[str, str], report: Report) -> Outcome:

@@ -14,6 +14,7 @@ from transferpipe.cli.commands.transfer import check_name
 from transferpipe.cli.compose.addresses import check_addresses
 from transferpipe.cli.compose.composing import Composed, Composer
 from transferpipe.cli.compose.written import located
+from transferpipe.cli.sweeps.composed_variants import Variants
 from transferpipe.cli.sweeps.expansion import (
     Axes,
     Choice,
@@ -119,7 +120,7 @@ def _base(composer: Composer, axes: Axes) -> Composed:
     rounds = max((len(values) for values in axes.axes.values()), default=1)
     first: TransferError | None = None
     tried = set[tuple[str, ...]]()
-    variants = composer.variants(axes.fixed)  # of thousands none may compose: so each costs little
+    variants = Variants(composer, axes.fixed)  # of thousands none may compose: so each costs little
     for i in range(rounds):
         chosen = {key: f"{key}={values[min(i, len(values) - 1)]}" for key, values in axes.axes.items()}
         groups = tuple(text for key, text in chosen.items() if _is_group(key))
@@ -257,7 +258,7 @@ def _compose(
 ) -> tuple[list[Variant], list[Broken]]:
     composed, broken = list[Variant](), list[Broken]()
     said = tuple(o for o in axes.fixed if not o.lstrip("+~").startswith("hydra"))
-    variants_of = composer.variants(axes.fixed)
+    variants_of = Variants(composer, axes.fixed)
     for choices in chosen:
         # The name of a named variant stands for what it changes.
         apart = {k: v for k, v in choices if k in (NAMED, SEED) or k in axes.axes}
